@@ -1,0 +1,68 @@
+package llm
+
+import "net/http"
+
+// Head is what a request says about itself before anything else is understood: enough to choose a route and, towards a
+// target of the same schema, all that is ever read.
+type Head struct {
+	Model        string // "" when the client names none
+	Stream       bool
+	IncludeUsage bool // the client's stream carries usage; always true for schemas that always send it
+}
+
+// ClientCodec is the half of a schema that faces an app: it reads the app's requests and writes its answers.
+// Implementations are stateless values, safe for concurrent use.
+type ClientCodec interface {
+	// ReadHead checks that body is one strict JSON object (no duplicate names, valid UTF-8, nothing behind it) and reads
+	// the head. path is the request's, below the gateway's rule; some schemas name the model there. The error is an
+	// *Error that says what was wrong and where.
+	ReadHead(path string, body []byte) (Head, error)
+	// DecodeRequest reads a body whose head has been read. The error is an *Error that names the offending member.
+	DecodeRequest(h Head, body []byte) (*Request, error)
+	// EncodeResponse writes a whole answer.
+	EncodeResponse(*Response) ([]byte, error)
+	// EncodeError writes an error body. It never fails.
+	EncodeError(*Error) []byte
+	// NewStreamEncoder starts the answer to a streaming request.
+	NewStreamEncoder(Head) StreamEncoder
+}
+
+// TargetCodec is the half of a schema that faces a provider: it writes requests and reads answers.
+// Implementations are stateless values, safe for concurrent use.
+type TargetCodec interface {
+	// EncodeRequest writes the request for one target. It does not change r: the next attempt encodes it again. The error
+	// is an *Error of type ErrInvalidRequest when the schema cannot say what the client asked for.
+	EncodeRequest(r *Request, o Options) (Call, error)
+	// PatchRequest is EncodeRequest for a client of the same schema: body is the client's own, and every byte of it stays
+	// but those that must change. It does not change body.
+	PatchRequest(h Head, body []byte, o Options) (Call, error)
+	// DecodeResponse reads a whole 2xx answer, leniently (a sloppy provider is no reason for a 502). The error is an
+	// *Error: what the provider said when the body is an error all the same, else ErrBadGateway.
+	DecodeResponse(body []byte) (*Response, error)
+	// DecodeError reads a non-2xx answer: any status, any body, also HTML, empty or truncated. It never returns nil.
+	DecodeError(status int, h http.Header, body []byte) *Error
+	// NewStreamDecoder starts reading the answer to a streaming call that was made for a request with this head.
+	NewStreamDecoder(Head) StreamDecoder
+}
+
+// Options is what a target wants of its codec.
+type Options struct {
+	// Model is the name to ask the target for; never empty.
+	Model string
+	// Headers are the target's configured headers in canonical form: the version a provider is asked for decides which
+	// fields it takes.
+	Headers http.Header
+	// MaxTokens is the limit to send when the client gave none and the schema requires one.
+	MaxTokens int64
+}
+
+// Call is an encoded request.
+type Call struct {
+	Body []byte
+	// Path is the operation below the provider's base path, with its leading slash ("/chat/completions").
+	Path string
+	// Headers are those the schema itself needs, such as anthropic-version. Credentials are not among them.
+	Headers http.Header
+	// Dropped names the members of the client's request that this call does not carry, in the client's spelling.
+	Dropped []string
+}
