@@ -1,0 +1,5 @@
+include tools.mk
+
+.PHONY: generate
+generate: $(BUF) ## Generate Go from proto/ (the result is committed).
+	$(BUF) generate

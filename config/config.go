@@ -1,0 +1,160 @@
+// Package config is what the operator meant: it reads documents strictly, fills in defaults, checks the whole, and resolves
+// it into an immutable Config that the sidecar (extproc) and Envoy's half (xds) both compile from. Those two meet only
+// here.
+//
+// A document is refused whole or taken whole. Every error is reported at once, each with the path of its field and, for
+// files, its line and column.
+package config
+
+import (
+	"net/http"
+	"time"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Config is one resolved configuration. It is never changed after Resolve returned it.
+type Config struct {
+	// Version is a hash of the effective document: equal configurations have equal versions.
+	Version string
+	// Document is the effective document, defaults filled in. It holds references to secrets and literal ones: do not
+	// print it without Redact.
+	Document *millracev1.Document
+
+	Listen          Listen
+	MaxRequestBytes int64
+	DrainTimeout    time.Duration
+	EventFile       string // "" when events go nowhere
+	Gateways        []*Gateway
+}
+
+// Listen is where Envoy accepts requests.
+type Listen struct {
+	Address  string
+	Port     uint32
+	CertFile string // both set or both empty
+	KeyFile  string
+}
+
+// Gateway is one virtual host.
+type Gateway struct {
+	Name      string
+	Subdomain string
+	Hosts     []string
+	Timeouts  Timeouts
+	Pool      Pool
+	Upstreams []*Upstream
+	Rules     []*Rule // the active ones, longest path first
+}
+
+// Timeouts are all positive.
+type Timeouts struct {
+	Request    time.Duration
+	Connect    time.Duration
+	FirstByte  time.Duration
+	InterChunk time.Duration
+}
+
+// Pool bounds the connections to one upstream's targets.
+type Pool struct {
+	IdleTimeout    time.Duration
+	MaxConnections uint32 // 0: no bound
+}
+
+// Algorithm is how a pool picks among the targets of one priority.
+type Algorithm string
+
+// RoundRobin ignores weights, WeightedRoundRobin goes by them.
+const (
+	RoundRobin         Algorithm = "round-robin"
+	WeightedRoundRobin Algorithm = "weighted-round-robin"
+	LeastConnections   Algorithm = "least-connections"
+	Random             Algorithm = "random"
+)
+
+// Upstream is a pool of targets.
+type Upstream struct {
+	Name      string // unique in all gateways: "gateway/upstream"
+	Algorithm Algorithm
+	Targets   []*Target
+	Passive   *Passive // nil: targets are never taken out
+	Attempts  uint32   // at least 1
+	// Listed keeps requests to targets that list their model.
+	Listed bool
+}
+
+// Passive is when and for how long a failing target is taken out.
+type Passive struct {
+	Failures uint32
+	Out      time.Duration
+}
+
+// Target is one endpoint of one provider account.
+type Target struct {
+	Name     string // unique in all gateways: "gateway/upstream/target"
+	ID       string // as the operator wrote it; what responses and events show
+	Provider string // "openai"; what X-Selected-Provider shows
+	Schema   string
+
+	Host string
+	Port uint32
+	TLS  bool
+
+	BasePath string // "/v1", without a slash at its end; codecs put their operation behind it
+	Path     string // replaces base path and operation; "" when not overridden
+
+	Weight   uint32 // 0 drains
+	Priority uint32 // from 0, without gaps
+
+	Models       []string
+	DefaultModel string
+	ModelMap     map[string]string
+
+	Headers    http.Header // as configured, without the credential
+	AuthHeader string      // "" when the target needs no credential
+	AuthValue  string      // the whole header value; secret
+}
+
+// Authority is the host, with the port where it is not the scheme's own.
+func (t *Target) Authority() string {
+	if t.TLS && t.Port == 443 || !t.TLS && t.Port == 80 {
+		return hostLiteral(t.Host)
+	}
+	return hostPort(t.Host, t.Port)
+}
+
+// Model is the name to ask the target for when the client asked for model ("" when it named none): the mapped name, the
+// client's when the target lists it or lists nothing at all, else the default.
+func (t *Target) Model(model string) string {
+	if mapped, ok := t.ModelMap[model]; ok {
+		return mapped
+	}
+	if model != "" && t.Lists(model) {
+		return model
+	}
+	if t.DefaultModel != "" {
+		return t.DefaultModel
+	}
+	return model
+}
+
+// Lists tells whether the target says that it has the model, under the client's name for it.
+func (t *Target) Lists(model string) bool {
+	if _, ok := t.ModelMap[model]; ok {
+		return true
+	}
+	for _, m := range t.Models {
+		if m == model {
+			return true
+		}
+	}
+	return model == t.DefaultModel
+}
+
+// Rule sends requests below Path to an upstream.
+type Rule struct {
+	Path     string // no slash at its end, but for "/"
+	Methods  []string
+	Strip    bool
+	Upstream *Upstream
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"millrace/internal/golden"
+)
+
+// TestLoad runs testdata/load: a document, and either its effective form or everything that is wrong with it.
+func TestLoad(t *testing.T) {
+	golden.Run(t, "testdata/load/*.txtar", func(c *golden.Case) {
+		doc, err := Load("config.yaml", c.Input("config.yaml"))
+		if err != nil {
+			c.Output("want errors", []byte(err.Error()))
+			return
+		}
+		effective, err := Print(doc)
+		if err != nil {
+			c.T.Fatal(err)
+		}
+		c.Output("want effective.yaml", effective)
+		if notYet := NotYet(doc); len(notYet) > 0 {
+			c.Output("want not yet", []byte(notYet.Error()))
+		}
+
+		again, err := Load("effective.yaml", effective)
+		if err != nil {
+			c.T.Fatalf("the effective document does not load: %v", err)
+		}
+		if diff := cmp.Diff(Redact(doc), again, protocmp.Transform()); diff != "" {
+			c.T.Errorf("the effective document means something else (-first +again):\n%s", diff)
+		}
+	})
+}
+
+func TestResolve(t *testing.T) {
+	t.Setenv("OPENAI_KEY", "sk-1")
+	doc, err := Load("x", []byte(`
+upstreams:
+- name: chat
+  targets:
+  - {id: a, provider: {base_url: "http://localhost:8080/v1/", secret_key_ref: {env: OPENAI_KEY}}, priority: 7}
+  - {id: b, provider: anthropic, credentials: {header_name: x-api-key, header_value: lit}, priority: 3, models: [m], default_model: d, model_map: {x: y}}
+  - {id: c, host: api.anthropic.com, priority: 7, weight: 0}
+  - {id: d, host: "::1", port: 80, path: /x}
+services: [{name: chat, upstream: chat}]
+rules:
+- {path: /, service: chat}
+- {path: /v1/, service: chat}
+- {path: /v2, service: chat, active: false}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Resolve(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		Name, Provider, Schema, Authority, Base, Auth string
+		TLS                                           bool
+		Priority, Weight                              uint32
+	}
+	var got []row
+	for _, x := range c.Gateways[0].Upstreams[0].Targets {
+		got = append(got, row{x.Name, x.Provider, x.Schema, x.Authority(), x.BasePath, x.AuthHeader + ": " + x.AuthValue, x.TLS, x.Priority, x.Weight})
+	}
+	want := []row{
+		{"default/chat/a", "openai", "openai.chat", "localhost:8080", "/v1", "Authorization: Bearer sk-1", false, 2, 1},
+		{"default/chat/b", "anthropic", "anthropic.messages", "api.anthropic.com", "/v1", "X-Api-Key: lit", true, 1, 1},
+		{"default/chat/c", "anthropic", "anthropic.messages", "api.anthropic.com", "/v1", ": ", true, 2, 0},
+		{"default/chat/d", "openai", "openai.chat", "[::1]", "/v1", ": ", false, 0, 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("targets (-want +got):\n%s", diff)
+	}
+	if rules := c.Gateways[0].Rules; len(rules) != 2 || rules[0].Path != "/v1" || rules[1].Path != "/" {
+		t.Errorf("rules: %+v", rules)
+	}
+	b := c.Gateways[0].Upstreams[0].Targets[1]
+	for asked, want := range map[string]string{"m": "m", "x": "y", "d": "d", "other": "d", "": "d"} {
+		if got := b.Model(asked); got != want {
+			t.Errorf("model %q becomes %q, want %q", asked, got, want)
+		}
+	}
+	if a := c.Gateways[0].Upstreams[0].Targets[0]; a.Model("any") != "any" {
+		t.Errorf("a target without models and default must pass the model on, got %q", a.Model("any"))
+	}
+}
+
+func TestResolveNamesTheSecretItCannotRead(t *testing.T) {
+	doc, err := Load("x", []byte("providers: {targets: [{provider: {name: openai, secret_key_ref: {env: MILLRACE_NO_SUCH}}}, {provider: {name: openai, secret_key_ref: {file: /no/such}}}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Resolve(doc)
+	if len(AsErrors(err)) != 2 || !strings.Contains(err.Error(), "MILLRACE_NO_SUCH is not set") || !strings.Contains(err.Error(), "/no/such") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestVersionFollowsContent(t *testing.T) {
+	load := func(s string) string {
+		doc, err := Load("x", []byte(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Version(doc)
+	}
+	a := load("providers: {targets: [{provider: openai}]}")
+	if b := load("{providers: {targets: [{provider: {name: openai}, weight: 1}]}, gateway: {listen_port: 41002}}"); a != b {
+		t.Error("the same meaning has two versions")
+	}
+	if b := load("providers: {targets: [{provider: openai, weight: 2}]}"); a == b {
+		t.Error("another weight has the same version")
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte("providers: {targets: [{provider: openai}]}"))
+	f.Add([]byte("rules: [{path: /v1, service: x}]\ngateway: {max_request_bytes: 9999999999GB}"))
+	f.Add([]byte("a: &a [*a]\n? [x]: y\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		doc, err := Load("fuzz.yaml", data)
+		if err != nil {
+			return
+		}
+		if _, err := Resolve(doc); err != nil {
+			return
+		}
+		if _, err := Print(doc); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

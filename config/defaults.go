@@ -1,0 +1,118 @@
+package config
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// SetDefaults fills in every field the operator may leave out, and turns the short form (providers.targets) into the
+// resources it stands for. Doing it twice changes nothing.
+func SetDefaults(doc *millracev1.Document) {
+	g := ensure(&doc.Gateway)
+	setIfZero(&g.Name, "default")
+	setIfZero(&g.ListenPort, 41002)
+	setIfZero(&g.ListenAddress, "0.0.0.0")
+	setIfZero(&ensure(&g.MaxRequestBytes).Bytes, 50<<20)
+	setDuration(&g.DrainTimeout, 120*time.Second)
+
+	t := ensure(&g.Timeouts)
+	setDuration(&t.RequestTimeout, 120*time.Second)
+	setDuration(&t.ConnectTimeout, 5*time.Second)
+	setDuration(&t.FirstByteTimeout, 30*time.Second)
+	setDuration(&t.PolicyTimeout, 2*time.Second)
+
+	p := ensure(&g.ConnectionPool)
+	setDuration(&p.IdleTimeout, 90*time.Second)
+
+	s := ensure(&g.Streaming)
+	setDuration(&s.InterChunkTimeout, 30*time.Second)
+	setIfZero(&ensure(&s.BufferSize).Bytes, 64<<10)
+
+	expandProviders(doc)
+	for _, u := range doc.Upstreams {
+		setUpstreamDefaults(u)
+	}
+	for _, s := range doc.Services {
+		setIfZero(&s.Type, "upstream")
+	}
+	for _, r := range doc.Rules {
+		if r.Active == nil {
+			r.Active = proto.Bool(true)
+		}
+	}
+}
+
+// shortForm names the upstream, the service and the rule that providers.targets stands for.
+const (
+	shortFormName = "default"
+	shortFormPath = "/v1"
+)
+
+func expandProviders(doc *millracev1.Document) {
+	if len(doc.GetProviders().GetTargets()) == 0 {
+		return
+	}
+	doc.Upstreams = append(doc.Upstreams, &millracev1.Upstream{Name: shortFormName, Targets: doc.Providers.Targets})
+	doc.Services = append(doc.Services, &millracev1.Service{Name: shortFormName, Upstream: shortFormName})
+	doc.Providers = nil
+	if slices.ContainsFunc(doc.Rules, func(r *millracev1.Rule) bool { return cleanPath(r.Path) == shortFormPath }) {
+		return // a rule of the operator's own for this path takes the place of ours
+	}
+	doc.Rules = append(doc.Rules, &millracev1.Rule{Path: shortFormPath, Service: shortFormName, Methods: []string{"POST", "GET"}})
+}
+
+func setUpstreamDefaults(u *millracev1.Upstream) {
+	setIfZero(&u.Algorithm, string(RoundRobin))
+	setIfZero(&u.ModelChoice, "any")
+	if u.HealthChecks == nil {
+		u.HealthChecks = &millracev1.HealthChecks{Passive: true}
+	}
+	h := u.HealthChecks
+	setIfZero(&h.Threshold, 3)
+	setIfZero(&h.Interval, 60)
+	setIfZero(&ensure(&u.Retry).Attempts, 3)
+	for i, t := range u.Targets {
+		setIfZero(&t.Id, targetID(t, i))
+		if t.Weight == nil {
+			t.Weight = proto.Uint32(1)
+		}
+	}
+}
+
+// targetID names a target that the operator did not name: by its provider or host, and its place.
+func targetID(t *millracev1.Target, i int) string {
+	name := t.GetProvider().GetName()
+	if name == "" {
+		name = t.GetHost()
+	}
+	if name == "" {
+		name = "target"
+	}
+	return name + "-" + strconv.Itoa(i+1)
+}
+
+func ensure[T any](p **T) *T {
+	if *p == nil {
+		*p = new(T)
+	}
+	return *p
+}
+
+func setIfZero[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func setDuration(p **durationpb.Duration, d time.Duration) {
+	if *p == nil {
+		*p = durationpb.New(d)
+	}
+}

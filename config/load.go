@@ -1,0 +1,257 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"buf.build/go/protoyaml"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Error is one thing wrong with a document.
+type Error struct {
+	File   string // "" when the document did not come from a file
+	Line   int    // 0 when unknown
+	Column int
+	Path   string // of the field, "upstreams[0].targets[1].weight"; "" when it is the document's syntax
+	Reason string
+}
+
+func (e Error) Error() string {
+	var b strings.Builder
+	if e.File != "" {
+		fmt.Fprintf(&b, "%s:%d:%d: ", e.File, e.Line, e.Column)
+	}
+	if e.Path != "" {
+		b.WriteString(e.Path + ": ")
+	}
+	b.WriteString(e.Reason)
+	return b.String()
+}
+
+// Errors is everything wrong with a document, in its order; never empty.
+type Errors []Error
+
+func (es Errors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads a document in YAML or JSON, fills in the defaults and checks it. file is its name for error messages. Unknown
+// fields, duplicate keys and values of the wrong type are errors. The error is an Errors.
+func Load(file string, data []byte) (*millracev1.Document, error) {
+	root, err := parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	doc := &millracev1.Document{}
+	var found Errors
+	found = append(found, duplicates(root, "")...)
+	if err := unmarshal(data, doc); err != nil {
+		found = append(found, located(root, err)...)
+	} else {
+		written := fmt.Sprintf("upstreams[%d].", len(doc.Upstreams)) // where the short form will stand
+		shortForm := doc.Providers != nil
+		SetDefaults(doc)
+		for _, e := range Validate(doc) {
+			if rest, ok := strings.CutPrefix(e.Path, written); ok && shortForm {
+				e.Path = "providers." + rest
+			}
+			e.Line, e.Column = position(root, e.Path)
+			found = append(found, e)
+		}
+	}
+	if len(found) == 0 {
+		return doc, nil
+	}
+	for i := range found {
+		found[i].File = file
+	}
+	slices.SortStableFunc(found, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	samePlace := func(a, b Error) bool { return a.Line == b.Line && a.Column == b.Column && a.Path == b.Path }
+	return nil, slices.CompactFunc(found, samePlace) // a value of the wrong type breaks its rules too: the first says it all
+}
+
+var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): (?s)(.*)$`)
+
+// parse reads the syntax. An empty document is an empty mapping.
+func parse(file string, data []byte) (*yaml.Node, error) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		e := Error{File: file, Line: 1, Column: 1, Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
+		if m := syntaxLine.FindStringSubmatch(err.Error()); m != nil {
+			e.Line, _ = strconv.Atoi(m[1])
+			e.Reason = m[2]
+		}
+		return nil, Errors{e}
+	}
+	if len(document.Content) == 0 {
+		return &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}, nil
+	}
+	return document.Content[0], nil
+}
+
+// unmarshal decodes strictly and checks the rules stated in the proto.
+func unmarshal(data []byte, doc *millracev1.Document) error {
+	validator, err := protovalidate.New()
+	if err != nil {
+		return err
+	}
+	return protoyaml.UnmarshalOptions{Validator: rules{validator}, CustomUnmarshaler: scalars{}}.Unmarshal(data, doc)
+}
+
+// rules fits protovalidate's variadic Validate to what protoyaml wants.
+type rules struct{ protovalidate.Validator }
+
+func (r rules) Validate(m proto.Message) error { return r.Validator.Validate(m) }
+
+// duplicates finds keys that stand twice in one mapping; the YAML decoder would take the last of them.
+func duplicates(n *yaml.Node, path string) Errors {
+	var found Errors
+	switch n.Kind {
+	case yaml.MappingNode:
+		first := map[string]int{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i]
+			at := join(path, key.Value)
+			if line, again := first[key.Value]; again {
+				found = append(found, Error{Line: key.Line, Column: key.Column, Path: at,
+					Reason: fmt.Sprintf("duplicate key, first given in line %d", line)})
+			}
+			first[key.Value] = key.Line
+			found = append(found, duplicates(n.Content[i+1], at)...)
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			found = append(found, duplicates(item, path+"["+strconv.Itoa(i)+"]")...)
+		}
+	}
+	return found
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+var positioned = regexp.MustCompile(`^:(\d+):(\d+) ([^\n]*)`)
+
+// located turns the decoder's errors, which know a line and a column, into ours, which also know the path.
+func located(root *yaml.Node, err error) Errors {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	var found Errors
+	for _, err := range all {
+		e := Error{Line: 1, Column: 1, Reason: err.Error()}
+		if m := positioned.FindStringSubmatch(err.Error()); m != nil {
+			e.Line, _ = strconv.Atoi(m[1])
+			e.Column, _ = strconv.Atoi(m[2])
+			e.Path = pathAt(root, "", e.Line, e.Column)
+			e.Reason = plain(m[3], e.Path)
+		}
+		found = append(found, e)
+	}
+	return found
+}
+
+// plain takes what only the decoder's author needs out of its words: the field path we already show, the rule's id and the
+// protobuf type names.
+func plain(reason, path string) string {
+	if field, rest, ok := strings.Cut(reason, ": "); ok && strings.HasSuffix(path, field) {
+		reason = rest
+	}
+	reason = ruleID.ReplaceAllString(reason, "")
+	if m := unknownField.FindStringSubmatch(reason); m != nil {
+		return "unknown field"
+	}
+	return strings.NewReplacer("expected fields for millrace.v1.", "want the fields of a ", ", got scalar", ", got a plain value").Replace(reason)
+}
+
+var (
+	ruleID       = regexp.MustCompile(` \([a-z0-9_.]+\)$`)
+	unknownField = regexp.MustCompile(`^unknown field `)
+)
+
+// pathAt finds the field whose key or value begins at the position.
+func pathAt(n *yaml.Node, path string, line, column int) string {
+	if n.Line == line && n.Column == column && path != "" {
+		return path
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, at := n.Content[i], join(path, n.Content[i].Value)
+			if key.Line == line && key.Column == column {
+				return at
+			}
+			if found := pathAt(n.Content[i+1], at, line, column); found != "" {
+				return found
+			}
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			if found := pathAt(item, path+"["+strconv.Itoa(i)+"]", line, column); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
+}
+
+// position finds where the field is, or the nearest field above it that the document has.
+func position(root *yaml.Node, path string) (line, column int) {
+	n := root
+	line, column = n.Line, n.Column
+	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		next := child(n, step)
+		if next == nil {
+			break
+		}
+		n = next
+		line, column = n.Line, n.Column
+	}
+	return line, column
+}
+
+func child(n *yaml.Node, step string) *yaml.Node {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == step {
+				return n.Content[i+1]
+			}
+		}
+	case yaml.SequenceNode:
+		if i, err := strconv.Atoi(step); err == nil && i < len(n.Content) {
+			return n.Content[i]
+		}
+	}
+	return nil
+}
+
+// AsErrors returns what is wrong one by one, also when err is no Errors.
+func AsErrors(err error) Errors {
+	var es Errors
+	if errors.As(err, &es) {
+		return es
+	}
+	return Errors{{Reason: err.Error()}}
+}

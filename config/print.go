@@ -1,0 +1,97 @@
+package config
+
+import (
+	"bytes"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// redacted stands in place of every literal secret that is shown.
+const redacted = "[redacted]"
+
+// Redact returns a copy of a resource or document in which no literal secret is left.
+func Redact[M proto.Message](m M) M {
+	shown := proto.CloneOf(m)
+	redact(shown.ProtoReflect())
+	return shown
+}
+
+func redact(m protoreflect.Message) {
+	if s, ok := m.Interface().(*millracev1.Secret); ok {
+		if _, literal := s.Source.(*millracev1.Secret_Literal); literal {
+			s.Source = &millracev1.Secret_Literal{Literal: redacted}
+		}
+		return
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Message() == nil || f.IsMap() && f.MapValue().Message() == nil:
+		case f.IsMap():
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				redact(v.Message())
+				return true
+			})
+		case f.IsList():
+			for i := range v.List().Len() {
+				redact(v.List().Get(i).Message())
+			}
+		default:
+			redact(v.Message())
+		}
+		return true
+	})
+}
+
+// Print writes the effective document as YAML in the words it can be written in. Literal secrets are redacted.
+func Print(doc *millracev1.Document) ([]byte, error) {
+	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(Redact(doc))
+	if err != nil {
+		return nil, err
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(data, &node); err != nil { // JSON is YAML, and nodes keep its order
+		return nil, err
+	}
+	shorten("", &node)
+	var out bytes.Buffer
+	e := yaml.NewEncoder(&out)
+	e.SetIndent(2)
+	if err := e.Encode(&node); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), e.Close()
+}
+
+// shorten puts nodes into block style and writes sizes, provider names and literals as the plain values that scalars reads.
+func shorten(key string, n *yaml.Node) {
+	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
+	switch {
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2:
+		only, value := n.Content[0].Value, n.Content[1]
+		switch {
+		case only == "bytes":
+			size, err := strconv.ParseUint(value.Value, 10, 64)
+			if err == nil {
+				*n = yaml.Node{Kind: yaml.ScalarNode, Value: formatBytes(size)}
+				return
+			}
+		case only == "literal", key == "provider" && only == "name":
+			*n = *value
+			n.Style = 0
+			return
+		}
+	}
+	for i, c := range n.Content {
+		name := key
+		if n.Kind == yaml.MappingNode {
+			name = n.Content[i&^1].Value
+		}
+		shorten(name, c)
+	}
+}

@@ -1,0 +1,47 @@
+package config
+
+// hosting is how one known provider is reached: a row here makes its name usable in `provider`. The schema names a codec
+// in extproc/provider; where a provider speaks another's schema, its row is all it needs.
+type hosting struct {
+	name   string
+	host   string
+	base   string // path below which the schema's operations are
+	schema string
+	auth   string // header that carries the key
+	prefix string // what stands before the key in it
+}
+
+var hostings = []hosting{
+	// https://platform.openai.com/docs/api-reference/authentication
+	{name: "openai", host: "api.openai.com", base: "/v1", schema: "openai.chat", auth: "Authorization", prefix: "Bearer "},
+	// https://docs.anthropic.com/en/api/overview
+	{name: "anthropic", host: "api.anthropic.com", base: "/v1", schema: "anthropic.messages", auth: "X-Api-Key"},
+}
+
+// hostingOf finds a row by provider name.
+func hostingOf(name string) (hosting, bool) {
+	for _, h := range hostings {
+		if h.name == name {
+			return h, true
+		}
+	}
+	return hosting{}, false
+}
+
+// hostingAt finds the row of a provider by its own host; any other host is taken to speak OpenAI's schema, as most do.
+func hostingAt(host string) hosting {
+	for _, h := range hostings {
+		if h.host == host {
+			return h
+		}
+	}
+	return hostings[0]
+}
+
+func providerNames() []string {
+	var names []string
+	for _, h := range hostings {
+		names = append(names, h.name)
+	}
+	return names
+}

@@ -1,0 +1,267 @@
+package config
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Resolve makes a Config of a document that Load returned: references followed, secrets read, providers looked up. The error
+// is an Errors; a secret that cannot be read is one.
+func Resolve(doc *millracev1.Document) (*Config, error) {
+	r := &resolver{}
+	c := &Config{
+		Version:         Version(doc),
+		Document:        doc,
+		Listen:          resolveListen(doc.Gateway),
+		MaxRequestBytes: int64(doc.Gateway.MaxRequestBytes.Bytes),
+		DrainTimeout:    doc.Gateway.DrainTimeout.AsDuration(),
+		EventFile:       doc.GetEvents().GetFile(),
+		Gateways:        []*Gateway{r.gateway(doc)},
+	}
+	if len(r.found) > 0 {
+		return nil, r.found
+	}
+	return c, nil
+}
+
+// Version is a content hash of the document, 16 hexadecimal digits.
+func Version(doc *millracev1.Document) string {
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(doc)
+	if err != nil {
+		panic("config: a loaded document does not marshal: " + err.Error())
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
+type resolver struct{ validation }
+
+func resolveListen(g *millracev1.Gateway) Listen {
+	return Listen{
+		Address:  g.ListenAddress,
+		Port:     g.ListenPort,
+		CertFile: g.GetTls().GetCertFile(),
+		KeyFile:  g.GetTls().GetKeyFile(),
+	}
+}
+
+func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
+	g := &Gateway{
+		Name:      doc.Gateway.Name,
+		Subdomain: doc.Gateway.Subdomain,
+		Hosts:     doc.Gateway.Hosts,
+		Timeouts: Timeouts{
+			Request:    doc.Gateway.Timeouts.RequestTimeout.AsDuration(),
+			Connect:    doc.Gateway.Timeouts.ConnectTimeout.AsDuration(),
+			FirstByte:  doc.Gateway.Timeouts.FirstByteTimeout.AsDuration(),
+			InterChunk: doc.Gateway.Streaming.InterChunkTimeout.AsDuration(),
+		},
+		Pool: Pool{
+			IdleTimeout:    doc.Gateway.ConnectionPool.IdleTimeout.AsDuration(),
+			MaxConnections: doc.Gateway.ConnectionPool.MaxTotal,
+		},
+	}
+	byName := map[string]*Upstream{}
+	for i, u := range doc.Upstreams {
+		resolved := r.upstream(g.Name, fmt.Sprintf("upstreams[%d]", i), u)
+		g.Upstreams = append(g.Upstreams, resolved)
+		byName[u.Name] = resolved
+		if u.Id != "" {
+			byName[u.Id] = resolved
+		}
+	}
+	services := map[string]*Upstream{}
+	for _, s := range doc.Services {
+		u := byName[cmp.Or(s.Upstream, s.UpstreamId)]
+		services[s.Name] = u
+		if s.Id != "" {
+			services[s.Id] = u
+		}
+	}
+	for _, rule := range doc.Rules {
+		if rule.GetActive() {
+			g.Rules = append(g.Rules, &Rule{
+				Path:     cleanPath(rule.Path),
+				Methods:  rule.Methods,
+				Strip:    rule.StripPath,
+				Upstream: services[cmp.Or(rule.Service, rule.ServiceId)],
+			})
+		}
+	}
+	slices.SortStableFunc(g.Rules, func(a, b *Rule) int { return cmp.Compare(len(b.Path), len(a.Path)) })
+	return g
+}
+
+func cleanPath(path string) string {
+	if trimmed := strings.TrimRight(path, "/"); trimmed != "" {
+		return trimmed
+	}
+	return "/"
+}
+
+func (r *resolver) upstream(gateway, path string, u *millracev1.Upstream) *Upstream {
+	name := gateway + "/" + u.Name
+	resolved := &Upstream{
+		Name:      name,
+		Algorithm: Algorithm(u.Algorithm),
+		Attempts:  u.Retry.Attempts,
+		Listed:    u.ModelChoice == "listed",
+	}
+	if h := u.HealthChecks; h.Passive {
+		resolved.Passive = &Passive{Failures: h.Threshold, Out: time.Duration(h.Interval) * time.Second}
+	}
+	for j, t := range u.Targets {
+		resolved.Targets = append(resolved.Targets, r.target(name, fmt.Sprintf("%s.targets[%d]", path, j), t))
+	}
+	closePriorityGaps(resolved.Targets)
+	return resolved
+}
+
+// closePriorityGaps numbers the levels from 0 without holes, as Envoy wants them.
+func closePriorityGaps(targets []*Target) {
+	var levels []uint32
+	for _, t := range targets {
+		levels = append(levels, t.Priority)
+	}
+	slices.Sort(levels)
+	levels = slices.Compact(levels)
+	for _, t := range targets {
+		t.Priority = uint32(slices.Index(levels, t.Priority))
+	}
+}
+
+func (r *resolver) target(upstream, path string, t *millracev1.Target) *Target {
+	h, addr := place(t)
+	resolved := &Target{
+		Name:         upstream + "/" + t.Id,
+		ID:           t.Id,
+		Provider:     h.name,
+		Schema:       h.schema,
+		Host:         addr.host,
+		Port:         addr.port,
+		TLS:          addr.tls,
+		BasePath:     addr.base,
+		Path:         t.Path,
+		Weight:       t.GetWeight(),
+		Priority:     t.Priority,
+		Models:       t.Models,
+		DefaultModel: t.DefaultModel,
+		ModelMap:     t.ModelMap,
+		Headers:      http.Header{},
+	}
+	for name, value := range t.Headers {
+		resolved.Headers.Set(name, value)
+	}
+	switch {
+	case t.Credentials != nil:
+		resolved.AuthHeader = http.CanonicalHeaderKey(t.Credentials.HeaderName)
+		resolved.AuthValue = r.secret(path+".credentials.header_value", t.Credentials.HeaderValue)
+	case t.GetProvider().GetSecretKeyRef() != nil:
+		resolved.AuthHeader = h.auth
+		resolved.AuthValue = h.prefix + r.secret(path+".provider.secret_key_ref", t.Provider.SecretKeyRef)
+	}
+	return resolved
+}
+
+type address struct {
+	host string
+	port uint32
+	tls  bool
+	base string
+}
+
+// place works out the provider and the address of a target: what it says itself, then its base URL, then its provider's.
+func place(t *millracev1.Target) (hosting, address) {
+	p := t.GetProvider()
+	if p.GetBaseUrl() != "" {
+		return placeByURL(p)
+	}
+	h, known := hostingOf(cmp.Or(p.GetType(), p.GetName()))
+	if !known {
+		h = hostingAt(t.Host)
+	}
+	a := address{host: cmp.Or(t.Host, h.host), port: t.Port, tls: t.Protocol != "http", base: h.base}
+	if t.Protocol == "" && t.Port == 80 {
+		a.tls = false
+	}
+	if a.port == 0 {
+		a.port = defaultPort(a.tls)
+	}
+	return h, a
+}
+
+func placeByURL(p *millracev1.Provider) (hosting, address) {
+	u, _ := url.Parse(p.BaseUrl) // validated
+	h, known := hostingOf(cmp.Or(p.Type, p.Name))
+	if !known {
+		h = hostingAt(u.Hostname())
+	}
+	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.Path, "/")}
+	port, _ := strconv.ParseUint(u.Port(), 10, 16)
+	a.port = cmp.Or(uint32(port), defaultPort(a.tls))
+	return h, a
+}
+
+func defaultPort(tls bool) uint32 {
+	if tls {
+		return 443
+	}
+	return 80
+}
+
+// secret reads a secret. What goes wrong names where it was looked for, never what was found.
+func (r *resolver) secret(path string, s *millracev1.Secret) string {
+	var value string
+	switch source := s.GetSource().(type) {
+	case *millracev1.Secret_Literal:
+		value = source.Literal
+	case *millracev1.Secret_Env:
+		var ok bool
+		if value, ok = os.LookupEnv(source.Env); !ok {
+			r.errorf(path, "environment variable %s is not set", source.Env)
+			return ""
+		}
+	case *millracev1.Secret_File:
+		data, err := os.ReadFile(source.File)
+		if err != nil {
+			r.errorf(path, "%v", err)
+			return ""
+		}
+		value = strings.TrimRight(string(data), "\r\n")
+	}
+	if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+		r.errorf(path, "the secret holds a control character, which no header can carry")
+	}
+	return value
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+func hostLiteral(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+func hostPort(host string, port uint32) string {
+	return net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))
+}

@@ -1,0 +1,216 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Validate checks what no single field can: references, uniqueness, combinations. doc has its defaults. The errors have
+// paths and no lines.
+func Validate(doc *millracev1.Document) Errors {
+	v := &validation{}
+	v.gateway(doc.Gateway)
+	upstreams := v.upstreams(doc.Upstreams)
+	services := v.services(doc.Services, upstreams)
+	v.rules(doc.Rules, services)
+	v.keys(doc.Keys)
+	for i, name := range doc.GetPolicies().GetChain() {
+		if i != slices.Index(doc.Policies.Chain, name) {
+			v.errorf(fmt.Sprintf("policies.chain[%d]", i), "policy %q is in the chain already", name)
+		}
+	}
+	return v.found
+}
+
+type validation struct{ found Errors }
+
+func (v *validation) errorf(path, format string, args ...any) {
+	v.found = append(v.found, Error{Path: path, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) gateway(g *millracev1.Gateway) {
+	if listen := g.GetAdmin().GetListen(); listen != "" {
+		addr, err := netip.ParseAddrPort(listen)
+		switch {
+		case err != nil:
+			v.errorf("gateway.admin.listen", "want an address and a port such as 127.0.0.1:8080")
+		case !addr.Addr().IsLoopback() && g.Admin.Token == nil:
+			v.errorf("gateway.admin.token", "needed because %s is not a loopback address", addr.Addr())
+		}
+	}
+}
+
+// names maps every name and id to its resource, and reports the ones that stand for two.
+type names map[string]int
+
+func (v *validation) unique(n names, path, name string, i int) {
+	if name == "" {
+		return
+	}
+	if first, taken := n[name]; taken && first != i {
+		v.errorf(path, "%q is taken by item %d", name, first)
+		return
+	}
+	n[name] = i
+}
+
+func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
+	known := names{}
+	for i, u := range upstreams {
+		path := fmt.Sprintf("upstreams[%d]", i)
+		v.unique(known, path+".name", u.Name, i)
+		v.unique(known, path+".id", u.Id, i)
+		ids := names{}
+		weights := map[uint32]bool{}
+		for j, t := range u.Targets {
+			at := fmt.Sprintf("%s.targets[%d]", path, j)
+			v.unique(ids, at+".id", t.Id, j)
+			v.target(at, t)
+			if t.GetWeight() > 0 {
+				weights[t.GetWeight()] = true
+			}
+		}
+		if Algorithm(u.Algorithm) == Random && len(weights) > 1 {
+			v.errorf(path+".algorithm", "random takes no notice of weights and the targets have different ones; use weighted-round-robin or equal weights")
+		}
+	}
+	return known
+}
+
+func (v *validation) target(path string, t *millracev1.Target) {
+	p := t.GetProvider()
+	for field, name := range map[string]string{"provider": p.GetName(), "provider.type": p.GetType()} {
+		if _, ok := hostingOf(name); name != "" && !ok {
+			v.errorf(path+"."+field, "unknown provider %q; known are %s", name, strings.Join(providerNames(), ", "))
+		}
+	}
+	if p.GetBaseUrl() != "" {
+		v.baseURL(path, t)
+	} else if p.GetName() == "" && t.Host == "" {
+		v.errorf(path, "needs a provider, a provider.base_url or a host")
+	}
+	if t.Host != "" && (strings.ContainsAny(t.Host, "/:@ ") && !isIP(t.Host)) {
+		v.errorf(path+".host", "want a host name or an IP address alone; port, protocol and path have fields of their own")
+	}
+	if t.Credentials != nil && p.GetSecretKeyRef() != nil {
+		v.errorf(path+".credentials", "provider.secret_key_ref gives a credential already")
+	}
+	for name := range t.Headers {
+		if reason := badTargetHeader(name); reason != "" {
+			v.errorf(path+".headers."+name, "%s", reason)
+		}
+	}
+}
+
+func (v *validation) baseURL(path string, t *millracev1.Target) {
+	u, err := url.Parse(t.Provider.BaseUrl)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		v.errorf(path+".provider.base_url", "want http://host[:port]/path or https://host[:port]/path")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		v.errorf(path+".provider.base_url", "must have no user, query or fragment")
+	case t.Host != "" || t.Port != 0 || t.Protocol != "":
+		v.errorf(path+".provider.base_url", "says where the target is; host, port and protocol must not say it again")
+	}
+}
+
+// badTargetHeader says why a header cannot be configured for a target, "" when it can.
+func badTargetHeader(name string) string {
+	switch lower := strings.ToLower(name); {
+	case lower == "", strings.ContainsFunc(lower, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r) }):
+		return "not a header name"
+	case slices.Contains([]string{"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "keep-alive"}, lower):
+		return "is set by the gateway"
+	case strings.HasPrefix(lower, "x-millrace-"), strings.HasPrefix(lower, "x-envoy-"), lower == "x-request-id":
+		return "is the gateway's own"
+	}
+	return ""
+}
+
+// refer resolves one of two fields that hold a name or an id, and says what is wrong otherwise.
+func (v *validation) refer(path, field, byName, byID string, known names) int {
+	ref, at := byName, path+"."+field
+	if byID != "" {
+		ref, at = byID, path+"."+field+"_id"
+	}
+	i, ok := known[ref]
+	switch {
+	case byName != "" && byID != "":
+		v.errorf(at, "give %s or %s_id, not both", field, field)
+	case ref == "":
+		v.errorf(path, "needs %s: the name or id of one", field)
+	case !ok:
+		v.errorf(at, "there is no %s %q", field, ref)
+	}
+	return i
+}
+
+func (v *validation) services(services []*millracev1.Service, upstreams names) names {
+	known := names{}
+	for i, s := range services {
+		path := fmt.Sprintf("services[%d]", i)
+		v.unique(known, path+".name", s.Name, i)
+		v.unique(known, path+".id", s.Id, i)
+		v.refer(path, "upstream", s.Upstream, s.UpstreamId, upstreams)
+	}
+	return known
+}
+
+func (v *validation) rules(rules []*millracev1.Rule, services names) {
+	for i, r := range rules {
+		path := fmt.Sprintf("rules[%d]", i)
+		v.refer(path, "service", r.Service, r.ServiceId, services)
+		if strings.ContainsAny(r.Path, "?#% ") || strings.Contains(r.Path, "//") {
+			v.errorf(path+".path", "want plain segments, without query, escapes or empty ones")
+		}
+		for j, other := range rules[:i] {
+			if r.GetActive() && other.GetActive() && cleanPath(r.Path) == cleanPath(other.Path) && overlap(r.Methods, other.Methods) {
+				v.errorf(path+".path", "rule %d has this path and method already", j)
+			}
+		}
+	}
+}
+
+func overlap(a, b []string) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(m string) bool { return slices.Contains(b, m) })
+}
+
+func (v *validation) keys(keys []*millracev1.Key) {
+	known := names{}
+	for i, k := range keys {
+		path := fmt.Sprintf("keys[%d]", i)
+		v.unique(known, path+".name", k.Name, i)
+		v.unique(known, path+".id", k.Id, i)
+	}
+}
+
+// NotYet lists what a document asks for that this version does not do. Serving it all the same would be a promise broken in
+// silence, so whoever serves refuses; whoever only reads may show it as a warning.
+func NotYet(doc *millracev1.Document) Errors {
+	v := &validation{}
+	if len(doc.Keys) > 0 {
+		v.errorf("keys", "keys are not checked by this version: every request would be let in")
+	}
+	if p := doc.Pack; (p == nil || p.Enabled == nil || p.GetEnabled()) && len(doc.GetPolicies().GetChain()) > 0 {
+		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
+	}
+	if doc.Gateway.GetAdmin() != nil {
+		v.errorf("gateway.admin", "there is no admin API in this version")
+	}
+	for i, u := range doc.Upstreams {
+		if u.GetHealthChecks().GetActive() != nil {
+			v.errorf(fmt.Sprintf("upstreams[%d].health_checks.active", i), "active health checks are not made by this version")
+		}
+		for j, t := range u.Targets {
+			if t.Timeouts != nil {
+				v.errorf(fmt.Sprintf("upstreams[%d].targets[%d].timeouts", i, j), "the gateway's timeouts hold for every target in this version")
+			}
+		}
+	}
+	return v.found
+}
