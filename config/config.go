@@ -7,7 +7,9 @@
 package config
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	millracev1 "millrace/proto/millrace/v1"
@@ -25,6 +27,7 @@ type Config struct {
 	MaxRequestBytes int64
 	DrainTimeout    time.Duration
 	EventFile       string // "" when events go nowhere
+	CAFile          string
 	Gateways        []*Gateway
 }
 
@@ -157,4 +160,15 @@ type Rule struct {
 	Methods  []string
 	Strip    bool
 	Upstream *Upstream
+}
+
+// AllModels are the names clients can ask this target for, sorted.
+func (t *Target) AllModels() []string {
+	all := slices.Collect(maps.Keys(t.ModelMap))
+	all = append(all, t.Models...)
+	if t.DefaultModel != "" {
+		all = append(all, t.DefaultModel)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }

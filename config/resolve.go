@@ -31,6 +31,7 @@ func Resolve(doc *millracev1.Document) (*Config, error) {
 		MaxRequestBytes: int64(doc.Gateway.MaxRequestBytes.Bytes),
 		DrainTimeout:    doc.Gateway.DrainTimeout.AsDuration(),
 		EventFile:       doc.GetEvents().GetFile(),
+		CAFile:          doc.Gateway.CaFile,
 		Gateways:        []*Gateway{r.gateway(doc)},
 	}
 	if len(r.found) > 0 {

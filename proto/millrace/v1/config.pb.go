@@ -158,8 +158,10 @@ type Gateway struct {
 	// The largest request body that is read, and the most that is held of an answer.
 	MaxRequestBytes *Bytes               `protobuf:"bytes,12,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	DrainTimeout    *durationpb.Duration `protobuf:"bytes,13,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The certificates that providers' own are checked against, as a path where Envoy runs.
+	CaFile        string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -281,6 +283,13 @@ func (x *Gateway) GetDrainTimeout() *durationpb.Duration {
 		return x.DrainTimeout
 	}
 	return nil
+}
+
+func (x *Gateway) GetCaFile() string {
+	if x != nil {
+		return x.CaFile
+	}
+	return ""
 }
 
 // Tls makes the listener speak TLS. Both files are read again when they change.
@@ -1772,7 +1781,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\x85\x05\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\x9e\x05\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -1789,7 +1798,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	" \x01(\v2\x1b.millrace.v1.ConnectionPoolR\x0econnectionPool\x124\n" +
 	"\tstreaming\x18\v \x01(\v2\x16.millrace.v1.StreamingR\tstreaming\x12>\n" +
 	"\x11max_request_bytes\x18\f \x01(\v2\x12.millrace.v1.BytesR\x0fmaxRequestBytes\x12>\n" +
-	"\rdrain_timeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\"M\n" +
+	"\rdrain_timeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x17\n" +
+	"\aca_file\x18\x0e \x01(\tR\x06caFile\"M\n" +
 	"\x03Tls\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
 	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"J\n" +

@@ -1,0 +1,69 @@
+package envoy
+
+import (
+	_ "embed"
+	"strings"
+)
+
+// Names that both halves of the gateway and Envoy's configuration spell alike.
+const (
+	// SidecarCluster is the bootstrap's cluster for the sidecar: xDS, both ext_proc streams and the access log go there.
+	SidecarCluster = "millrace"
+	// TargetsListener is the bootstrap's internal listener. Every endpoint of every pool leads to it, and it leads on to
+	// the cluster named in the endpoint's metadata (MetadataCluster).
+	TargetsListener = "targets"
+	// NodeID is what Envoy calls itself towards the sidecar. There is one Envoy to a sidecar.
+	NodeID = "millrace-envoy"
+	// Listener and Routes are the two resources that the app-facing side consists of.
+	Listener = "ingress"
+	Routes   = "ingress"
+
+	// Metadata is the namespace of ours in dynamic and endpoint metadata.
+	Metadata = "millrace"
+	// MetadataTarget is the target's name in an endpoint's metadata, MetadataCluster the name of its own cluster.
+	MetadataTarget  = "target"
+	MetadataCluster = "cluster"
+	// MetadataSchema is the client's schema in the request's dynamic metadata: Envoy's own errors are worded by it.
+	MetadataSchema = "schema"
+	// MetadataAnswered marks a request that the sidecar answers itself: its errors need no wording by Envoy.
+	MetadataAnswered = "answered"
+	// MetadataLB is Envoy's namespace for choosing among the endpoints of a pool, MetadataModel our key in it.
+	MetadataLB    = "envoy.lb"
+	MetadataModel = "model"
+
+	// HeaderStream selects the route with the timeouts for streams. Only the router stream sets it.
+	HeaderStream = "x-millrace-stream"
+	// HeaderRequestID identifies an exchange to both streams, to the access log and to the provider. Envoy and the router
+	// stream set it; a client's own is replaced.
+	HeaderRequestID = "x-request-id"
+
+	// StreamKind is the gRPC metadata key by which an ext_proc stream says which of the two it is.
+	StreamKind     = "x-millrace-kind"
+	StreamRouter   = "router"
+	StreamUpstream = "upstream"
+
+	// AttributeRoute, AttributeTarget and AttributeAttempt are what Envoy tells a stream about the request.
+	AttributeRoute   = "xds.route_name"
+	AttributeTarget  = "xds.upstream_host_metadata.filter_metadata['millrace']['target']"
+	AttributeAttempt = "upstream.request_attempt_count"
+
+	// RouteNone names the route of a path that no rule has; RouteMethod, before the path of a rule, that of a method it
+	// does not take.
+	RouteNone   = "none"
+	RouteMethod = "method:"
+
+	// SidecarSocket and AdminSocket are files in the folder that Envoy and the sidecar share.
+	SidecarSocket = "millrace.sock"
+	AdminSocket   = "envoy-admin.sock"
+
+	// SocketDir is that folder in bootstrap.yaml as it stands.
+	SocketDir = "/run/millrace"
+)
+
+//go:embed bootstrap.yaml
+var bootstrap string
+
+// Bootstrap returns the bootstrap configuration for sockets in dir. With SocketDir it is the file as it stands.
+func Bootstrap(dir string) []byte {
+	return []byte(strings.ReplaceAll(bootstrap, SocketDir+"/", strings.TrimRight(dir, "/")+"/"))
+}

@@ -1,0 +1,165 @@
+package xds
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+)
+
+// Phase is how far an offered configuration has come.
+type Phase string
+
+// Envoy has said nothing yet, has taken every resource, or has refused one.
+const (
+	Offered  Phase = "offered"
+	Applied  Phase = "applied"
+	Rejected Phase = "rejected"
+)
+
+// Status is what Envoy made of the latest offer.
+type Status struct {
+	Version   string
+	Phase     Phase
+	Reason    string // Envoy's own words when it rejected
+	Connected bool   // an ADS stream is open
+}
+
+// served are the types whose resources must all be taken before a configuration counts as applied.
+var served = []resource.Type{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType, resource.SecretType}
+
+// acks follows what Envoy has acknowledged, resource by resource: a type in which nothing changed is not sent again, so its
+// version alone would not tell. Everything is guarded by mu.
+type acks struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced whenever the status may have changed
+	offered *Snapshot
+	reason  string // why the offer was rejected; "" while it is not
+
+	stream int64                                          // the open ADS stream, 0 for none
+	node   map[resource.Type]map[string]string            // resource → version, as acknowledged
+	sent   map[string]*discoveryv3.DeltaDiscoveryResponse // by nonce, not yet answered
+}
+
+func newAcks(log *slog.Logger) *acks {
+	return &acks{log: log, changed: make(chan struct{})}
+}
+
+func (a *acks) offer(s *Snapshot) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.offered, a.reason = s, ""
+	a.notify()
+}
+
+// notify wakes whoever waits. mu is held.
+func (a *acks) notify() {
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// response notes what is about to be sent.
+func (a *acks) response(stream int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if stream == a.stream {
+		a.sent[r.Nonce] = r
+	}
+}
+
+// request takes a subscription, an acknowledgement or a refusal.
+func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if stream != a.stream { // an Envoy that (re)connects says first what it has
+		a.stream = stream
+		a.node = map[resource.Type]map[string]string{}
+		a.sent = map[string]*discoveryv3.DeltaDiscoveryResponse{}
+	}
+	if a.node[r.TypeUrl] == nil {
+		a.node[r.TypeUrl] = map[string]string{}
+	}
+	maps.Copy(a.node[r.TypeUrl], r.InitialResourceVersions)
+	for _, name := range r.ResourceNamesUnsubscribe {
+		delete(a.node[r.TypeUrl], name)
+	}
+	sent := a.sent[r.ResponseNonce]
+	delete(a.sent, r.ResponseNonce)
+	switch {
+	case r.ErrorDetail != nil:
+		a.log.Error("envoy rejected the configuration", "type", r.TypeUrl, "reason", r.ErrorDetail.Message)
+		a.reason = r.ErrorDetail.Message
+	case sent != nil:
+		for _, res := range sent.Resources {
+			a.node[r.TypeUrl][res.Name] = res.Version
+		}
+		for _, name := range sent.RemovedResources {
+			delete(a.node[r.TypeUrl], name)
+		}
+	}
+	a.notify()
+	return nil
+}
+
+func (a *acks) closed(stream int64, _ *corev3.Node) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if stream == a.stream {
+		a.stream, a.node, a.sent = 0, nil, nil
+		a.notify()
+	}
+}
+
+func (a *acks) status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.current()
+}
+
+// current is the status. mu is held.
+func (a *acks) current() Status {
+	s := Status{Phase: Offered, Connected: a.stream != 0}
+	if a.offered == nil {
+		return s
+	}
+	s.Version = a.offered.Version
+	switch {
+	case a.reason != "":
+		s.Phase, s.Reason = Rejected, a.reason
+	case s.Connected && a.hasAll():
+		s.Phase = Applied
+	}
+	return s
+}
+
+// hasAll tells whether the node has every resource of the offer, in its version. mu is held.
+func (a *acks) hasAll() bool {
+	for _, t := range served {
+		if !maps.Equal(a.offered.cache.GetVersionMap(t), a.node[t]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *acks) wait(ctx context.Context, version string) Status {
+	for {
+		a.mu.Lock()
+		s, changed := a.current(), a.changed
+		a.mu.Unlock()
+		if s.Version != version || s.Phase != Offered {
+			return s
+		}
+		select {
+		case <-ctx.Done():
+			return s
+		case <-changed:
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package xds
+
+import (
+	"net/netip"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	commonmatcherv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
+	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	subsetv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/subset/v3"
+	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"millrace/config"
+	"millrace/envoy"
+)
+
+// unlimited stands for no limit where Envoy has a default that is one.
+const unlimited = 1_000_000
+
+// pool is the cluster of an upstream. Its endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and
+// counting are done per target, whatever DNS says.
+func (b *builder) pool(g *config.Gateway, u *config.Upstream) {
+	b.add(resource.ClusterType, &clusterv3.Cluster{
+		Name:                          u.Name,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
+		ConnectTimeout:                seconds(g.Timeouts.Connect),
+		PerConnectionBufferLimitBytes: b.bufferLimit(),
+		LoadBalancingPolicy:           balancing(u),
+		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+		OutlierDetection:              ejection(u.Passive),
+		CircuitBreakers:               breakers(g.Pool.MaxConnections),
+		TransportSocketMatches:        b.sockets(u),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(b.poolHTTP(g)),
+		},
+	})
+}
+
+func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
+	policy := endpointPolicy(u.Algorithm)
+	if !u.Listed {
+		return policy
+	}
+	return onePolicy("envoy.load_balancing_policies.subset", &subsetv3.Subset{
+		FallbackPolicy:  subsetv3.Subset_NO_FALLBACK,
+		SubsetSelectors: []*subsetv3.Subset_LbSubsetSelector{{Keys: []string{envoy.MetadataModel}}},
+		ListAsAny:       true,
+		SubsetLbPolicy:  policy,
+	})
+}
+
+func endpointPolicy(a config.Algorithm) *clusterv3.LoadBalancingPolicy {
+	switch a {
+	case config.LeastConnections:
+		return onePolicy("envoy.load_balancing_policies.least_request", &leastrequestv3.LeastRequest{
+			SelectionMethod: leastrequestv3.LeastRequest_FULL_SCAN,
+		})
+	case config.Random:
+		return onePolicy("envoy.load_balancing_policies.random", &randomv3.Random{})
+	default: // round-robin differs from its weighted form in the endpoints' weights
+		return onePolicy("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{})
+	}
+}
+
+func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
+	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{TypedExtensionConfig: extension(name, m)}}}
+}
+
+// ejection takes a target out after so many failures in a row. Without the percentage a pool of two would never lose one.
+func ejection(p *config.Passive) *clusterv3.OutlierDetection {
+	if p == nil {
+		return nil
+	}
+	const sweep = 10 * time.Second
+	return &clusterv3.OutlierDetection{
+		Consecutive_5Xx:                    wrapperspb.UInt32(p.Failures),
+		EnforcingConsecutive_5Xx:           wrapperspb.UInt32(100),
+		EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
+		EnforcingSuccessRate:               wrapperspb.UInt32(0),
+		BaseEjectionTime:                   seconds(p.Out),
+		Interval:                           seconds(min(sweep, p.Out)),
+		MaxEjectionPercent:                 wrapperspb.UInt32(100),
+	}
+}
+
+func breakers(maxConnections uint32) *clusterv3.CircuitBreakers {
+	connections := wrapperspb.UInt32(unlimited)
+	if maxConnections > 0 {
+		connections = wrapperspb.UInt32(maxConnections)
+	}
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections:     connections,
+		MaxPendingRequests: wrapperspb.UInt32(unlimited),
+		MaxRequests:        wrapperspb.UInt32(unlimited),
+		MaxRetries:         wrapperspb.UInt32(unlimited), // Envoy's default of 3 at once would end failover under load
+	}}}
+}
+
+// sockets are TLS and plain text, each inside the connection to the internal listener, which is told the endpoint's
+// metadata and by it which cluster to go on to.
+func (b *builder) sockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
+	matches := []*clusterv3.Cluster_TransportSocketMatch{
+		socketMatch("plain", false, "envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
+	}
+	for _, t := range u.Targets {
+		if t.TLS {
+			return append(matches, socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS()))
+		}
+	}
+	return matches
+}
+
+func (b *builder) upstreamTLS() *tlsv3.UpstreamTlsContext {
+	return &tlsv3.UpstreamTlsContext{
+		AutoHostSni:          true,
+		AutoSniSanValidation: true,
+		CommonTlsContext: &tlsv3.CommonTlsContext{ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
+			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
+				Specifier: &corev3.DataSource_Filename{Filename: b.config.CAFile},
+			}},
+		}},
+	}
+}
+
+// socketKey in an endpoint's envoy.transport_socket_match metadata chooses between the two.
+const socketKey = "tls"
+
+func socketMatch(name string, tls bool, inner string, m proto.Message) *clusterv3.Cluster_TransportSocketMatch {
+	return &clusterv3.Cluster_TransportSocketMatch{
+		Name:  name,
+		Match: &structpb.Struct{Fields: map[string]*structpb.Value{socketKey: structpb.NewBoolValue(tls)}},
+		TransportSocket: &corev3.TransportSocket{
+			Name: "envoy.transport_sockets.internal_upstream",
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&internalv3.InternalUpstreamTransport{
+				PassthroughMetadata: []*internalv3.InternalUpstreamTransport_MetadataValueSource{{
+					Kind: &metadatav3.MetadataKind{Kind: &metadatav3.MetadataKind_Host_{Host: &metadatav3.MetadataKind_Host{}}},
+					Name: envoy.Metadata,
+				}},
+				TransportSocket: &corev3.TransportSocket{
+					Name:       inner,
+					ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(m)},
+				},
+			})},
+		},
+	}
+}
+
+func (b *builder) poolHTTP(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
+	return &upstreamhttpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(g.Pool.IdleTimeout)},
+		HttpFilters: []*hcmv3.HttpFilter{
+			{
+				Name:       "envoy.filters.http.ext_proc",
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(upstreamStream())},
+			},
+			{
+				Name:       "envoy.filters.http.upstream_codec",
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&upstreamcodecv3.UpstreamCodec{})},
+			},
+		},
+		OutlierDetection: &upstreamhttpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: failures()},
+	}
+}
+
+// upstreamStream runs once per attempt: it writes the request for the target, and reads the answer before anyone else does.
+// The answer's body belongs to the sidecar, which sends what it likes when it likes; nothing is sent twice.
+func upstreamStream() *extprocv3.ExternalProcessor {
+	return &extprocv3.ExternalProcessor{
+		GrpcService: sidecar(envoy.StreamUpstream),
+		ProcessingMode: &extprocv3.ProcessingMode{
+			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
+			RequestBodyMode:     extprocv3.ProcessingMode_NONE,
+			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
+			ResponseHeaderMode:  extprocv3.ProcessingMode_SEND,
+			ResponseBodyMode:    extprocv3.ProcessingMode_FULL_DUPLEX_STREAMED,
+			ResponseTrailerMode: extprocv3.ProcessingMode_SEND, // a condition of the mode above
+		},
+		RequestAttributes:        []string{envoy.AttributeTarget, envoy.AttributeAttempt},
+		MessageTimeout:           seconds(sidecarTimeout),
+		MutationRules:            anyHeader(),
+		AllowContentLengthHeader: true,
+		StatusOnError:            &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+	}
+}
+
+// failures are the answers that count against a target. Once a matcher is set only what it lists counts, so 5xx is on it.
+func failures() *commonmatcherv3.MatchPredicate {
+	statusMatch := func(m *matcherv3.StringMatcher) *commonmatcherv3.MatchPredicate {
+		return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_HttpResponseHeadersMatch{
+			HttpResponseHeadersMatch: &commonmatcherv3.HttpHeadersMatch{Headers: []*routev3.HeaderMatcher{headerIs(":status", m)}},
+		}}
+	}
+	return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_OrMatch{OrMatch: &commonmatcherv3.MatchPredicate_MatchSet{
+		Rules: []*commonmatcherv3.MatchPredicate{
+			statusMatch(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "5"}}),
+			statusMatch(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "429"}}),
+		},
+	}}}
+}
+
+// target is the cluster that connects: Envoy's own DNS and connect timeout, no HTTP.
+func (b *builder) target(g *config.Gateway, t *config.Target) {
+	kind := clusterv3.Cluster_LOGICAL_DNS
+	if _, err := netip.ParseAddr(t.Host); err == nil {
+		kind = clusterv3.Cluster_STATIC
+	}
+	b.add(resource.ClusterType, &clusterv3.Cluster{
+		Name:                          t.Name,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
+		ConnectTimeout:                seconds(g.Timeouts.Connect),
+		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
+		PerConnectionBufferLimitBytes: b.bufferLimit(),
+		CircuitBreakers:               breakers(0),
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: t.Name,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+					Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+						Address:       t.Host,
+						PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: t.Port},
+					}}},
+				}},
+			}}}},
+		},
+	})
+}

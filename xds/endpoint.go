@@ -1,0 +1,88 @@
+package xds
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"millrace/config"
+	"millrace/envoy"
+)
+
+// strictPriority makes a level be left only when all of it is down; Envoy's 140 would share early.
+const strictPriority = 100_000
+
+// endpoints lists the targets of an upstream. Weight, drain and membership change here and only here.
+func (b *builder) endpoints(u *config.Upstream) {
+	levels := map[uint32]*endpointv3.LocalityLbEndpoints{}
+	assignment := &endpointv3.ClusterLoadAssignment{
+		ClusterName: u.Name,
+		Policy: &endpointv3.ClusterLoadAssignment_Policy{
+			OverprovisioningFactor: wrapperspb.UInt32(strictPriority),
+		},
+	}
+	for priority := range uint32(len(u.Targets)) {
+		for _, t := range u.Targets {
+			if t.Priority != priority {
+				continue
+			}
+			if levels[priority] == nil {
+				levels[priority] = &endpointv3.LocalityLbEndpoints{Priority: priority}
+				assignment.Endpoints = append(assignment.Endpoints, levels[priority])
+			}
+			levels[priority].LbEndpoints = append(levels[priority].LbEndpoints, endpoint(u, t))
+		}
+	}
+	b.add(resource.EndpointType, assignment)
+}
+
+func endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
+	e := &endpointv3.LbEndpoint{
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+			Hostname: t.Host,
+			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
+				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: envoy.TargetsListener},
+				EndpointId:           t.Name,
+			}}},
+		}},
+		LoadBalancingWeight: wrapperspb.UInt32(weight(u, t)),
+		Metadata:            metadata(u, t),
+	}
+	if t.Weight == 0 {
+		e.HealthStatus = corev3.HealthStatus_DRAINING
+	}
+	return e
+}
+
+func weight(u *config.Upstream, t *config.Target) uint32 {
+	if u.Algorithm == config.RoundRobin {
+		return 1
+	}
+	return max(t.Weight, 1)
+}
+
+func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
+	m := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		envoy.Metadata: {Fields: map[string]*structpb.Value{
+			envoy.MetadataTarget:  structpb.NewStringValue(t.Name),
+			envoy.MetadataCluster: structpb.NewStringValue(t.Name),
+		}},
+		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
+			socketKey: structpb.NewBoolValue(t.TLS),
+		}},
+	}}
+	if u.Listed {
+		m.FilterMetadata[envoy.MetadataLB] = object(envoy.MetadataModel, structpb.NewListValue(modelList(t)))
+	}
+	return m
+}
+
+func modelList(t *config.Target) *structpb.ListValue {
+	l := &structpb.ListValue{}
+	for _, model := range t.AllModels() {
+		l.Values = append(l.Values, structpb.NewStringValue(model))
+	}
+	return l
+}

@@ -1,0 +1,162 @@
+package xds
+
+import (
+	"path/filepath"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"millrace/envoy"
+)
+
+const (
+	// sidecarTimeout bounds one answer of the sidecar while a request is read; it only ends a sidecar that hangs.
+	sidecarTimeout = 10 * time.Second
+	// headersTimeout ends connections that never finish their request's headers.
+	headersTimeout = 10 * time.Second
+	// logInterval is the longest that an access-log entry waits for others.
+	logInterval = 200 * time.Millisecond
+)
+
+// listener is where apps come in: HTTP, the router stream, the routes. Routes are a resource of their own, so that a rule
+// changes without draining a connection.
+func (b *builder) listener() {
+	listen := b.config.Listen
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+		Name:       "envoy.filters.network.http_connection_manager",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(b.connectionManager())},
+	}}}
+	if listen.CertFile != "" {
+		chain.TransportSocket = b.downstreamTLS()
+	}
+	b.add(resource.ListenerType, &listenerv3.Listener{
+		Name: envoy.Listener,
+		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+			Address:       listen.Address,
+			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: listen.Port},
+		}}},
+		FilterChains:                  []*listenerv3.FilterChain{chain},
+		PerConnectionBufferLimitBytes: b.bufferLimit(),
+	})
+}
+
+// certificate is the name of the listener's certificate, a resource that holds file names only: Envoy reads the files, and
+// reads them again when they change.
+const certificate = "listener"
+
+func (b *builder) downstreamTLS() *corev3.TransportSocket {
+	listen := b.config.Listen
+	file := func(name string) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: name}}
+	}
+	b.add(resource.SecretType, &tlsv3.Secret{Name: certificate, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: file(listen.CertFile),
+		PrivateKey:       file(listen.KeyFile),
+		WatchedDirectory: &corev3.WatchedDirectory{Path: filepath.Dir(listen.CertFile)},
+	}}})
+	return &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&tlsv3.DownstreamTlsContext{
+			CommonTlsContext: &tlsv3.CommonTlsContext{
+				AlpnProtocols:                  []string{"h2", "http/1.1"},
+				TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: certificate, SdsConfig: ads()}},
+			},
+		})},
+	}
+}
+
+func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: "ingress",
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource:    ads(),
+			RouteConfigName: envoy.Routes,
+		}},
+		HttpFilters: []*hcmv3.HttpFilter{
+			{
+				Name:       "envoy.filters.http.ext_proc",
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(routerStream())},
+			},
+			{
+				Name: "envoy.filters.http.router",
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{
+					SuppressEnvoyHeaders: true,
+				})},
+			},
+		},
+		UseRemoteAddress:             wrapperspb.Bool(true),
+		NormalizePath:                wrapperspb.Bool(true),
+		MergeSlashes:                 true,
+		StripPortMode:                &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
+		RequestHeadersTimeout:        seconds(headersTimeout),
+		StreamIdleTimeout:            seconds(b.idleTimeout()),
+		LocalReplyConfig:             localReplies(),
+		AccessLog:                    []*accesslogv3.AccessLog{accessLog()},
+		AlwaysSetRequestIdInResponse: false,
+	}
+}
+
+// idleTimeout lets the routes' own timeouts speak first: Envoy's default of 5 minutes cuts quiet streams.
+func (b *builder) idleTimeout() time.Duration {
+	longest := 5 * time.Minute
+	for _, g := range b.config.Gateways {
+		longest = max(longest, g.Timeouts.Request+time.Minute, g.Timeouts.FirstByte+time.Minute, g.Timeouts.InterChunk+time.Minute)
+	}
+	return longest
+}
+
+// routerStream reads each request before a target is chosen: headers, then the whole body. Responses do not pass here.
+func routerStream() *extprocv3.ExternalProcessor {
+	return &extprocv3.ExternalProcessor{
+		GrpcService: sidecar(envoy.StreamRouter),
+		ProcessingMode: &extprocv3.ProcessingMode{
+			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
+			RequestBodyMode:     extprocv3.ProcessingMode_BUFFERED, // a streamed body is sent twice on retry (envoy#36119)
+			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
+			ResponseBodyMode:    extprocv3.ProcessingMode_NONE,
+			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
+			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+		},
+		RequestAttributes: []string{envoy.AttributeRoute},
+		MessageTimeout:    seconds(sidecarTimeout),
+		MutationRules:     anyHeader(),
+		MetadataOptions: &extprocv3.MetadataOptions{
+			ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{envoy.Metadata, envoy.MetadataLB}},
+		},
+		StatusOnError: &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+	}
+}
+
+// anyHeader lets the sidecar set :authority and remove Envoy's own headers, which are nobody's business upstream.
+func anyHeader() *mutationv3.HeaderMutationRules {
+	return &mutationv3.HeaderMutationRules{
+		AllowAllRouting: wrapperspb.Bool(true),
+		AllowEnvoy:      wrapperspb.Bool(true),
+	}
+}
+
+// accessLog sends an entry for every request, also for those that never reached the sidecar: events are made of them.
+func accessLog() *accesslogv3.AccessLog {
+	return &accesslogv3.AccessLog{
+		Name: "envoy.access_loggers.http_grpc",
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: packed(&grpclogv3.HttpGrpcAccessLogConfig{
+			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
+				LogName:             "requests",
+				GrpcService:         sidecar(""),
+				TransportApiVersion: corev3.ApiVersion_V3,
+				BufferFlushInterval: seconds(logInterval),
+			},
+		})},
+	}
+}

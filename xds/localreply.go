@@ -1,0 +1,135 @@
+package xds
+
+import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"millrace/envoy"
+)
+
+// ownError is how one of Envoy's own failures is said to a client. Rows are tried in order.
+type ownError struct {
+	statusFrom, statusTo uint32 // inclusive
+	message              string // Envoy's command operators are filled in
+	openAI, anthropic    string // the error type in each schema; anthropic "" means the same
+	code                 string // OpenAI's code; "" means null
+}
+
+var ownErrors = []ownError{
+	{404, 404, "no such path", "not_found_error", "", ""},
+	{408, 408, "the request did not arrive in time", "timeout", "timeout_error", ""},
+	{413, 413, "the request body is too large", "request_too_large", "", ""},
+	{431, 431, "the request headers are too large", "invalid_request_error", "", ""},
+	{400, 499, "%LOCAL_REPLY_BODY%", "invalid_request_error", "", ""},
+	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout_error", "timeout"},
+	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "server_error", "overloaded_error", "unavailable"},
+}
+
+// localReplies words Envoy's own answers (no healthy target, timeouts, a dead sidecar) in the client's schema. Answers of the
+// sidecar pass here too and are left alone: their metadata says so.
+func localReplies() *hcmv3.LocalReplyConfig {
+	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+		Filter: hasMetadata(envoy.MetadataAnswered, "true"),
+	}}}
+	for _, e := range ownErrors {
+		c.Mappers = append(c.Mappers,
+			e.mapper(isAnthropic(), anthropicError(e)),
+			e.mapper(nil, openAIError(e)),
+		)
+	}
+	return c
+}
+
+func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struct) *hcmv3.ResponseMapper {
+	filters := []*accesslogv3.AccessLogFilter{
+		status(accesslogv3.ComparisonFilter_GE, e.statusFrom),
+		status(accesslogv3.ComparisonFilter_LE, e.statusTo),
+	}
+	if also != nil {
+		filters = append(filters, also)
+	}
+	return &hcmv3.ResponseMapper{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
+			AndFilter: &accesslogv3.AndFilter{Filters: filters},
+		}},
+		BodyFormatOverride: &corev3.SubstitutionFormatString{
+			Format:      &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: body},
+			ContentType: "application/json",
+		},
+	}
+}
+
+func openAIError(e ownError) *structpb.Struct {
+	code := structpb.NewNullValue()
+	if e.code != "" {
+		code = structpb.NewStringValue(e.code)
+	}
+	return object("error", structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+		"message": structpb.NewStringValue(e.message),
+		"type":    structpb.NewStringValue(e.openAI),
+		"param":   structpb.NewNullValue(),
+		"code":    code,
+	}}))
+}
+
+func anthropicError(e ownError) *structpb.Struct {
+	kind := e.anthropic
+	if kind == "" {
+		kind = e.openAI
+	}
+	body := object("error", structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+		"type":    structpb.NewStringValue(kind),
+		"message": structpb.NewStringValue(e.message),
+	}}))
+	body.Fields["type"] = structpb.NewStringValue("error")
+	return body
+}
+
+func object(name string, v *structpb.Value) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{name: v}}
+}
+
+func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+			Op:    op,
+			Value: &corev3.RuntimeUInt32{DefaultValue: code, RuntimeKey: "millrace.never_overridden"},
+		}},
+	}}
+}
+
+// isAnthropic holds for requests that the router stream found to be of that schema and, where the sidecar was not there to
+// say so, for those with the header every Anthropic client sends.
+func isAnthropic() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{OrFilter: &accesslogv3.OrFilter{
+		Filters: []*accesslogv3.AccessLogFilter{
+			hasMetadata(envoy.MetadataSchema, "anthropic.messages"),
+			{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
+				Header: &routev3.HeaderMatcher{
+					Name:                 "anthropic-version",
+					HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+				},
+			}}},
+		},
+	}}}
+}
+
+func hasMetadata(key, value string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{
+		MetadataFilter: &accesslogv3.MetadataFilter{
+			Matcher: &matcherv3.MetadataMatcher{
+				Filter: envoy.Metadata,
+				Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key}}},
+				Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{
+					StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value}},
+				}},
+			},
+			MatchIfKeyNotFound: wrapperspb.Bool(false),
+		},
+	}}
+}

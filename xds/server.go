@@ -1,0 +1,58 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"google.golang.org/grpc"
+
+	"millrace/envoy"
+)
+
+// Server serves one Envoy its snapshots over delta ADS. Its methods may be called at the same time.
+type Server struct {
+	cache cachev3.SnapshotCache
+	ads   serverv3.Server
+	acks  *acks
+}
+
+// NewServer returns a server that has nothing to offer yet. ctx ends its streams.
+func NewServer(ctx context.Context, log *slog.Logger) *Server {
+	s := &Server{cache: cachev3.NewSnapshotCache(true, oneNode{}, nil), acks: newAcks(log)}
+	s.ads = serverv3.NewServer(ctx, s.cache, serverv3.CallbackFuncs{
+		DeltaStreamClosedFunc:   s.acks.closed,
+		StreamDeltaRequestFunc:  s.acks.request,
+		StreamDeltaResponseFunc: s.acks.response,
+	})
+	return s
+}
+
+// oneNode gives every Envoy the same snapshot: a sidecar has one.
+type oneNode struct{}
+
+func (oneNode) ID(*corev3.Node) string { return envoy.NodeID }
+
+// Register adds the ADS service to g.
+func (s *Server) Register(g *grpc.Server) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s.ads)
+}
+
+// Offer makes s what Envoy is told from now on. It returns before Envoy has answered; see Status and Wait.
+func (s *Server) Offer(ctx context.Context, snapshot *Snapshot) error {
+	s.acks.offer(snapshot)
+	if err := s.cache.SetSnapshot(ctx, envoy.NodeID, snapshot.cache); err != nil {
+		return fmt.Errorf("offer configuration %s: %w", snapshot.Version, err)
+	}
+	return nil
+}
+
+// Status tells what Envoy made of the latest offer.
+func (s *Server) Status() Status { return s.acks.status() }
+
+// Wait returns once the offer of this version is applied or rejected, was replaced by another, or ctx ended.
+func (s *Server) Wait(ctx context.Context, version string) Status { return s.acks.wait(ctx, version) }
