@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	millracev1 "millrace/proto/millrace/v1"
@@ -160,6 +161,11 @@ type Rule struct {
 	Methods  []string
 	Strip    bool
 	Upstream *Upstream
+}
+
+// RouteName is what the rule's routes are called in Envoy, which tells the sidecar by that name which rule it chose.
+func (r *Rule) RouteName(g *Gateway) string {
+	return g.Name + " " + strings.Join(r.Methods, ",") + " " + r.Path
 }
 
 // AllModels are the names clients can ask this target for, sorted.

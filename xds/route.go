@@ -63,11 +63,6 @@ func paths(rules []*config.Rule) []string {
 	return slices.Compact(p) // rules come longest path first
 }
 
-// RouteName identifies a rule to the sidecar, which compiles the same rules from the same configuration.
-func RouteName(g *config.Gateway, r *config.Rule) string {
-	return g.Name + " " + strings.Join(r.Methods, ",") + " " + r.Path
-}
-
 func prefix(path string) *routev3.RouteMatch {
 	if path == "/" {
 		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
@@ -112,7 +107,7 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 
 func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	return &routev3.Route{
-		Name:  RouteName(g, r),
+		Name:  r.RouteName(g),
 		Match: match(r),
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Upstream.Name},

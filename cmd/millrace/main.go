@@ -1,0 +1,53 @@
+// Command millrace is the sidecar that makes Envoy an LLM gateway: `millrace run` starts both, `millrace serve` the sidecar
+// alone.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"millrace/envoy"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+type commands struct {
+	Run      runCommand      `cmd:"" help:"Start Envoy and the sidecar, and stop both together."`
+	Serve    serveCommand    `cmd:"" help:"Start the sidecar alone; Envoy runs elsewhere with envoy/bootstrap.yaml."`
+	Validate validateCommand `cmd:"" help:"Check a configuration file and print its effective form."`
+	Health   healthCommand   `cmd:"" help:"Tell by the exit code whether the sidecar in this folder is up."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	parser := kong.Must(&commands{},
+		kong.Name("millrace"),
+		kong.Description("An LLM gateway: a stock Envoy and a small sidecar."),
+		kong.Vars{"version": version, "socketDir": envoy.SocketDir},
+		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
+	)
+	command, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// logger writes JSON lines to stderr.
+func logger(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"millrace/envoy"
+	"millrace/xds"
+)
+
+type runCommand struct {
+	sidecarFlags
+	EnvoyLogLevel string `help:"Envoy's own log level." default:"warning"`
+	Concurrency   int    `help:"Envoy's worker threads; one per core when not given."`
+}
+
+// startTimeout bounds the wait for Envoy to serve.
+const startTimeout = 30 * time.Second
+
+// stopTimeout bounds the wait for Envoy to end once it is told to.
+const stopTimeout = 5 * time.Second
+
+// Run starts the sidecar, then Envoy, and waits: for a signal, which drains both and is a success, or for either to die,
+// which stops the other and is a failure.
+func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
+	binary, err := envoy.Find(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "millrace-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s, err := startSidecar(ctx, c.sidecarFlags, dir)
+	if err != nil {
+		return err
+	}
+	process, err := c.startEnvoy(ctx, binary, dir)
+	if err != nil {
+		return errors.Join(err, s.stop())
+	}
+	if err := c.awaitReady(ctx, s, process); err != nil && ctx.Err() == nil {
+		return errors.Join(err, c.stopEnvoy(process), s.stop())
+	}
+	if ctx.Err() == nil {
+		s.log.Info("ready", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
+		if c.Demo {
+			s.demo.greet(out, s.config.Listen.Port)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		err = nil
+	case <-process.Done():
+		err = fmt.Errorf("envoy: %w", process.Err())
+	case err = <-s.failed:
+		err = fmt.Errorf("sidecar: %w", err)
+	}
+	s.draining.Store(true)
+	if err == nil {
+		s.log.Info("draining", "at_most", s.config.DrainTimeout.String())
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
+		defer cancel()
+		if err := process.Drain(drain); err != nil {
+			s.log.Warn("drain", "error", err)
+		}
+	}
+	return errors.Join(err, c.stopEnvoy(process), s.stop())
+}
+
+func (c *runCommand) startEnvoy(ctx context.Context, binary, dir string) (*envoy.Process, error) {
+	bootstrap := filepath.Join(dir, "bootstrap.yaml")
+	if err := os.WriteFile(bootstrap, envoy.Bootstrap(dir), 0o600); err != nil {
+		return nil, err
+	}
+	return envoy.Start(ctx, envoy.Config{
+		Binary:      binary,
+		Bootstrap:   bootstrap,
+		AdminSocket: filepath.Join(dir, envoy.AdminSocket),
+		LogLevel:    c.EnvoyLogLevel,
+		Concurrency: c.Concurrency,
+		Stdout:      os.Stderr,
+		Stderr:      os.Stderr,
+	})
+}
+
+func (c *runCommand) stopEnvoy(p *envoy.Process) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return p.Stop(ctx)
+}
+
+// awaitReady waits until Envoy serves the configuration.
+func (c *runCommand) awaitReady(ctx context.Context, s *sidecar, p *envoy.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := p.Ready(ctx); err != nil {
+		return fmt.Errorf("envoy: %w", err)
+	}
+	switch st := s.xds.Wait(ctx, s.config.Version); st.Phase {
+	case xds.Applied:
+		return nil
+	case xds.Rejected:
+		return fmt.Errorf("envoy rejected the configuration: %s", st.Reason)
+	default:
+		return errors.New("envoy did not take the configuration in time")
+	}
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"millrace/config"
+)
+
+type validateCommand struct {
+	File string `arg:"" help:"The configuration file, YAML or JSON."`
+}
+
+// Run prints every error and fails, or prints the effective document. What this version would refuse to serve is a warning
+// on stderr: the file itself is right.
+func (c *validateCommand) Run(out io.Writer) error {
+	data, err := os.ReadFile(c.File)
+	if err != nil {
+		return err
+	}
+	doc, err := config.Load(c.File, data)
+	if err != nil {
+		return err
+	}
+	for _, w := range config.NotYet(doc) {
+		fmt.Fprintf(os.Stderr, "%s: warning: %s\n", c.File, w)
+	}
+	effective, err := config.Print(doc)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(effective)
+	return err
+}

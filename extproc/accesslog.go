@@ -1,0 +1,72 @@
+package extproc
+
+import (
+	"net"
+	"strconv"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// accessLog receives Envoy's account of every request that has ended.
+type accessLog struct {
+	accesslogv3.UnimplementedAccessLogServiceServer
+	exchanges *registry
+}
+
+func (s *Server) registerAccessLog(g *grpc.Server) {
+	accesslogv3.RegisterAccessLogServiceServer(g, accessLog{exchanges: s.exchanges})
+}
+
+// StreamAccessLogs takes entries for as long as Envoy lives. There is no answer to them.
+func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return nil // Envoy is gone or has a new listener: both are ordinary
+		}
+		for _, entry := range message.GetHttpLogs().GetLogEntry() {
+			l.exchanges.logged(eventOf(entry))
+		}
+	}
+}
+
+// eventOf is what Envoy alone knows of a request: its times, sizes and end.
+func eventOf(entry *datav3.HTTPAccessLogEntry) *millracev1.Event {
+	common := entry.GetCommonProperties()
+	return &millracev1.Event{
+		Id:            entry.GetRequest().GetRequestId(),
+		Time:          common.GetStartTime(),
+		DurationMs:    millis(common.GetTimeToLastDownstreamTxByte()),
+		FirstByteMs:   millis(common.GetTimeToFirstDownstreamTxByte()),
+		Method:        methodName(entry.GetRequest().GetRequestMethod()),
+		Path:          entry.GetRequest().GetPath(),
+		Status:        entry.GetResponse().GetResponseCode().GetValue(),
+		RequestBytes:  uint32(entry.GetRequest().GetRequestBodyBytes()),
+		ResponseBytes: uint32(entry.GetResponse().GetResponseBodyBytes()),
+		ClientAddress: hostOf(common.GetDownstreamRemoteAddress()),
+		Details:       entry.GetResponse().GetResponseCodeDetails(),
+	}
+}
+
+func millis(d *durationpb.Duration) float64 { return milliseconds(d.AsDuration()) }
+
+func methodName(m corev3.RequestMethod) string {
+	if m == corev3.RequestMethod_METHOD_UNSPECIFIED {
+		return ""
+	}
+	return m.String()
+}
+
+func hostOf(a *corev3.Address) string {
+	s := a.GetSocketAddress()
+	if s == nil {
+		return ""
+	}
+	return net.JoinHostPort(s.Address, strconv.Itoa(int(s.GetPortValue())))
+}

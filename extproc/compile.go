@@ -1,0 +1,207 @@
+package extproc
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"millrace/config"
+	"millrace/envoy"
+	"millrace/extproc/llm"
+	"millrace/extproc/provider"
+)
+
+// Runtime is a configuration compiled for the data path: a request only looks things up. It is never changed.
+type Runtime struct {
+	Version      string
+	maxBodyBytes int64
+	routes       map[string]*route  // by Envoy's route name
+	targets      map[string]*target // by target name, as endpoints' metadata have it
+}
+
+// route is a rule, as the router stream needs it.
+type route struct {
+	gateway string
+	path    string // the rule's, "" for "/"
+	strip   bool
+	refusal *llm.Error // of a route that exists to refuse
+	allow   string     // methods, for the refusal's header
+	listed  bool
+	models  map[string]bool // names that some target lists
+	list    []byte          // the answer to GET …/models
+}
+
+// target is one target with everything about it that no request changes.
+type target struct {
+	config  *config.Target
+	codec   provider.Codec
+	secrets []string // what must never be in an answer
+}
+
+// Compile derives the data path's half of a configuration. The error names the target that cannot be served.
+func Compile(c *config.Config) (*Runtime, error) {
+	r := &Runtime{
+		Version:      c.Version,
+		maxBodyBytes: c.MaxRequestBytes,
+		routes: map[string]*route{
+			envoy.RouteNone: {refusal: llm.Errorf(llm.ErrNotFound, "no rule of this gateway has this path")},
+		},
+		targets: map[string]*target{},
+	}
+	for _, g := range c.Gateways {
+		for _, u := range g.Upstreams {
+			for _, t := range u.Targets {
+				compiled, err := compileTarget(t)
+				if err != nil {
+					return nil, err
+				}
+				r.targets[t.Name] = compiled
+			}
+		}
+		for _, rule := range g.Rules {
+			r.routes[rule.RouteName(g)] = compileRoute(g, rule)
+			r.allow(rule)
+		}
+	}
+	return r, nil
+}
+
+func compileTarget(t *config.Target) (*target, error) {
+	codec, ok := provider.Of(llm.Schema(t.Schema))
+	if !ok || codec.Target == nil {
+		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)
+	}
+	compiled := &target{config: t, codec: codec}
+	if t.AuthValue != "" {
+		compiled.secrets = append(compiled.secrets, t.AuthValue)
+		if _, bare, ok := strings.Cut(t.AuthValue, " "); ok { // "Bearer KEY": a provider that echoes it echoes the key
+			compiled.secrets = append(compiled.secrets, bare)
+		}
+	}
+	return compiled, nil
+}
+
+func compileRoute(g *config.Gateway, rule *config.Rule) *route {
+	compiled := &route{
+		gateway: g.Name,
+		path:    strings.TrimSuffix(rule.Path, "/"),
+		strip:   rule.Strip,
+		listed:  rule.Upstream.Listed,
+		models:  map[string]bool{},
+	}
+	var names []string
+	owner := map[string]string{}
+	for _, t := range rule.Upstream.Targets {
+		for _, name := range t.AllModels() {
+			if !compiled.models[name] {
+				compiled.models[name] = true
+				owner[name] = t.Provider
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	compiled.list = modelList(names, owner)
+	return compiled
+}
+
+// allow keeps the refusal for methods that no rule of this path takes up to date.
+func (r *Runtime) allow(rule *config.Rule) {
+	name := envoy.RouteMethod + rule.Path
+	existing := r.routes[name]
+	if existing == nil {
+		existing = &route{refusal: llm.Errorf(llm.ErrMethod, "")}
+		r.routes[name] = existing
+	}
+	methods := rule.Methods
+	if existing.allow != "" {
+		methods = append(strings.Split(existing.allow, ", "), methods...)
+	}
+	existing.allow = strings.Join(methods, ", ")
+	existing.refusal = llm.Errorf(llm.ErrMethod, "this path takes %s", existing.allow)
+}
+
+// modelList answers GET …/models for clients of either schema: one object has the members both SDKs read
+// (https://platform.openai.com/docs/api-reference/models/list, https://docs.anthropic.com/en/api/models-list).
+func modelList(names []string, owner map[string]string) []byte {
+	type model struct {
+		ID          string `json:"id"`
+		Object      string `json:"object"`
+		Created     int64  `json:"created"`
+		OwnedBy     string `json:"owned_by"`
+		Type        string `json:"type"`
+		DisplayName string `json:"display_name"`
+		CreatedAt   string `json:"created_at"`
+	}
+	list := struct {
+		Object  string  `json:"object"`
+		Data    []model `json:"data"`
+		HasMore bool    `json:"has_more"`
+		FirstID *string `json:"first_id"`
+		LastID  *string `json:"last_id"`
+	}{Object: "list", Data: []model{}}
+	for _, name := range names {
+		list.Data = append(list.Data, model{
+			ID: name, Object: "model", OwnedBy: owner[name],
+			Type: "model", DisplayName: name, CreatedAt: "1970-01-01T00:00:00Z", // nobody tells us
+		})
+	}
+	if n := len(names); n > 0 {
+		list.FirstID, list.LastID = &names[0], &names[n-1]
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		panic("extproc: model list: " + err.Error())
+	}
+	return data
+}
+
+// lacks returns the error for a model that nobody on this route has, nil when any target may serve any model.
+func (rt *route) lacks(model string) *llm.Error {
+	if !rt.listed || rt.models[model] {
+		return nil
+	}
+	e := llm.Errorf(llm.ErrNotFound, "the model %q does not exist here", model)
+	e.Code, e.Param = "model_not_found", "model"
+	return e
+}
+
+// operation finds what a request wants: the path below the rule and the version segment.
+func (rt *route) operation(path string) string {
+	below, ok := strings.CutPrefix(path, rt.path)
+	if !ok {
+		below = path
+	}
+	for _, candidate := range []string{below, path} {
+		candidate = strings.TrimPrefix(candidate, "/v1")
+		if _, known := provider.At(candidate); known || candidate == operationModels {
+			return candidate
+		}
+	}
+	if rt.strip && strings.Trim(below, "/") == "" {
+		return "" // the rule's own path: a client that was told one URL and no operation (seed 001)
+	}
+	return below
+}
+
+const operationModels = "/models"
+
+// Headers of a request that a provider may see. All others stay here: cookies, proxy credentials, the client's own key,
+// forwarded addresses. anthropic-beta goes to Anthropic alone.
+var requestHeaders = []string{"accept", "content-type", "user-agent", "traceparent", "tracestate", envoy.HeaderRequestID, "anthropic-beta"}
+
+var familyRequestHeaders = map[string]string{"anthropic-beta": "anthropic"}
+
+// Headers of an answer that a client may see, and those that mean something only to clients of the provider's own family.
+var (
+	responseHeaders        = []string{"content-type", "content-length", "content-language", "date", "retry-after", "cache-control", "x-request-id", "request-id", "x-should-retry"}
+	familyResponsePrefixes = []string{"x-ratelimit-", "anthropic-ratelimit-", "openai-processing-ms", "openai-version"}
+)
+
+func mayReachClient(name string, sameFamily bool) bool {
+	if slices.Contains(responseHeaders, name) || strings.HasPrefix(name, ":") {
+		return true
+	}
+	return sameFamily && slices.ContainsFunc(familyResponsePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}

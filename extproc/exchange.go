@@ -1,0 +1,190 @@
+package extproc
+
+import (
+	"sync"
+	"time"
+
+	"millrace/event"
+	"millrace/extproc/llm"
+	"millrace/extproc/provider"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// exchange is one client request: what the router stream learned and every attempt needs. The fields above mu are written
+// before the exchange is registered and only read afterwards.
+type exchange struct {
+	id      string
+	path    string
+	runtime *Runtime
+	route   *route
+	client  provider.Codec
+	head    llm.Head
+	body    []byte            // the client's own bytes
+	header  map[string]string // the client's headers that providers may see
+	started time.Time
+
+	mu       sync.Mutex
+	decoded  *llm.Request // body, decoded for the first attempt that needs it
+	failure  *llm.Error   // why it could not be decoded
+	attempts []*millracev1.Attempt
+	open     int // attempts that have not ended
+	answer   *millracev1.Attempt
+	usage    *llm.Usage
+	refusal  *llm.Error
+	entry    *millracev1.Event // Envoy's account of the end; nil until it came
+	recorded bool
+}
+
+// request decodes the client's body, once for all attempts. The caller must not change the result.
+func (x *exchange) request() (*llm.Request, *llm.Error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.decoded == nil && x.failure == nil {
+		r, err := x.client.Client.DecodeRequest(x.head, x.body)
+		if err != nil {
+			x.failure = asError(err)
+		} else {
+			x.decoded = r
+		}
+	}
+	return x.decoded, x.failure
+}
+
+// begin notes a new attempt at t.
+func (x *exchange) begin(t *target) *millracev1.Attempt {
+	a := &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Model: t.config.Model(x.head.Model)}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.attempts = append(x.attempts, a)
+	x.open++
+	return a
+}
+
+// log is the x-millrace-attempts header: every attempt so far with its status or its failure, in order.
+func (x *exchange) log() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return attemptLog(x.attempts)
+}
+
+// refused notes that the gateway itself refused the request.
+func (x *exchange) refused(e *llm.Error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.refusal = e
+}
+
+// registry finds exchanges by id and records each once both its ends are in: Envoy's entry and the last attempt's close,
+// whichever is later.
+type registry struct {
+	events *event.Recorder
+
+	mu        sync.Mutex
+	exchanges map[string]*exchange
+}
+
+func newRegistry(events *event.Recorder) *registry {
+	return &registry{events: events, exchanges: map[string]*exchange{}}
+}
+
+func (r *registry) add(x *exchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.exchanges[x.id] = x
+}
+
+// get returns the exchange, nil when there is none of this id.
+func (r *registry) get(id string) *exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.exchanges[id]
+}
+
+// take is get, and the registry forgets the exchange.
+func (r *registry) take(id string) *exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := r.exchanges[id]
+	delete(r.exchanges, id)
+	return x
+}
+
+// busy tells whether any exchange has an attempt under way.
+func (r *registry) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, x := range r.exchanges {
+		x.mu.Lock()
+		open := x.open
+		x.mu.Unlock()
+		if open > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// end closes an attempt.
+func (r *registry) end(x *exchange, a *millracev1.Attempt, started time.Time) {
+	x.mu.Lock()
+	a.DurationMs = milliseconds(time.Since(started))
+	x.open--
+	x.mu.Unlock()
+	r.settle(x)
+}
+
+// logged takes Envoy's account of a request's end. Requests that never became an exchange are recorded as they are.
+func (r *registry) logged(entry *millracev1.Event) {
+	x := r.take(entry.Id)
+	if x == nil {
+		r.events.Record(entry)
+		return
+	}
+	x.mu.Lock()
+	x.entry = entry
+	x.mu.Unlock()
+	r.settle(x)
+}
+
+func (r *registry) settle(x *exchange) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.recorded || x.entry == nil || x.open > 0 {
+		return
+	}
+	x.recorded = true
+	r.events.Record(x.describe())
+	x.body, x.decoded = nil, nil
+}
+
+// describe completes Envoy's entry with what the exchange knows. mu is held.
+func (x *exchange) describe() *millracev1.Event {
+	e := x.entry
+	e.Gateway = x.route.gateway
+	e.Path = x.path // Envoy's entry has the path of the last attempt
+	e.Schema = string(x.client.Schema)
+	e.Model = x.head.Model
+	e.Stream = x.head.Stream
+	e.Attempts = x.attempts
+	if x.answer != nil {
+		e.Target, e.Provider = x.answer.Target, x.answer.Provider
+	}
+	if x.usage != nil {
+		e.Usage = &millracev1.Usage{
+			Input:      uint32(x.usage.Input),
+			Output:     uint32(x.usage.Output),
+			CacheRead:  uint32(x.usage.CacheRead),
+			CacheWrite: uint32(x.usage.CacheWrite),
+			Reasoning:  uint32(x.usage.Reasoning),
+		}
+	}
+	switch {
+	case x.refusal != nil:
+		e.Error = x.refusal.Message
+	case len(x.attempts) > 0:
+		e.Error = x.attempts[len(x.attempts)-1].Error
+	}
+	return e
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,156 @@
+package extproc
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"millrace/envoy"
+	"millrace/extproc/llm"
+	"millrace/extproc/provider"
+)
+
+// headers are Envoy's: lower-case names, pseudo headers among them, in order.
+type headers []*corev3.HeaderValue
+
+func headersOf(m *corev3.HeaderMap) headers { return m.GetHeaders() }
+
+// get returns the first value of the name, "" when there is none.
+func (h headers) get(name string) string {
+	for _, v := range h {
+		if v.Key == name {
+			return value(v)
+		}
+	}
+	return ""
+}
+
+func value(v *corev3.HeaderValue) string {
+	if len(v.RawValue) > 0 {
+		return string(v.RawValue)
+	}
+	return v.Value
+}
+
+// only copies the headers of these names.
+func (h headers) only(names []string) map[string]string {
+	kept := make(map[string]string, len(names))
+	for _, v := range h {
+		if slices.Contains(names, v.Key) {
+			kept[v.Key] = value(v)
+		}
+	}
+	return kept
+}
+
+// http copies h for code that speaks net/http.
+func (h headers) http() http.Header {
+	out := make(http.Header, len(h))
+	for _, v := range h {
+		if !strings.HasPrefix(v.Key, ":") {
+			out.Add(v.Key, value(v))
+		}
+	}
+	return out
+}
+
+// replace returns the mutation that leaves exactly the wanted headers: what is there and not wanted goes, whoever put it
+// there. Mutations of an earlier attempt are still in h, and this is why none of them can reach another target. Pseudo
+// headers stay unless wanted otherwise.
+func (h headers) replace(want map[string]string) *extprocv3.HeaderMutation {
+	m := &extprocv3.HeaderMutation{}
+	same := make(map[string]int, len(want))
+	for _, v := range h {
+		wanted, ok := want[v.Key]
+		switch {
+		case ok && wanted == value(v):
+			same[v.Key]++
+		case ok:
+			same[v.Key] += 2 // differs: set it below, which replaces every value
+		case !strings.HasPrefix(v.Key, ":"):
+			m.RemoveHeaders = append(m.RemoveHeaders, v.Key)
+		}
+	}
+	for name, v := range want {
+		if same[name] != 1 {
+			m.SetHeaders = append(m.SetHeaders, header(name, v))
+		}
+	}
+	return m
+}
+
+// header sets a header, in place of all values it has.
+func header(name, v string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(v)},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// answer ends the request here with a JSON body.
+func answer(status int, body []byte, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+	set := []*corev3.HeaderValueOption{header("content-type", "application/json")}
+	for _, h := range extra {
+		if len(h.Header.RawValue) > 0 {
+			set = append(set, h)
+		}
+	}
+	return &extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_ImmediateResponse{ImmediateResponse: &extprocv3.ImmediateResponse{
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(status)},
+			Headers: &extprocv3.HeaderMutation{SetHeaders: set},
+			Body:    body,
+			Details: "millrace",
+		}},
+		DynamicMetadata: dynamicMetadata(map[string]map[string]string{envoy.Metadata: {envoy.MetadataAnswered: "true"}}),
+	}
+}
+
+// refusal ends the request here with an error in the client's schema.
+func refusal(client provider.Codec, e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+	if e.Type == llm.ErrConflict {
+		extra = append(extra, header("x-should-retry", "false")) // OpenAI's SDK retries 409
+	}
+	return answer(e.HTTPStatus(), client.Client.EncodeError(e), append(extra, retryAfter(e))...)
+}
+
+// retryAfter is the header for an error that says when to come back; it is empty, and left out, otherwise.
+func retryAfter(e *llm.Error) *corev3.HeaderValueOption {
+	if e.RetryAfter <= 0 {
+		return header("retry-after", "")
+	}
+	return header("retry-after", strconv.Itoa(int((e.RetryAfter + 999_999_999).Seconds())))
+}
+
+func dynamicMetadata(values map[string]map[string]string) *structpb.Struct {
+	out := &structpb.Struct{Fields: make(map[string]*structpb.Value, len(values))}
+	for namespace, pairs := range values {
+		inner := &structpb.Struct{Fields: make(map[string]*structpb.Value, len(pairs))}
+		for k, v := range pairs {
+			inner.Fields[k] = structpb.NewStringValue(v)
+		}
+		out.Fields[namespace] = structpb.NewStructValue(inner)
+	}
+	return out
+}
+
+// attribute reads one of the attributes that Envoy was asked to send with a stream's first message.
+func attribute(m *extprocv3.ProcessingRequest, name string) string {
+	for _, values := range m.Attributes {
+		if v, ok := values.Fields[name]; ok {
+			switch kind := v.Kind.(type) {
+			case *structpb.Value_StringValue:
+				return kind.StringValue
+			case *structpb.Value_NumberValue:
+				return strconv.FormatFloat(kind.NumberValue, 'f', -1, 64)
+			}
+		}
+	}
+	return ""
+}

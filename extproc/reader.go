@@ -1,0 +1,297 @@
+package extproc
+
+import (
+	"bytes"
+	"fmt"
+	"mime"
+	"strconv"
+	"strings"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"millrace/extproc/llm"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// reader reads a target's answer and writes the client's. Envoy hears nothing, not even the status, until the answer is
+// known to be one: for a stream that is its first meaningful event, for a whole answer its last byte. Until then a failure
+// of any kind becomes an error status, and Envoy goes on to the next target unseen by the client.
+type reader struct {
+	*attempt
+	header headers
+	status int
+
+	decoder llm.StreamDecoder // nil: the answer is read whole
+	encoder llm.StreamEncoder // nil: the client speaks the target's schema and gets its bytes
+
+	held      []byte // whole: all of the answer so far; stream: what the client gets once the answer is committed
+	committed bool   // the headers are out
+	over      bool   // the last byte for the client is out; what else comes is not for it
+	ended     bool   // the stream said that it was complete, or failed
+}
+
+// maxHeld bounds what a stream may say before its first meaningful event.
+const maxHeld = 1 << 20
+
+func newReader(a *attempt, h headers) *reader {
+	r := &reader{attempt: a, header: h}
+	r.status, _ = strconv.Atoi(h.get(":status"))
+	media, _, _ := mime.ParseMediaType(h.get("content-type"))
+	if r.ok() && a.x.head.Stream && media == "text/event-stream" {
+		r.decoder = a.target.codec.Target.NewStreamDecoder(a.x.head)
+		if !a.native() {
+			r.encoder = a.x.client.Client.NewStreamEncoder(a.x.head)
+		}
+	}
+	return r
+}
+
+func (r *reader) ok() bool { return r.status >= 200 && r.status < 300 }
+
+// push takes the next bytes of the answer.
+func (r *reader) push(chunk []byte) error {
+	if r.over {
+		return nil
+	}
+	if r.decoder == nil {
+		if int64(len(r.held)+len(chunk)) > r.x.runtime.maxBodyBytes {
+			return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: the answer is larger than %d bytes", r.record.Target, r.x.runtime.maxBodyBytes))
+		}
+		r.held = append(r.held, chunk...)
+		return nil
+	}
+	frames, err := r.decoder.Push(chunk)
+	for _, f := range frames {
+		if err := r.frame(f); err != nil || r.over {
+			return err
+		}
+	}
+	if err != nil {
+		return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: unreadable stream: %v", r.record.Target, err))
+	}
+	return nil
+}
+
+// frame relays or translates one event of the target's stream, and commits the answer at the first meaningful one.
+func (r *reader) frame(f llm.Frame) error {
+	commit := false
+	for _, e := range f.Events {
+		switch e.Kind {
+		case llm.Failure:
+			r.ended = true
+			if !r.committed && !commit {
+				return r.refuse(e.Err)
+			}
+			r.attempt.fail(e.Err)
+			if r.encoder != nil {
+				r.held = r.encoder.Close(r.held, e.Err)
+				return r.finish()
+			}
+		case llm.End:
+			r.ended = true
+		case llm.UsageReport, llm.Start:
+			r.count(e.Usage)
+		}
+		commit = commit || e.Meaningful()
+		if r.encoder != nil {
+			r.held = r.encoder.Encode(r.held, e)
+		}
+	}
+	if r.encoder == nil && !f.Injected {
+		r.held = append(r.held, f.Raw...)
+	}
+	switch {
+	case commit && !r.committed:
+		return r.commit(r.status, -1)
+	case !r.committed && len(r.held) > maxHeld:
+		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: %d bytes of stream without content", r.record.Target, len(r.held)))
+	}
+	return nil
+}
+
+func (r *reader) count(u *llm.Usage) {
+	if u != nil {
+		r.note(func() { r.x.usage = u })
+	}
+}
+
+// flush sends what is ready for the client.
+func (r *reader) flush() error {
+	if !r.committed || r.over || r.decoder == nil || len(r.held) == 0 {
+		return nil
+	}
+	return r.send(false)
+}
+
+// end takes the end of the answer; trailers tells that it came with trailers, which get a reply of their own.
+func (r *reader) end(trailers bool) error {
+	if r.over {
+		return nil
+	}
+	var err error
+	if r.decoder == nil {
+		err = r.whole()
+	} else {
+		err = r.endStream()
+	}
+	if err != nil || !trailers {
+		return err
+	}
+	return r.stream.Send(&extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_ResponseTrailers{ResponseTrailers: &extprocv3.TrailersResponse{}},
+	})
+}
+
+// endStream ends the client's stream the way the target's ended: completely, or as broken.
+func (r *reader) endStream() error {
+	for _, f := range r.decoder.Close() {
+		if err := r.frame(f); err != nil || r.over {
+			return err
+		}
+	}
+	switch {
+	case !r.committed && r.ended:
+		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: empty stream", r.record.Target))
+	case !r.ended:
+		return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: the stream broke off", r.record.Target))
+	}
+	if r.encoder != nil {
+		r.held = r.encoder.Close(r.held, nil)
+	}
+	return r.finish()
+}
+
+// broken ends a stream that cannot go on: as a failed attempt while nothing is out, else in the client's own dialect.
+func (r *reader) broken(e *llm.Error) error {
+	if !r.committed {
+		return r.refuse(e)
+	}
+	r.attempt.fail(e)
+	if !r.ended {
+		encoder := r.encoder
+		if encoder == nil {
+			encoder = r.x.client.Client.NewStreamEncoder(r.x.head)
+		}
+		r.held = encoder.Close(r.held, e)
+	}
+	return r.finish()
+}
+
+// finish sends what is left and the end.
+func (r *reader) finish() error { return r.send(true) }
+
+// whole reads an answer that is complete.
+func (r *reader) whole() error {
+	if !r.ok() {
+		return r.wholeError()
+	}
+	response, err := r.target.codec.Target.DecodeResponse(r.held)
+	if err != nil {
+		return r.refuse(asError(err))
+	}
+	if r.x.head.Stream {
+		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: asked for a stream, answered %q", r.record.Target, r.header.get("content-type")))
+	}
+	r.count(&response.Usage)
+	if !r.native() {
+		body, err := r.x.client.Client.EncodeResponse(response)
+		if err != nil {
+			return r.refuse(asError(err))
+		}
+		r.held = body
+	}
+	return r.complete(r.status)
+}
+
+// wholeError passes on the target's error: its own bytes to a client of the same schema, as far as they are an error of that
+// schema, else translated.
+func (r *reader) wholeError() error {
+	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), r.held)
+	if !r.native() || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
+		return r.refuse(e)
+	}
+	r.attempt.fail(e)
+	for _, secret := range r.target.secrets {
+		r.held = bytes.ReplaceAll(r.held, []byte(secret), []byte("[redacted]"))
+	}
+	return r.complete(r.status)
+}
+
+// refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen.
+func (r *reader) refuse(e *llm.Error) error {
+	r.attempt.fail(e)
+	r.held = r.x.client.Client.EncodeError(e)
+	return r.complete(r.attempt.status(e))
+}
+
+// complete sends a whole JSON answer.
+func (r *reader) complete(status int) error {
+	if err := r.commit(status, len(r.held)); err != nil {
+		return err
+	}
+	return r.finish()
+}
+
+// commit sends the headers. length is the body's, -1 for a stream.
+func (r *reader) commit(status, length int) error {
+	r.committed = true
+	answered := status >= 200 && status < 300
+	r.note(func() {
+		if answered || r.record.Status == 0 {
+			r.record.Status = uint32(status)
+		}
+		r.x.answer = r.record
+	})
+	want := map[string]string{}
+	for _, v := range r.header {
+		if mayReachClient(v.Key, r.native()) {
+			want[v.Key] = value(v)
+		}
+	}
+	want[":status"] = strconv.Itoa(status)
+	if length >= 0 {
+		want["content-type"] = "application/json"
+		want["content-length"] = strconv.Itoa(length)
+	} else {
+		delete(want, "content-length")
+		want["cache-control"] = "no-cache"
+		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
+	}
+	want["x-selected-provider"] = r.record.Provider
+	want["x-millrace-target"] = r.record.Target
+	want["x-millrace-attempts"] = r.x.log()
+	if len(r.call.Dropped) > 0 {
+		want["x-millrace-dropped"] = strings.Join(r.call.Dropped, ", ")
+	}
+	return r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
+		ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: r.header.replace(want)}},
+	}})
+}
+
+// send sends what is held for the client. The reader keeps the buffer: Send has marshalled it when it returns.
+func (r *reader) send(last bool) error {
+	r.over = r.over || last
+	err := r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+		ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
+			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+				StreamedResponse: &extprocv3.StreamedBodyResponse{Body: r.held, EndOfStream: last},
+			}},
+		}},
+	}})
+	r.held = r.held[:0]
+	return err
+}
+
+// attemptLog words attempts for the response header: "openai=429;claude=200".
+func attemptLog(attempts []*millracev1.Attempt) string {
+	words := make([]string, len(attempts))
+	for i, a := range attempts {
+		outcome := strconv.Itoa(int(a.Status))
+		if a.Status == 0 {
+			outcome = "none"
+		}
+		words[i] = fmt.Sprintf("%s=%s", a.Target, outcome)
+	}
+	return strings.Join(words, ";")
+}

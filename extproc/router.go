@@ -1,0 +1,182 @@
+package extproc
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/envoy"
+	"millrace/extproc/llm"
+	"millrace/extproc/provider"
+)
+
+// routing is one router stream: the reading of one request before a target is chosen.
+type routing struct {
+	server *Server
+	x      *exchange
+}
+
+// route serves a router stream: the headers, then the body when there is one to read. Envoy closes the stream when it needs
+// nothing more.
+func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	r := &routing{server: s}
+	for {
+		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var reply *extprocv3.ProcessingResponse
+		switch m := message.Request.(type) {
+		case *extprocv3.ProcessingRequest_RequestHeaders:
+			reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute))
+		case *extprocv3.ProcessingRequest_RequestBody:
+			reply = r.body(m.RequestBody.Body)
+		default:
+			return status.Errorf(codes.InvalidArgument, "router stream: unexpected %T", m)
+		}
+		if err := stream.Send(reply); err != nil {
+			return err
+		}
+	}
+}
+
+// headers decides all that needs no body. Whatever is refused here costs one message.
+func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
+	h := headersOf(m.Headers)
+	path, _, _ := strings.Cut(h.get(":path"), "?")
+	r.x = &exchange{
+		id:      h.get(envoy.HeaderRequestID),
+		path:    path,
+		runtime: r.server.runtime.Load(),
+		client:  guessClient(path, h),
+		started: time.Now(),
+		route:   noRoute,
+	}
+	if reply := r.server.health(path); reply != nil {
+		return reply
+	}
+	if r.x.runtime == nil {
+		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway has no configuration yet"))
+	}
+	route := r.x.runtime.routes[routeName]
+	if route == nil { // Envoy is a configuration ahead or behind, for as long as a change takes
+		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway's configuration is changing"))
+	}
+	r.x.route = route
+	if route.refusal != nil {
+		return r.refuse(route.refusal, header("allow", route.allow))
+	}
+	return r.operation(route.operation(path), h, m.EndOfStream)
+}
+
+// operation prepares for the body of a request whose rule is known.
+func (r *routing) operation(operation string, h headers, endOfStream bool) *extprocv3.ProcessingResponse {
+	method := h.get(":method")
+	if operation == operationModels {
+		if method != "GET" && method != "HEAD" {
+			return r.refuse(llm.Errorf(llm.ErrMethod, "this path takes GET"), header("allow", "GET"))
+		}
+		return answer(200, r.x.route.list)
+	}
+	if operation != "" {
+		codec, ok := provider.At(operation)
+		if !ok {
+			return r.refuse(llm.Errorf(llm.ErrNotFound, "no operation of any schema has the path %q", operation))
+		}
+		r.x.client = codec
+	}
+	length, _ := strconv.ParseInt(h.get("content-length"), 10, 64)
+	switch {
+	case method != "POST":
+		return r.refuse(llm.Errorf(llm.ErrMethod, "this path takes POST"), header("allow", "POST"))
+	case length > r.x.runtime.maxBodyBytes:
+		return r.refuse(r.tooLarge())
+	case endOfStream:
+		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: empty body"))
+	case h.get("content-encoding") != "" && h.get("content-encoding") != "identity":
+		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "content-encoding %q is not supported: send the body as it is", h.get("content-encoding")))
+	}
+	r.x.header = h.only(requestHeaders)
+	return r.withMetadata(&extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
+	}, "")
+}
+
+func (r *routing) tooLarge() *llm.Error {
+	return llm.Errorf(llm.ErrTooLarge, "the request body is larger than %d bytes", r.x.runtime.maxBodyBytes)
+}
+
+// body reads the head of the request and lets Envoy choose a target. The exchange is known to upstream streams from here on.
+func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
+	if int64(len(body)) > r.x.runtime.maxBodyBytes {
+		return r.refuse(r.tooLarge())
+	}
+	head, err := r.x.client.Client.ReadHead("", body)
+	if err != nil {
+		return r.refuse(asError(err))
+	}
+	if e := r.x.route.lacks(head.Model); e != nil {
+		return r.refuse(e)
+	}
+	r.x.head, r.x.body = head, body
+	r.server.exchanges.add(r.x)
+
+	common := &extprocv3.CommonResponse{}
+	if head.Stream { // streams have a route of their own, with other timeouts
+		common.ClearRouteCache = true
+		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{header(envoy.HeaderStream, "1")}}
+	}
+	return r.withMetadata(&extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}},
+	}, head.Model)
+}
+
+// withMetadata tells Envoy the client's schema, by which it words its own errors, and the model where targets are chosen
+// by it.
+func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string) *extprocv3.ProcessingResponse {
+	values := map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(r.x.client.Schema)}}
+	if model != "" && r.x.route.listed {
+		values[envoy.MetadataLB] = map[string]string{envoy.MetadataModel: model}
+	}
+	reply.DynamicMetadata = dynamicMetadata(values)
+	return reply
+}
+
+// refuse answers in the client's schema. Nothing has been sent upstream.
+func (r *routing) refuse(e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+	r.x.refused(e)
+	r.server.exchanges.add(r.x)
+	return refusal(r.x.client, e, extra...)
+}
+
+// noRoute stands for the route of a request that has none.
+var noRoute = &route{}
+
+// guessClient is the schema to word errors in until the path has told.
+func guessClient(path string, h headers) provider.Codec {
+	schema := llm.OpenAIChat
+	if h.get("anthropic-version") != "" || strings.Contains(path, "/messages") {
+		schema = llm.AnthropicMessages
+	}
+	codec, _ := provider.Of(schema)
+	return codec
+}
+
+// asError makes a client's error of any error. Codecs return nothing else; anything else is a bug of ours and says nothing.
+func asError(err error) *llm.Error {
+	var e *llm.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return llm.Errorf(llm.ErrInternal, "internal error")
+}

@@ -1,0 +1,79 @@
+// Package extproc is the data path: the two gRPC streams that Envoy opens for a request, and what joins them.
+//
+// The router stream (router.go) reads a request before a target is chosen; an upstream stream (upstream.go) runs for every
+// attempt at a target: it writes the request in the target's schema and reads the answer back. What both need to know of a
+// request is its exchange (exchange.go). Everything derived from configuration is in a Runtime (compile.go), which an
+// exchange pins: one request sees one configuration.
+package extproc
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"millrace/envoy"
+	"millrace/event"
+)
+
+// Options are what a Server needs of the process it is in.
+type Options struct {
+	Log    *slog.Logger
+	Events *event.Recorder
+	// Ready tells whether requests can be served; /health/ready says so.
+	Ready func() bool
+	// Version and Instance identify this process in /health.
+	Version  string
+	Instance string
+}
+
+// Server implements Envoy's ExternalProcessor and AccessLogService. Use sets what it serves; until then it refuses.
+type Server struct {
+	extprocv3.UnimplementedExternalProcessorServer
+	options   Options
+	started   time.Time
+	runtime   atomic.Pointer[Runtime]
+	exchanges *registry
+}
+
+// NewServer returns a server without a runtime.
+func NewServer(o Options) *Server {
+	return &Server{options: o, started: time.Now(), exchanges: newRegistry(o.Events)}
+}
+
+// Use makes new requests see this runtime. Requests under way keep theirs.
+func (s *Server) Use(r *Runtime) { s.runtime.Store(r) }
+
+// Register adds both services to g.
+func (s *Server) Register(g *grpc.Server) {
+	extprocv3.RegisterExternalProcessorServer(g, s)
+	s.registerAccessLog(g)
+}
+
+// Process serves one stream of either kind; Envoy says which in the stream's metadata.
+func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	switch kind := first(md.Get(envoy.StreamKind)); kind {
+	case envoy.StreamRouter:
+		return s.route(stream)
+	case envoy.StreamUpstream:
+		return s.attempt(stream)
+	default:
+		return status.Errorf(codes.InvalidArgument, "stream metadata %s is %q", envoy.StreamKind, kind)
+	}
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// Busy tells whether attempts at targets are under way.
+func (s *Server) Busy() bool { return s.exchanges.busy() }

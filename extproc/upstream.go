@@ -1,0 +1,219 @@
+package extproc
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/envoy"
+	"millrace/extproc/llm"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// defaultMaxTokens is asked for where a schema requires a limit and the client gave none.
+const defaultMaxTokens = 4096
+
+// attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
+// Its goroutine owns it.
+type attempt struct {
+	server *Server
+	stream extprocv3.ExternalProcessor_ProcessServer
+	x      *exchange
+	target *target
+	record *millracev1.Attempt // the exchange's; written under its lock
+	call   llm.Call
+	reader *reader // of the answer; nil until its headers came
+}
+
+// attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
+func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	a := &attempt{server: s, stream: stream}
+	started := time.Now()
+	defer func() {
+		if a.record != nil {
+			a.close()
+			s.exchanges.end(a.x, a.record, started)
+		}
+	}()
+	for {
+		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := a.handle(message); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
+	switch m := message.Request.(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeTarget))
+		if err != nil {
+			return err
+		}
+		return a.stream.Send(reply)
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))
+		if m.ResponseHeaders.EndOfStream {
+			return a.reader.end(false)
+		}
+		return nil
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		if a.reader == nil {
+			break
+		}
+		if err := a.reader.push(m.ResponseBody.Body); err != nil {
+			return err
+		}
+		if m.ResponseBody.EndOfStream {
+			return a.reader.end(false)
+		}
+		return a.reader.flush()
+	case *extprocv3.ProcessingRequest_ResponseTrailers:
+		if a.reader == nil {
+			break
+		}
+		return a.reader.end(true)
+	}
+	return status.Errorf(codes.InvalidArgument, "upstream stream: unexpected %T", message.Request)
+}
+
+// begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
+// client's own bytes and headers: nothing of an earlier attempt is in it.
+func (a *attempt) begin(h headers, targetName string) (*extprocv3.ProcessingResponse, error) {
+	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
+	if a.x == nil {
+		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
+	}
+	a.target = a.x.runtime.targets[targetName]
+	if a.target == nil {
+		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
+	}
+	a.record = a.x.begin(a.target)
+	want := a.clientHeaders()
+	call, err := a.encode(want)
+	if err != nil {
+		e := asError(err)
+		a.fail(e)
+		return refusal(a.x.client, e), nil
+	}
+	a.call = call
+	a.requestHeaders(want)
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
+		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
+			Status:         extprocv3.CommonResponse_CONTINUE_AND_REPLACE,
+			HeaderMutation: h.replace(want),
+			BodyMutation:   &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: call.Body}},
+		}},
+	}}, nil
+}
+
+// native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
+func (a *attempt) native() bool { return a.x.client.Schema == a.target.codec.Schema }
+
+// clientHeaders are the client's headers that this target may see.
+func (a *attempt) clientHeaders() map[string]string {
+	want := maps.Clone(a.x.header)
+	for name, family := range familyRequestHeaders {
+		if a.target.codec.Family != family || a.x.client.Family != family {
+			delete(want, name)
+		}
+	}
+	return want
+}
+
+// encode writes the body. sent are the client's headers that go along: with the target's own, which win, they say what
+// version of its API a provider is asked for.
+func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
+	o := llm.Options{Model: a.record.Model, Headers: http.Header{}, MaxTokens: defaultMaxTokens}
+	for name, v := range sent {
+		o.Headers.Set(name, v)
+	}
+	maps.Copy(o.Headers, a.target.config.Headers)
+	if o.Model == "" {
+		return llm.Call{}, llm.Invalid("model", "missing, and target %q has no default", a.target.config.ID)
+	}
+	if a.native() {
+		return a.target.codec.Target.PatchRequest(a.x.head, a.x.body, o)
+	}
+	request, e := a.x.request()
+	if e != nil {
+		return llm.Call{}, e
+	}
+	return a.target.codec.Target.EncodeRequest(request, o)
+}
+
+// requestHeaders completes want: what the schema needs, what the target is configured with, the credential, the address.
+func (a *attempt) requestHeaders(want map[string]string) {
+	t := a.target.config
+	want["content-type"] = "application/json"
+	want["accept"] = "application/json"
+	if a.x.head.Stream {
+		want["accept"] = "text/event-stream"
+	}
+	for _, h := range []http.Header{a.call.Headers, t.Headers} {
+		for name, values := range h {
+			want[strings.ToLower(name)] = strings.Join(values, ", ")
+		}
+	}
+	if t.AuthHeader != "" {
+		want[strings.ToLower(t.AuthHeader)] = t.AuthValue
+	}
+	want[":authority"] = t.Authority()
+	want[":path"] = t.Path
+	if t.Path == "" {
+		want[":path"] = t.BasePath + a.call.Path
+	}
+	want["content-length"] = strconv.Itoa(len(a.call.Body))
+}
+
+// fail notes why the attempt gave no answer, without the credentials a provider may have quoted.
+func (a *attempt) fail(e *llm.Error) {
+	e.Redact(a.target.secrets...)
+	a.note(func() {
+		a.record.Status = uint32(a.status(e))
+		a.record.Error = e.Message
+	})
+}
+
+// note changes the attempt's record under the exchange's lock.
+func (a *attempt) note(change func()) {
+	a.x.mu.Lock()
+	defer a.x.mu.Unlock()
+	change()
+}
+
+// status is the HTTP status for e: what the client gets, and what Envoy counts for retries and ejection.
+func (a *attempt) status(e *llm.Error) int {
+	switch s := e.HTTPStatus(); {
+	case s < 400:
+		return http.StatusBadGateway
+	case s == 529 && a.x.client.Family != "anthropic": // a status of Anthropic's own
+		return http.StatusServiceUnavailable
+	default:
+		return s
+	}
+}
+
+// close completes the record of an attempt that ended without an answer of the target: Envoy gave up on it or the client
+// went away.
+func (a *attempt) close() {
+	a.note(func() {
+		if a.record.Status == 0 && a.record.Error == "" {
+			a.record.Error = "ended before an answer"
+		}
+	})
+}
