@@ -25,8 +25,9 @@ const (
 	MetadataCluster = "cluster"
 	// MetadataSchema is the client's schema in the request's dynamic metadata: Envoy's own errors are worded by it.
 	MetadataSchema = "schema"
-	// MetadataAnswered marks a request that the sidecar answers itself: its errors need no wording by Envoy.
-	MetadataAnswered = "answered"
+	// AnsweredDetails is what Envoy notes as the reason of an answer that the sidecar gave: such answers need no wording
+	// by Envoy.
+	AnsweredDetails = "millrace"
 	// MetadataLB is Envoy's namespace for choosing among the endpoints of a pool, MetadataModel our key in it.
 	MetadataLB    = "envoy.lb"
 	MetadataModel = "model"

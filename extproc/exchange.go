@@ -137,7 +137,9 @@ func (r *registry) end(x *exchange, a *millracev1.Attempt, started time.Time) {
 func (r *registry) logged(entry *millracev1.Event) {
 	x := r.take(entry.Id)
 	if x == nil {
-		r.events.Record(entry)
+		if entry.Path != pathHealth && entry.Path != pathReady {
+			r.events.Record(entry)
+		}
 		return
 	}
 	x.mu.Lock()

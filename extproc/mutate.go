@@ -106,9 +106,8 @@ func answer(status int, body []byte, extra ...*corev3.HeaderValueOption) *extpro
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(status)},
 			Headers: &extprocv3.HeaderMutation{SetHeaders: set},
 			Body:    body,
-			Details: "millrace",
+			Details: envoy.AnsweredDetails,
 		}},
-		DynamicMetadata: dynamicMetadata(map[string]map[string]string{envoy.Metadata: {envoy.MetadataAnswered: "true"}}),
 	}
 }
 

@@ -258,6 +258,7 @@ func (r *reader) commit(status, length int) error {
 		want["cache-control"] = "no-cache"
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
 	}
+	want["x-millrace-request-id"] = r.x.id
 	want["x-selected-provider"] = r.record.Provider
 	want["x-millrace-target"] = r.record.Target
 	want["x-millrace-attempts"] = r.x.log()

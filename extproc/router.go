@@ -76,11 +76,11 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if route.refusal != nil {
 		return r.refuse(route.refusal, header("allow", route.allow))
 	}
-	return r.operation(route.operation(path), h, m.EndOfStream)
+	return r.operation(route.operation(path), path, h, m.EndOfStream)
 }
 
 // operation prepares for the body of a request whose rule is known.
-func (r *routing) operation(operation string, h headers, endOfStream bool) *extprocv3.ProcessingResponse {
+func (r *routing) operation(operation, path string, h headers, endOfStream bool) *extprocv3.ProcessingResponse {
 	method := h.get(":method")
 	if operation == operationModels {
 		if method != "GET" && method != "HEAD" {
@@ -91,7 +91,7 @@ func (r *routing) operation(operation string, h headers, endOfStream bool) *extp
 	if operation != "" {
 		codec, ok := provider.At(operation)
 		if !ok {
-			return r.refuse(llm.Errorf(llm.ErrNotFound, "no operation of any schema has the path %q", operation))
+			return r.refuse(llm.Errorf(llm.ErrNotFound, "nothing is at %s; apps post to …/chat/completions or …/messages, and get …/models", path))
 		}
 		r.x.client = codec
 	}

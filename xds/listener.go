@@ -95,15 +95,16 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 				})},
 			},
 		},
-		UseRemoteAddress:             wrapperspb.Bool(true),
-		NormalizePath:                wrapperspb.Bool(true),
-		MergeSlashes:                 true,
-		StripPortMode:                &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
-		RequestHeadersTimeout:        seconds(headersTimeout),
-		StreamIdleTimeout:            seconds(b.idleTimeout()),
-		LocalReplyConfig:             localReplies(),
-		AccessLog:                    []*accesslogv3.AccessLog{accessLog()},
-		AlwaysSetRequestIdInResponse: false,
+		UseRemoteAddress:      wrapperspb.Bool(true),
+		NormalizePath:         wrapperspb.Bool(true),
+		MergeSlashes:          true,
+		StripPortMode:         &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
+		RequestHeadersTimeout: seconds(headersTimeout),
+		StreamIdleTimeout:     seconds(b.idleTimeout()),
+		LocalReplyConfig:      localReplies(),
+		AccessLog:             []*accesslogv3.AccessLog{accessLog()},
+		// A refused request is no reason to close the connection it came on.
+		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 	}
 }
 

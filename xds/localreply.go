@@ -4,6 +4,7 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -31,10 +32,10 @@ var ownErrors = []ownError{
 }
 
 // localReplies words Envoy's own answers (no healthy target, timeouts, a dead sidecar) in the client's schema. Answers of the
-// sidecar pass here too and are left alone: their metadata says so.
+// sidecar pass here too and are left alone.
 func localReplies() *hcmv3.LocalReplyConfig {
 	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter: hasMetadata(envoy.MetadataAnswered, "true"),
+		Filter: answeredBySidecar(),
 	}}}
 	for _, e := range ownErrors {
 		c.Mappers = append(c.Mappers,
@@ -117,6 +118,18 @@ func isAnthropic() *accesslogv3.AccessLogFilter {
 			}}},
 		},
 	}}}
+}
+
+// answeredBySidecar holds for answers that carry envoy.AnsweredDetails.
+func answeredBySidecar() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name: "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: packed(&celv3.ExpressionFilter{
+				Expression: "response.code_details == '" + envoy.AnsweredDetails + "'",
+			})},
+		},
+	}}
 }
 
 func hasMetadata(key, value string) *accesslogv3.AccessLogFilter {
