@@ -1,0 +1,340 @@
+package anthropic
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"millrace/extproc/llm"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// turns is the conversation as it grows: user and assistant in alternation, the user first, and every tool call answered
+// in the very next turn, before anything else that turn says.
+type turns struct {
+	list []turn[content]
+
+	used    map[string]bool   // tool_use ids written so far
+	legal   map[string]bool   // the client's ids that need no change; they are never given to another call
+	calls   map[string]string // of the last assistant turn: the client's id → the one written
+	waiting []waitingCall     // those of calls that have no result yet
+}
+
+// waitingCall is a call by the client's own id and where the client made it.
+type waitingCall struct{ id, path string }
+
+// messages writes the conversation. Where a path is named it counts the neutral messages, without the system ones that
+// opened the request.
+func (e *requestEncoder) messages() *llm.Error {
+	e.turns = turns{used: map[string]bool{}, legal: legalIDs(e.in.Messages)}
+	for i, m := range e.in.Messages {
+		path := fmt.Sprintf("messages[%d]", i)
+		if m.Name != "" {
+			e.drop("messages.name")
+		}
+		var err *llm.Error
+		switch m.Role {
+		case llm.System: // written by system
+		case llm.User:
+			err = e.userTurn(path, m.Parts)
+		case llm.Assistant:
+			err = e.assistantTurn(path, m.Parts)
+		default:
+			err = llm.Invalid(path+".role", "unknown role %q", m.Role)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := e.turns.answered(); err != nil {
+		return err
+	}
+	switch list := e.turns.list; {
+	case len(list) == 0:
+		return llm.Invalid("messages", "nothing is left to send: a message needs text that is not blank, an image or a file")
+	case list[0].Role != string(llm.User):
+		return llm.Invalid("messages", "this model's provider wants the conversation to begin with a user message")
+	}
+	e.trimPrefill()
+	e.out.Messages = e.turns.list
+	return nil
+}
+
+// trimPrefill removes the white space at the very end of a conversation that the model is to continue: the API refuses it.
+func (e *requestEncoder) trimPrefill() {
+	last := &e.turns.list[len(e.turns.list)-1]
+	if last.Role != string(llm.Assistant) {
+		return
+	}
+	if b := &last.Content[len(last.Content)-1]; b.Type == "text" {
+		trimmed := strings.TrimRightFunc(*b.Text, unicode.IsSpace)
+		b.Text = &trimmed
+	}
+}
+
+// system joins the opening instructions, those of mid-conversation and the JSON hint, in that order.
+func (e *requestEncoder) system() *llm.Error {
+	add := func(path string, parts []llm.Part) *llm.Error {
+		for i, p := range parts {
+			text, ok := p.(llm.Text)
+			if !ok {
+				return llm.Invalid(fmt.Sprintf("%s[%d]", path, i), "system messages can only hold text")
+			}
+			if b, ok := e.text(text); ok {
+				e.out.System = append(e.out.System, b)
+			}
+		}
+		return nil
+	}
+	if err := add("system", e.in.System); err != nil {
+		return err
+	}
+	for i, m := range e.in.Messages {
+		if m.Role != llm.System {
+			continue
+		}
+		if err := add(fmt.Sprintf("messages[%d].content", i), m.Parts); err != nil {
+			return err
+		}
+	}
+	if e.in.Format.Kind == llm.FormatJSONObject {
+		e.out.System = append(e.out.System, textBlock(jsonOnly))
+		e.drop("response_format")
+	}
+	return nil
+}
+
+// userTurn adds a user message: tool results first, whatever the client's order.
+func (e *requestEncoder) userTurn(path string, parts []llm.Part) *llm.Error {
+	var results, others content
+	for i, p := range parts {
+		at := fmt.Sprintf("%s.content[%d]", path, i)
+		if result, ok := p.(llm.ToolResult); ok {
+			b, err := e.toolResult(path, result)
+			if err != nil {
+				return err
+			}
+			results = append(results, b)
+			continue
+		}
+		b, ok, err := e.media(at, p)
+		if err != nil {
+			return err
+		}
+		if ok {
+			others = append(others, b)
+		}
+	}
+	e.turns.addUser(results, others)
+	return nil
+}
+
+// addUser adds blocks to the open user turn, or opens one: results behind the results that are there, others at the end.
+func (t *turns) addUser(results, others content) {
+	if len(results)+len(others) == 0 {
+		return
+	}
+	if n := len(t.list); n == 0 || t.list[n-1].Role != string(llm.User) {
+		t.list = append(t.list, turn[content]{Role: string(llm.User)})
+	}
+	open := &t.list[len(t.list)-1]
+	at := 0
+	for at < len(open.Content) && open.Content[at].Type == "tool_result" {
+		at++
+	}
+	open.Content = append(slices.Insert(open.Content, at, results...), others...)
+}
+
+func (e *requestEncoder) toolResult(path string, r llm.ToolResult) (block, *llm.Error) {
+	id, ok := e.turns.calls[r.CallID]
+	if !ok {
+		return block{}, llm.Invalid(path+".tool_call_id", "no call %q in the assistant message before it", r.CallID)
+	}
+	i := slices.IndexFunc(e.turns.waiting, func(w waitingCall) bool { return w.id == r.CallID })
+	if i < 0 {
+		return block{}, llm.Invalid(path+".tool_call_id", "a second result for call %q", r.CallID)
+	}
+	e.turns.waiting = slices.Delete(e.turns.waiting, i, i+1)
+	b := block{Type: "tool_result", ToolUseID: id, IsError: r.IsError}
+	for i, p := range r.Parts {
+		part, ok, err := e.media(fmt.Sprintf("%s.content[%d]", path, i), p)
+		if err != nil {
+			return block{}, err
+		}
+		if ok {
+			b.Content = append(b.Content, part)
+		}
+	}
+	b.CacheControl = e.cache(r.Cache)
+	return b, nil
+}
+
+// assistantTurn adds what the model is taken to have said: thinking first, then text and calls in their order.
+func (e *requestEncoder) assistantTurn(path string, parts []llm.Part) *llm.Error {
+	var thoughts, said content
+	calls := 0
+	for i, p := range parts {
+		switch p := p.(type) {
+		case llm.Text:
+			if b, ok := e.text(p); ok {
+				said = append(said, b)
+			}
+		case llm.Refusal:
+			if b, ok := e.text(llm.Text{Text: p.Text}); ok {
+				said = append(said, b)
+			}
+		case llm.Thinking:
+			if b, ok := e.thought(p); ok {
+				thoughts = append(thoughts, b)
+			}
+		case llm.ToolCall:
+			if err := e.turns.openAssistant(); err != nil {
+				return err
+			}
+			b, err := e.toolCall(fmt.Sprintf("%s.tool_calls[%d]", path, calls), p)
+			if err != nil {
+				return err
+			}
+			calls++
+			said = append(said, b)
+		default:
+			return llm.Invalid(fmt.Sprintf("%s.content[%d]", path, i), "%s cannot be part of an assistant message here", kindOf(p))
+		}
+	}
+	if len(thoughts)+len(said) == 0 {
+		return nil
+	}
+	if err := e.turns.openAssistant(); err != nil {
+		return err
+	}
+	open := &e.turns.list[len(e.turns.list)-1]
+	open.Content = append(append(open.Content, thoughts...), said...)
+	return nil
+}
+
+// openAssistant makes the last turn the assistant's. Calls of an earlier one must all have their results by now.
+func (t *turns) openAssistant() *llm.Error {
+	if n := len(t.list); n > 0 && t.list[n-1].Role == string(llm.Assistant) {
+		return nil
+	}
+	if err := t.answered(); err != nil {
+		return err
+	}
+	t.calls = map[string]string{}
+	t.list = append(t.list, turn[content]{Role: string(llm.Assistant)})
+	return nil
+}
+
+func (t *turns) answered() *llm.Error {
+	if len(t.waiting) == 0 {
+		return nil
+	}
+	return llm.Invalid(t.waiting[0].path, "no result for call %q in the messages behind it", t.waiting[0].id)
+}
+
+// thought passes on the model's own thinking. Only the provider that signed it understands it; unsigned thinking would be
+// refused.
+func (e *requestEncoder) thought(p llm.Thinking) (block, bool) {
+	switch {
+	case p.Redacted != "":
+		return block{Type: "redacted_thinking", Data: p.Redacted}, true
+	case p.Signature != "":
+		return block{Type: "thinking", Thinking: &p.Text, Signature: &p.Signature}, true
+	default:
+		e.drop("messages.reasoning_content")
+		return block{}, false
+	}
+}
+
+func (e *requestEncoder) toolCall(path string, p llm.ToolCall) (block, *llm.Error) {
+	if p.Name == "" {
+		return block{}, llm.Invalid(path+".function.name", "required")
+	}
+	input := jsontext.Value(strings.TrimSpace(p.Arguments))
+	if len(input) == 0 {
+		input = jsontext.Value("{}")
+	}
+	if input.Kind() != '{' || !input.IsValid() {
+		return block{}, llm.Invalid(path+".function.arguments", "want the text of one JSON object")
+	}
+	t := &e.turns
+	if _, again := t.calls[p.ID]; again {
+		return block{}, llm.Invalid(path+".id", "a second call %q in one assistant message", p.ID)
+	}
+	t.calls[p.ID] = t.newID(p.ID)
+	t.waiting = append(t.waiting, waitingCall{p.ID, path})
+	return block{Type: "tool_use", ID: t.calls[p.ID], Name: p.Name, Input: input, CacheControl: e.cache(p.Cache)}, nil
+}
+
+// newID makes an id that matches ^[a-zA-Z0-9_-]+$ and that no other call of the conversation has. A legal id stays as it
+// is the first time it is used; the same conversation always gets the same ids, for the provider's prompt cache.
+func (t *turns) newID(id string) string {
+	base := strings.Map(func(r rune) rune {
+		if legalIDRune(r) {
+			return r
+		}
+		return '_'
+	}, id)
+	if base == "" {
+		base = "call"
+	}
+	out := base
+	for n := 2; t.used[out] || out != id && t.legal[out]; n++ {
+		out = fmt.Sprintf("%s_%d", base, n)
+	}
+	t.used[out] = true
+	return out
+}
+
+func legalIDs(messages []llm.Message) map[string]bool {
+	legal := map[string]bool{}
+	for _, m := range messages {
+		for _, p := range m.Parts {
+			call, ok := p.(llm.ToolCall)
+			if ok && call.ID != "" && strings.IndexFunc(call.ID, func(r rune) bool { return !legalIDRune(r) }) < 0 {
+				legal[call.ID] = true
+			}
+		}
+	}
+	return legal
+}
+
+func legalIDRune(r rune) bool {
+	return r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+}
+
+// text writes a text block, or none when it is blank: the API refuses blank ones.
+func (e *requestEncoder) text(p llm.Text) (block, bool) {
+	if strings.TrimSpace(p.Text) == "" {
+		return block{}, false
+	}
+	b := textBlock(p.Text)
+	b.CacheControl = e.cache(p.Cache)
+	return b, true
+}
+
+func textBlock(text string) block { return block{Type: "text", Text: &text} }
+
+// kindOf names a part for an error.
+func kindOf(p llm.Part) string {
+	switch p.(type) {
+	case llm.Image:
+		return "an image"
+	case llm.File:
+		return "a file"
+	case llm.Audio:
+		return "audio"
+	case llm.ToolCall:
+		return "a tool call"
+	case llm.ToolResult:
+		return "a tool result"
+	case llm.Thinking:
+		return "thinking"
+	case llm.Refusal:
+		return "a refusal"
+	default:
+		return "text"
+	}
+}

@@ -1,0 +1,213 @@
+package anthropic
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"millrace/extproc/llm"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// lenient reads whatever a provider may call JSON.
+var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// errorNames are the API's error types. https://docs.anthropic.com/en/api/errors
+var errorNames = map[llm.ErrorType]string{
+	llm.ErrInvalidRequest: "invalid_request_error",
+	llm.ErrAuthentication: "authentication_error",
+	llm.ErrBilling:        "billing_error",
+	llm.ErrPermission:     "permission_error",
+	llm.ErrNotFound:       "not_found_error",
+	llm.ErrMethod:         "invalid_request_error", // "may also be used for other 4XX status codes"
+	llm.ErrConflict:       "invalid_request_error",
+	llm.ErrTooLarge:       "request_too_large",
+	llm.ErrRateLimit:      "rate_limit_error",
+	llm.ErrTimeout:        "timeout_error",
+	llm.ErrInternal:       "api_error",
+	llm.ErrBadGateway:     "api_error",
+	llm.ErrUnavailable:    "overloaded_error",
+	llm.ErrOverloaded:     "overloaded_error",
+}
+
+// errorTypes reads them. invalid_request_error and api_error say no more than a status and count only without one.
+var errorTypes = map[string]llm.ErrorType{
+	"authentication_error": llm.ErrAuthentication,
+	"billing_error":        llm.ErrBilling,
+	"permission_error":     llm.ErrPermission,
+	"not_found_error":      llm.ErrNotFound,
+	"conflict_error":       llm.ErrConflict,
+	"request_too_large":    llm.ErrTooLarge,
+	"rate_limit_error":     llm.ErrRateLimit,
+	"timeout_error":        llm.ErrTimeout,
+	"overloaded_error":     llm.ErrOverloaded,
+}
+
+type errorBody struct {
+	Type  string      `json:"type"`
+	Error errorObject `json:"error"`
+}
+
+type errorObject struct {
+	Type    string `json:"type"`
+	Message string `json:"message"`
+}
+
+// EncodeError writes {"type":"error","error":{"type","message"}}.
+func (Messages) EncodeError(e *llm.Error) []byte { return appendError(nil, e) }
+
+func appendError(dst []byte, e *llm.Error) []byte {
+	name, ok := errorNames[e.Type]
+	if !ok {
+		name = "api_error"
+	}
+	dst = append(dst, `{"type":"error","error":{"type":"`...)
+	dst = append(dst, name...)
+	dst = append(dst, `","message":`...)
+	dst = appendString(dst, e.Message)
+	return append(dst, "}}"...)
+}
+
+// appendString writes a JSON string; what is not UTF-8 in it becomes U+FFFD.
+func appendString[S string | []byte](dst []byte, s S) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}
+
+// DecodeError reads an answer that is no 2xx.
+func (Messages) DecodeError(status int, h http.Header, body []byte) *llm.Error {
+	said := readError(body)
+	e := &llm.Error{Type: llm.ErrorTypeOf(status), Message: said.Message, RetryAfter: retryAfter(status, h, time.Now())}
+	if t, ok := errorTypes[said.Type]; ok {
+		e.Type = t
+	}
+	if e.Message == "" {
+		e.Message = unexplained(status, body)
+	}
+	if e.HTTPStatus() != status && status >= 400 {
+		e.Status = status
+	}
+	return e
+}
+
+// readError finds type and message in {"error":{…}}, in {"type","message"} as some hosts of the API send it, in the first
+// element of an array, and in as much of them as there is before the body breaks off.
+func readError(body []byte) errorObject {
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), lenient)
+	if d.PeekKind() == '[' {
+		_, _ = d.ReadToken() // the kind has been seen: it cannot fail
+	}
+	var said errorObject
+	_ = readErrorObject(d, &said)
+	return said
+}
+
+func readErrorObject(d *jsontext.Decoder, said *errorObject) error {
+	if d.PeekKind() != '{' {
+		return d.SkipValue()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		key, kind := name.String(), d.PeekKind()
+		switch {
+		case key == "error" && kind == '{':
+			inner := errorObject{}
+			err = readErrorObject(d, &inner)
+			*said = inner
+		case kind != '"':
+			err = d.SkipValue()
+		default:
+			var value jsontext.Token
+			if value, err = d.ReadToken(); err != nil {
+				break
+			}
+			switch {
+			case key == "type" && said.Type == "":
+				said.Type = value.String()
+			case (key == "message" || key == "Message" || key == "detail" || key == "error") && said.Message == "":
+				said.Message = value.String()
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// unexplained words an error whose body says nothing in this schema: a short plain text is kept, a page of HTML is not.
+func unexplained(status int, body []byte) string {
+	const short = 200
+	text := strings.TrimSpace(string(body))
+	if text != "" && len(text) <= short && utf8.ValidString(text) && !strings.ContainsAny(text, "<{[\x00") {
+		return text
+	}
+	answer := strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status)) // 529 has no name
+	return fmt.Sprintf("the provider answered %s without a readable error", answer)
+}
+
+// retryAfter is how long the provider asks to wait: its retry-after header (seconds or a date), else, on a 429, when the
+// limits that are used up are reset. https://docs.anthropic.com/en/api/rate-limits#response-headers
+func retryAfter(status int, h http.Header, now time.Time) time.Duration {
+	if v := strings.TrimSpace(h.Get("Retry-After")); v != "" {
+		if s, err := strconv.ParseFloat(v, 64); err == nil && s >= 0 && s < maxRetryAfter.Seconds() {
+			return time.Duration(s * float64(time.Second))
+		}
+		if at, err := http.ParseTime(v); err == nil {
+			return until(now, at)
+		}
+	}
+	if status != http.StatusTooManyRequests {
+		return 0
+	}
+	var wait time.Duration
+	for _, limit := range []string{"Requests", "Tokens", "Input-Tokens", "Output-Tokens"} {
+		prefix := "Anthropic-Ratelimit-" + limit
+		if left := h.Get(prefix + "-Remaining"); left != "" && left != "0" {
+			continue
+		}
+		if at, err := time.Parse(time.RFC3339, h.Get(prefix+"-Reset")); err == nil {
+			wait = max(wait, until(now, at))
+		}
+	}
+	return wait
+}
+
+// maxRetryAfter is where a wait stops being one: longer ones are taken for nonsense.
+const maxRetryAfter = 30 * 24 * time.Hour
+
+func until(now, at time.Time) time.Duration {
+	if d := at.Sub(now); d > 0 && d < maxRetryAfter {
+		return d
+	}
+	return 0
+}
+
+// failure is what an error object inside a 2xx answer or a stream means, where there is no status to go by.
+func failure(said errorObject) *llm.Error {
+	t, ok := errorTypes[said.Type]
+	switch {
+	case ok:
+	case said.Type == "invalid_request_error":
+		t = llm.ErrInvalidRequest
+	default:
+		t = llm.ErrInternal
+	}
+	if said.Message == "" {
+		said.Message = "the provider sent an error without a message"
+	}
+	return &llm.Error{Type: t, Message: said.Message}
+}

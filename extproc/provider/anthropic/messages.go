@@ -1,0 +1,56 @@
+// Package anthropic is the codec of Anthropic's Messages API, https://docs.anthropic.com/en/api/messages: what a client
+// asks, what a target is sent, what either is answered, whole or streamed.
+//
+// It promises that a request of another schema either means the same to Claude, loses only what Call.Dropped names, or is
+// refused before it is sent; that a request of this schema keeps its bytes; and that an answer is read leniently and
+// written exactly. It leaves credentials, base paths and HTTP to others.
+package anthropic
+
+import (
+	"millrace/extproc/llm"
+	"millrace/internal/strictjson"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Messages is the codec of llm.AnthropicMessages. The zero value is ready; methods may overlap.
+type Messages struct{}
+
+var (
+	_ llm.ClientCodec = Messages{}
+	_ llm.TargetCodec = Messages{}
+)
+
+// messagesPath is the operation below the provider's base path (https://api.anthropic.com/v1).
+const messagesPath = "/messages"
+
+// ReadHead reads model and stream. The schema always sends usage, so IncludeUsage is always true.
+func (Messages) ReadHead(_ string, body []byte) (llm.Head, error) {
+	members, err := strictjson.Scan(body)
+	if err != nil {
+		return llm.Head{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+	}
+	head := llm.Head{IncludeUsage: true}
+	for _, m := range members {
+		value := jsontext.Value(body[m.Value:m.End])
+		switch m.Name {
+		case "model":
+			if value.Kind() != '"' {
+				return llm.Head{}, llm.Invalid("model", "want a string, got %s", kindName(value.Kind()))
+			}
+			head.Model = unquote(value)
+		case "stream":
+			if value.Kind() != 't' && value.Kind() != 'f' {
+				return llm.Head{}, llm.Invalid("stream", "want a boolean, got %s", kindName(value.Kind()))
+			}
+			head.Stream = value.Kind() == 't'
+		}
+	}
+	return head, nil
+}
+
+// unquote returns what a JSON string says; what is not UTF-8 in it becomes U+FFFD.
+func unquote(quoted []byte) string {
+	text, _ := jsontext.AppendUnquote(nil, quoted)
+	return string(text)
+}

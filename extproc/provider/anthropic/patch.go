@@ -1,0 +1,56 @@
+package anthropic
+
+import (
+	"millrace/extproc/llm"
+	"millrace/internal/strictjson"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// foreign are members of other schemas that this one has none of. A client that writes one body for many providers sends
+// them; the API would refuse the request for each: "Extra inputs are not permitted".
+var foreign = map[string]bool{
+	// https://platform.openai.com/docs/api-reference/chat/create
+	"audio": true, "frequency_penalty": true, "function_call": true, "functions": true, "logit_bias": true, "logprobs": true,
+	"max_completion_tokens": true, "modalities": true, "moderation": true, "n": true, "parallel_tool_calls": true,
+	"prediction": true, "presence_penalty": true, "prompt_cache_key": true, "prompt_cache_options": true,
+	"prompt_cache_retention": true, "reasoning_effort": true, "response_format": true, "safety_identifier": true,
+	"seed": true, "stop": true, "store": true, "stream_options": true, "top_logprobs": true, "user": true,
+	"verbosity": true, "web_search_options": true,
+	// https://platform.openai.com/docs/api-reference/responses/create
+	"input": true, "instructions": true, "max_output_tokens": true, "previous_response_id": true, "reasoning": true,
+	// https://ai.google.dev/api/generate-content
+	"contents": true, "generationConfig": true, "generation_config": true, "safetySettings": true, "safety_settings": true,
+	"systemInstruction": true, "system_instruction": true, "toolConfig": true, "tool_config": true, "cachedContent": true,
+}
+
+// PatchRequest passes a request of this schema on. It sets the model, takes out foreign members, and takes out the sampling
+// parameters where the target's version has none or where the gateway itself put a model that refuses them into the place
+// of the client's.
+func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
+	members, err := strictjson.Scan(body)
+	if err != nil {
+		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+	}
+	call := llm.Call{Path: messagesPath, Headers: callHeaders(o)}
+	p := strictjson.NewPatch(body, members)
+	renamed := h.Model != o.Model
+	if renamed {
+		quoted, err := jsontext.AppendQuote(nil, o.Model)
+		if err != nil {
+			return llm.Call{}, llm.Errorf(llm.ErrInternal, "the model's name is not UTF-8")
+		}
+		p.Set("model", quoted)
+	}
+	sampling := takesSampling(targetVersion(o)) && (!renamed || traitsOf(o.Model).sampling)
+	for _, m := range members {
+		if foreign[m.Name] || !sampling && isSampling(m.Name) {
+			p.Remove(m.Name)
+			call.Dropped = append(call.Dropped, m.Name)
+		}
+	}
+	call.Body = p.Bytes()
+	return call, nil
+}
+
+func isSampling(name string) bool { return name == "temperature" || name == "top_p" || name == "top_k" }

@@ -1,0 +1,181 @@
+package openai
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"millrace/extproc/llm"
+	"millrace/internal/golden"
+)
+
+const pngData = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+var ephemeral = json.RawMessage(`{"type":"ephemeral"}`)
+
+func ask(parts ...llm.Part) llm.Message   { return llm.Message{Role: llm.User, Parts: parts} }
+func reply(parts ...llm.Part) llm.Message { return llm.Message{Role: llm.Assistant, Parts: parts} }
+func words(s string) llm.Text             { return llm.Text{Text: s} }
+func result(id string, parts ...llm.Part) llm.ToolResult {
+	return llm.ToolResult{CallID: id, Parts: parts}
+}
+
+// calls are requests of clients of other schemas (Anthropic's in mind), by the name of their golden case. Model is the one
+// to ask for.
+var calls = map[string]llm.Request{
+	"text": {Model: "gpt-4o", Messages: []llm.Message{ask(words("hi"))}},
+	"system": {
+		Model:  "gpt-4o",
+		System: []llm.Part{llm.Text{Text: "One.", Cache: ephemeral}, words(""), words("Two.")},
+		Messages: []llm.Message{
+			ask(words("a")), {Role: llm.System, Parts: []llm.Part{words("Now in French.")}}, ask(words("b"), words("c")),
+		},
+	},
+	"sampling": {
+		Model: "gpt-4o", Messages: []llm.Message{ask(words("hi"))},
+		MaxTokens: new(int64(100)), Temperature: "1.0", TopP: "0.90", TopK: "40", Stop: []string{"A", "", "B"},
+		User: "u1", ServiceTier: "standard_only", Unsaid: []string{"container", "mcp_servers"},
+	},
+	"stream":          {Model: "gpt-4o", Stream: true, Messages: []llm.Message{ask(words("hi"))}},
+	"reasoning-model": {Model: "openai/gpt-5.1", MaxTokens: new(int64(9)), Messages: []llm.Message{ask(words("hi"))}},
+	"tool-results": {
+		Model: "gpt-4o",
+		Tools: []llm.Tool{
+			{Name: "look", Description: "Looks.", Parameters: json.RawMessage(`{"type":"object","properties":{"z":{},"a":{"const":"<&>"}}, "x": 1.0}`), Cache: ephemeral},
+			{Name: "now", Strict: new(true)},
+		},
+		ToolChoice:        llm.ToolChoice{Mode: llm.ToolNamed, Name: "look"},
+		ParallelToolCalls: new(false),
+		Messages: []llm.Message{
+			ask(words("look")),
+			reply(
+				llm.Thinking{Text: "hm", Signature: "s"}, words("Well, "), words("<now>."),
+				llm.ToolCall{ID: "toolu_1", Name: "look", Arguments: `{"n":9007199254740993,"z":1.0}`},
+				llm.ToolCall{ID: "toolu_" + strings.Repeat("x", 40), Name: "now"},
+			),
+			ask(
+				words("behind the results"),
+				result("toolu_1", words("seen"), words("this"), llm.Image{MediaType: "image/jpg", Data: pngData}),
+				llm.ToolResult{CallID: "toolu_" + strings.Repeat("x", 40), Parts: []llm.Part{words("no clock")}, IsError: true},
+			),
+		},
+	},
+	"tool-results-alone": {
+		Model: "gpt-4o",
+		Messages: []llm.Message{
+			ask(words("go")),
+			reply(llm.ToolCall{ID: "a", Name: "f"}), reply(llm.ToolCall{ID: "b", Name: "f", Arguments: "{}"}),
+			ask(result("b", llm.Image{URL: "https://x/y.png"})), ask(result("a")),
+		},
+	},
+	"tool-choice-any":  {Model: "m", Messages: []llm.Message{ask(words("hi"))}, Tools: []llm.Tool{{Name: "f"}}, ToolChoice: llm.ToolChoice{Mode: llm.ToolAny}},
+	"tool-choice-none": {Model: "m", Messages: []llm.Message{ask(words("hi"))}, Tools: []llm.Tool{{Name: "f"}}, ToolChoice: llm.ToolChoice{Mode: llm.ToolNone}},
+	"tool-choice-without-tools": {
+		Model: "m", Messages: []llm.Message{ask(words("hi"))}, ToolChoice: llm.ToolChoice{Mode: llm.ToolAuto}, ParallelToolCalls: new(true),
+	},
+	"documents": {
+		Model: "gpt-4o",
+		Messages: []llm.Message{ask(
+			llm.File{Data: "JVBERi0x", MediaType: "application/pdf", Cache: ephemeral}, llm.File{Name: "notes", Text: "plain words"},
+			llm.Image{URL: "https://x/y.png", Detail: "low"}, llm.Image{Data: pngData}, llm.Audio{Format: "wav", Data: "UklGRg=="},
+			llm.File{ID: "file-abc"},
+		)},
+	},
+	"json-schema": {
+		Model: "m", Messages: []llm.Message{ask(words("hi"))},
+		Format: llm.Format{Kind: llm.FormatJSONSchema, Schema: json.RawMessage(`{"type":"object","properties":{"b":{},"a":{}}}`)},
+	},
+	"json-object": {Model: "m", Messages: []llm.Message{ask(words("hi"))}, Format: llm.Format{Kind: llm.FormatJSONObject}},
+	"assistant-forms": {
+		Model: "m",
+		Messages: []llm.Message{
+			reply(words("I begin")), ask(words("a")), reply(llm.Thinking{Redacted: "x"}), ask(words("b")),
+			reply(llm.Refusal{Text: "I will not."}), ask(),
+		},
+	},
+
+	"refuse-five-stops":        {Model: "m", Messages: []llm.Message{ask(words("hi"))}, Stop: []string{"1", "2", "3", "4", "5"}},
+	"refuse-missing-result":    {Model: "m", Messages: []llm.Message{ask(words("a")), reply(llm.ToolCall{ID: "a", Name: "f"}, llm.ToolCall{ID: "b", Name: "f"}), ask(result("a"))}},
+	"refuse-unanswered-at-end": {Model: "m", Messages: []llm.Message{ask(words("a")), reply(llm.ToolCall{ID: "a", Name: "f"})}},
+	"refuse-stray-result":      {Model: "m", Messages: []llm.Message{ask(words("a"), result("zzz"))}},
+	"refuse-document-url":      {Model: "m", Messages: []llm.Message{ask(llm.File{URL: "https://x/y.pdf"})}},
+	"refuse-foreign-file-id":   {Model: "m", Messages: []llm.Message{ask(llm.File{ID: "file_011CNha8"})}},
+	"refuse-forced-no-tools":   {Model: "m", Messages: []llm.Message{ask(words("a"))}, ToolChoice: llm.ToolChoice{Mode: llm.ToolAny}},
+}
+
+func TestCall(t *testing.T) {
+	seen := 0
+	golden.Run(t, "testdata/call/*.txtar", func(c *golden.Case) {
+		r, ok := calls[c.Name]
+		if !ok {
+			c.T.Fatal("no such request in calls")
+		}
+		seen++
+		call, err := Chat{}.EncodeRequest(&r, llm.Options{Model: r.Model})
+		if err != nil {
+			failed(c, err)
+			return
+		}
+		c.Output("want-body.json", pretty(c.T, call.Body))
+		outputCall(c, call)
+	})
+	if seen != len(calls) {
+		t.Errorf("%d cases for %d requests", seen, len(calls))
+	}
+}
+
+func TestReasoning(t *testing.T) {
+	for name, c := range map[string]struct {
+		model   string
+		in      llm.Reasoning
+		want    string // reasoning_effort
+		dropped bool
+	}{
+		"small budget":         {"gpt-5", llm.Reasoning{Budget: new(int64(4095))}, "low", false},
+		"middle budget":        {"o3", llm.Reasoning{Budget: new(int64(4096))}, "medium", false},
+		"more":                 {"o3", llm.Reasoning{Budget: new(int64(16383))}, "medium", false},
+		"large budget":         {"o3", llm.Reasoning{Budget: new(int64(16384))}, "high", false},
+		"adaptive":             {"some-vllm-model", llm.Reasoning{Adaptive: true}, "high", false},
+		"adaptive with effort": {"gpt-5", llm.Reasoning{Adaptive: true, Effort: "low"}, "low", false},
+		"xhigh":                {"gpt-5", llm.Reasoning{Effort: "xhigh"}, "xhigh", false},
+		"max":                  {"gpt-5", llm.Reasoning{Effort: "max"}, "high", false},
+		"unknown word":         {"gpt-5", llm.Reasoning{Effort: "hard"}, "", true},
+		"disabled":             {"gpt-5", llm.Reasoning{Disabled: true}, "", false},
+		"none, said":           {"gpt-5", llm.Reasoning{Disabled: true, Effort: "none"}, "none", false},
+		"model that cannot":    {"gpt-4o", llm.Reasoning{Adaptive: true}, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := llm.Request{Messages: []llm.Message{ask(words("hi"))}, Reasoning: c.in}
+			call, err := Chat{}.EncodeRequest(&r, llm.Options{Model: c.model})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var body struct {
+				Effort string `json:"reasoning_effort"`
+			}
+			if err := json.Unmarshal(call.Body, &body); err != nil {
+				t.Fatal(err)
+			}
+			if body.Effort != c.want || (len(call.Dropped) > 0) != c.dropped {
+				t.Fatalf("got %q, dropped %q; want %q", body.Effort, call.Dropped, c.want)
+			}
+		})
+	}
+}
+
+func TestModelNames(t *testing.T) {
+	for model, want := range map[string]struct{ reasons, never bool }{
+		"gpt-4o": {false, true}, "gpt-4.1-mini": {false, true}, "gpt-3.5-turbo": {false, true}, "chatgpt-4o-latest": {false, true},
+		"gpt-5": {true, false}, "gpt-5.1-codex-max": {true, false}, "GPT-6": {true, false}, "openai/gpt-5": {true, false},
+		"o1": {true, false}, "o3-mini": {true, false}, "o4-mini-deep-research": {true, false}, "o10": {true, false},
+		"gpt-oss-120b": {false, false}, "gpt-20b": {false, false}, "omni-1": {false, false}, "olmo2": {false, false},
+		"llama3": {false, false}, "": {false, false}, "gpt-": {false, false},
+	} {
+		if got := reasons(model); got != want.reasons {
+			t.Errorf("reasons(%q) = %v", model, got)
+		}
+		if got := neverReasons(model); got != want.never {
+			t.Errorf("neverReasons(%q) = %v", model, got)
+		}
+	}
+}

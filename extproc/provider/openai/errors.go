@@ -1,0 +1,319 @@
+package openai
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"millrace/extproc/llm"
+)
+
+// errorWords are OpenAI's type for each class, and the code that goes with it when the error brings none.
+// https://platform.openai.com/docs/guides/error-codes
+var errorWords = map[llm.ErrorType]struct{ typ, code string }{
+	llm.ErrInvalidRequest: {"invalid_request_error", ""},
+	llm.ErrAuthentication: {"authentication_error", "invalid_api_key"},
+	llm.ErrBilling:        {"permission_error", ""},
+	llm.ErrPermission:     {"permission_error", ""},
+	llm.ErrNotFound:       {"not_found_error", ""},
+	llm.ErrMethod:         {"invalid_request_error", ""},
+	llm.ErrConflict:       {"invalid_request_error", ""},
+	llm.ErrTooLarge:       {"request_too_large", ""},
+	llm.ErrRateLimit:      {"rate_limit_error", "rate_limit_exceeded"},
+	llm.ErrTimeout:        {"timeout", ""},
+	llm.ErrInternal:       {"server_error", ""},
+	llm.ErrBadGateway:     {"server_error", "bad_gateway"},
+	llm.ErrUnavailable:    {"server_error", "overloaded"},
+	llm.ErrOverloaded:     {"server_error", "overloaded"},
+}
+
+// EncodeError implements llm.ClientCodec. innererror is Azure's.
+func (Chat) EncodeError(e *llm.Error) []byte {
+	words, known := errorWords[e.Type]
+	if !known {
+		words.typ = "server_error"
+	}
+	var out struct {
+		Error struct {
+			Message    string         `json:"message"`
+			Type       string         `json:"type"`
+			Param      *string        `json:"param"`
+			Code       *string        `json:"code"`
+			InnerError jsontext.Value `json:"innererror,omitzero"`
+		} `json:"error"`
+	}
+	out.Error.Message, out.Error.Type = e.Message, words.typ
+	if e.Param != "" {
+		out.Error.Param = &e.Param
+	}
+	if code := e.Code; code != "" {
+		out.Error.Code = &code
+	} else if words.code != "" {
+		out.Error.Code = &words.code
+	}
+	if detail := jsontext.Value(e.Detail); detail.IsValid() {
+		out.Error.InnerError = detail
+	}
+	body, err := json.Marshal(&out, writing)
+	if err != nil { // strings and one value that was checked: cannot be
+		return []byte(`{"error":{"message":"internal error","type":"server_error","param":null,"code":null}}`)
+	}
+	return body
+}
+
+// DecodeError implements llm.TargetCodec. The status decides the class; the body gives the words.
+func (Chat) DecodeError(status int, h http.Header, body []byte) *llm.Error {
+	said, _ := parseError(body)
+	class := llm.ErrorTypeOf(status)
+	if status >= 500 && said.class() == llm.ErrOverloaded {
+		class = llm.ErrOverloaded
+	}
+	e := said.error(class)
+	if e.Message == "" {
+		e.Message = plainMessage(h, body)
+	}
+	if e.Message == "" {
+		e.Message = fmt.Sprintf("the provider answered with status %d and no readable error", status)
+	}
+	if status >= 400 && status != e.HTTPStatus() {
+		e.Status = status
+	}
+	e.RetryAfter = retryAfter(status, h)
+	return e
+}
+
+// insideError reads an error that came with a 2xx status or inside a stream, where only its words tell the class.
+func insideError(body []byte) *llm.Error {
+	said, ok := parseError(body)
+	if !ok {
+		return llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a chat completion")
+	}
+	class := said.class()
+	if class == "" {
+		class = llm.ErrBadGateway
+	}
+	e := said.error(class)
+	if e.Message == "" {
+		e.Message = "the provider reported an error without a message"
+	}
+	return e
+}
+
+// providerError is what the known forms of an error body have in common.
+type providerError struct {
+	message, code, param, typ string
+	detail                    jsontext.Value
+}
+
+func (p providerError) error(class llm.ErrorType) *llm.Error {
+	e := &llm.Error{Type: class, Message: shortened(p.message), Param: p.param, Code: p.code}
+	if _, err := strconv.Atoi(p.code); err == nil {
+		e.Code = "" // a status, not a word
+	}
+	if given(p.detail) {
+		e.Detail = []byte(p.detail)
+	}
+	return e
+}
+
+// classes are the codes and types that say what the matter is, where no status does.
+var classes = map[string]llm.ErrorType{
+	"invalid_request_error": llm.ErrInvalidRequest, "badrequesterror": llm.ErrInvalidRequest,
+	"context_length_exceeded": llm.ErrInvalidRequest, "content_filter": llm.ErrInvalidRequest,
+	"invalid_api_key": llm.ErrAuthentication, "authentication_error": llm.ErrAuthentication,
+	"permission_error": llm.ErrPermission,
+	"model_not_found":  llm.ErrNotFound, "not_found_error": llm.ErrNotFound, "notfounderror": llm.ErrNotFound,
+	"request_too_large":   llm.ErrTooLarge,
+	"rate_limit_exceeded": llm.ErrRateLimit, "rate_limit_error": llm.ErrRateLimit, "insufficient_quota": llm.ErrRateLimit,
+	"timeout": llm.ErrTimeout, "timeout_error": llm.ErrTimeout,
+	"server_error": llm.ErrInternal, "api_error": llm.ErrInternal, "internal_error": llm.ErrInternal,
+	"internalservererror": llm.ErrInternal, "internal_server_error": llm.ErrInternal,
+	"service_unavailable": llm.ErrUnavailable, "service_unavailable_error": llm.ErrUnavailable,
+	"overloaded": llm.ErrOverloaded, "overloaded_error": llm.ErrOverloaded, "engine_overloaded": llm.ErrOverloaded,
+}
+
+// class goes by the code, which is the finer word, then by the type; "" when neither says anything.
+func (p providerError) class() llm.ErrorType {
+	for _, word := range []string{p.code, p.typ} {
+		if class := classes[strings.ToLower(word)]; class != "" {
+			return class
+		}
+		if status, err := strconv.Atoi(word); err == nil && status >= 400 && status < 600 {
+			return llm.ErrorTypeOf(status)
+		}
+	}
+	return ""
+}
+
+// errorBody covers the forms met: OpenAI's and Azure's {"error":{...}}, Ollama's {"error":"..."}, vLLM's and Mistral's
+// {"object":"error","message":...}, FastAPI's {"detail":...}, Azure API Management's {"statusCode":...,"message":...}.
+type errorBody struct {
+	Error      jsontext.Value `json:"error"`
+	Message    jsontext.Value `json:"message"`
+	Detail     jsontext.Value `json:"detail"`
+	Type       word           `json:"type"`
+	Code       word           `json:"code"`
+	Param      text           `json:"param"`
+	StatusCode word           `json:"statusCode"`
+	InnerError jsontext.Value `json:"innererror"`
+}
+
+// parseError reads an error body; false when nothing in it reads as an error. Some gateways wrap it in an array.
+func parseError(body []byte) (providerError, bool) {
+	raw := jsontext.Value(bytes.TrimSpace(body))
+	if raw.Kind() == jsontext.KindBeginArray {
+		var list []jsontext.Value
+		if json.Unmarshal(raw, &list, lenient) != nil || len(list) == 0 {
+			return providerError{}, false
+		}
+		raw = list[0]
+	}
+	var b errorBody
+	if raw.Kind() != jsontext.KindBeginObject || json.Unmarshal(raw, &b, lenient) != nil {
+		return providerError{}, false
+	}
+	switch b.Error.Kind() {
+	case jsontext.KindBeginObject:
+		var inner errorBody
+		if json.Unmarshal(b.Error, &inner, lenient) == nil {
+			b = inner
+		}
+	case jsontext.KindString:
+		b.Message = b.Error
+	}
+	p := providerError{code: string(b.Code), param: string(b.Param), typ: string(b.Type), detail: b.InnerError}
+	if p.code == "" {
+		p.code = string(b.StatusCode)
+	}
+	p.message = messageOf(b.Message)
+	if p.message == "" {
+		p.message = messageOf(b.Detail)
+	}
+	return p, p.message != "" || p.code != "" || p.typ != ""
+}
+
+// messageOf reads a message: a string, FastAPI's list of what is wrong where, or Mistral's object around either.
+func messageOf(v jsontext.Value) string {
+	switch v.Kind() {
+	case jsontext.KindString:
+		var s text
+		_ = json.Unmarshal(v, &s, lenient) // a string was promised by its kind; if it is broken there is no message
+		return string(s)
+	case jsontext.KindBeginObject:
+		var o struct {
+			Detail  jsontext.Value `json:"detail"`
+			Message text           `json:"message"`
+		}
+		if json.Unmarshal(v, &o, lenient) != nil {
+			return ""
+		}
+		if o.Message != "" {
+			return string(o.Message)
+		}
+		return messageOf(o.Detail)
+	case jsontext.KindBeginArray:
+		return violations(v)
+	}
+	return ""
+}
+
+func violations(v jsontext.Value) string {
+	var list []struct {
+		Where []word `json:"loc"`
+		What  text   `json:"msg"`
+	}
+	if json.Unmarshal(v, &list, lenient) != nil {
+		return ""
+	}
+	var all []string
+	for _, one := range list {
+		var where []string
+		for _, w := range one.Where {
+			where = append(where, string(w))
+		}
+		all = append(all, strings.TrimPrefix(strings.Join(where, ".")+": "+string(one.What), ": "))
+	}
+	return strings.Join(all, "; ")
+}
+
+// plainMessage takes a short plain text for the message that it is (Ollama's "404 page not found", Envoy's "upstream
+// connect error"). A page of HTML or a torn piece of JSON says nothing to a client.
+func plainMessage(h http.Header, body []byte) string {
+	line := bytes.TrimSpace(body)
+	if len(line) == 0 || len(line) > 500 || !utf8.Valid(line) || bytes.ContainsAny(line[:1], "<{[\"") {
+		return ""
+	}
+	if strings.Contains(h.Get("Content-Type"), "html") {
+		return ""
+	}
+	return string(line)
+}
+
+// maxMessageBytes keeps providers from answering with the whole prompt.
+const maxMessageBytes = 4096
+
+func shortened(s string) string {
+	if len(s) <= maxMessageBytes {
+		return s
+	}
+	cut := maxMessageBytes
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
+}
+
+// retryAfter reads how long to wait: OpenAI's and Azure's milliseconds, else seconds or a date, else, when the limit itself
+// was hit, the time until it is full again (https://platform.openai.com/docs/guides/rate-limits).
+func retryAfter(status int, h http.Header) time.Duration {
+	if d := seconds(h.Get("Retry-After-Ms")) / 1000; d > 0 {
+		return d
+	}
+	after := h.Get("Retry-After")
+	if d := seconds(after); d > 0 {
+		return d
+	}
+	if at, err := http.ParseTime(after); err == nil {
+		return max(0, time.Until(at).Round(time.Second))
+	}
+	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
+		return 0
+	}
+	requests := resetOf(h, "Requests")
+	tokens := resetOf(h, "Tokens")
+	switch {
+	case h.Get("X-Ratelimit-Remaining-Requests") == "0" && h.Get("X-Ratelimit-Remaining-Tokens") != "0":
+		return requests
+	case h.Get("X-Ratelimit-Remaining-Tokens") == "0" && h.Get("X-Ratelimit-Remaining-Requests") != "0":
+		return tokens
+	}
+	return max(requests, tokens)
+}
+
+// resetOf reads x-ratelimit-reset-requests or -tokens: "6m0s", "20ms", or bare seconds.
+func resetOf(h http.Header, what string) time.Duration {
+	value := h.Get("X-Ratelimit-Reset-" + what)
+	if d, err := time.ParseDuration(value); err == nil {
+		return max(0, d)
+	}
+	return seconds(value)
+}
+
+// maxWait bounds what a header may ask for, so that no arithmetic overflows.
+const maxWait = 30 * 24 * time.Hour
+
+func seconds(value string) time.Duration {
+	s, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil || math.IsNaN(s) || s <= 0 {
+		return 0
+	}
+	return time.Duration(min(s, maxWait.Seconds()) * float64(time.Second))
+}

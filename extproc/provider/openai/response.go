@@ -1,0 +1,340 @@
+package openai
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"millrace/extproc/llm"
+)
+
+// A provider's whole answer, as far as it is read.
+// https://platform.openai.com/docs/api-reference/chat/object
+type completion struct {
+	ID      text             `json:"id"`
+	Model   text             `json:"model"`
+	Created count            `json:"created"`
+	Object  errorMark        `json:"object"`
+	Choices []completeChoice `json:"choices"`
+	Usage   loose[usage]     `json:"usage"`
+	Error   jsontext.Value   `json:"error"`
+}
+
+type completeChoice struct {
+	Index        count           `json:"index"`
+	Message      completeMessage `json:"message"`
+	FinishReason text            `json:"finish_reason"`
+	Logprobs     jsontext.Value  `json:"logprobs"`
+}
+
+type completeMessage struct {
+	Content          said                   `json:"content"`
+	Refusal          text                   `json:"refusal"`
+	ReasoningContent text                   `json:"reasoning_content"`
+	Reasoning        text                   `json:"reasoning"`
+	ThinkingBlocks   loose[[]thinkingBlock] `json:"thinking_blocks"`
+	ToolCalls        []completeCall         `json:"tool_calls"`
+	FunctionCall     loose[completeFunc]    `json:"function_call"`
+}
+
+type completeCall struct {
+	ID           text                `json:"id"`
+	Function     completeFunc        `json:"function"`
+	ExtraContent loose[extraContent] `json:"extra_content"`
+}
+
+type completeFunc struct {
+	Name      text      `json:"name"`
+	Arguments arguments `json:"arguments"`
+}
+
+type usage struct {
+	Prompt            count                    `json:"prompt_tokens"`
+	Completion        count                    `json:"completion_tokens"`
+	Total             count                    `json:"total_tokens"`
+	PromptDetails     loose[promptDetails]     `json:"prompt_tokens_details"`
+	CompletionDetails loose[completionDetails] `json:"completion_tokens_details"`
+}
+
+type promptDetails struct {
+	Cached     count `json:"cached_tokens"`
+	CacheWrite count `json:"cache_write_tokens"`
+}
+
+type completionDetails struct {
+	Reasoning count `json:"reasoning_tokens"`
+}
+
+// neutral reads the counts. Some compatibles (xAI, Gemini's endpoint) leave reasoning out of completion_tokens but not out
+// of the total: what the total has more is output too.
+func (u *usage) neutral() llm.Usage {
+	n := llm.Usage{
+		Input: int64(u.Prompt), Output: int64(u.Completion),
+		CacheRead: int64(u.PromptDetails.value.Cached), CacheWrite: int64(u.PromptDetails.value.CacheWrite),
+		Reasoning: int64(u.CompletionDetails.value.Reasoning),
+	}
+	if more := int64(u.Total) - n.Total(); more > 0 && n.Input > 0 {
+		n.Output += more
+	}
+	return n
+}
+
+// finishes maps the published reasons and those of compatibles (Mistral's model_length, OpenRouter's and older servers'
+// words); others mean a normal end.
+var finishes = map[string]llm.Stop{
+	"stop": llm.StopEnd, "length": llm.StopLength, "max_tokens": llm.StopLength, "model_length": llm.StopLength,
+	"tool_calls": llm.StopTool, "function_call": llm.StopTool, "tool_use": llm.StopTool,
+	"content_filter": llm.StopRefusal, "stop_sequence": llm.StopSequence,
+}
+
+// stopOf reads a finish_reason. stop says little: compatibles use it for an answer that calls tools, and OpenAI for one that
+// is a refusal (https://platform.openai.com/docs/guides/structured-outputs#refusals).
+func stopOf(reason string, calls, refused bool) llm.Stop {
+	stop, known := finishes[reason]
+	switch {
+	case !known:
+		return llm.StopEnd
+	case reason == "stop" && calls:
+		return llm.StopTool
+	case reason == "stop" && refused:
+		return llm.StopRefusal
+	}
+	return stop
+}
+
+// finishFailed is the finish_reason by which routers and Mistral say that generation broke off.
+const finishFailed = "error"
+
+// DecodeResponse implements llm.TargetCodec.
+func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
+	var w completion
+	err := json.Unmarshal(body, &w, lenient)
+	switch {
+	case given(w.Error) || bool(w.Object) || err == nil && len(w.Choices) == 0:
+		return nil, insideError(body)
+	case err != nil:
+		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a chat completion")
+	}
+	slices.SortStableFunc(w.Choices, func(a, b completeChoice) int { return int(a.Index - b.Index) })
+	r := &llm.Response{ID: string(w.ID), Model: string(w.Model), Created: int64(w.Created)}
+	r.Usage = w.Usage.value.neutral()
+	ids := newCallIDs(r.ID)
+	for i := range w.Choices {
+		c := &w.Choices[i]
+		if c.FinishReason == finishFailed {
+			return nil, llm.Errorf(llm.ErrBadGateway, "the provider broke the answer off")
+		}
+		r.Choices = append(r.Choices, c.neutral(i, ids))
+	}
+	return r, nil
+}
+
+func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
+	m := &c.Message
+	parts := thinkingParts(m.ThinkingBlocks.value, m.Content.thinking, string(m.ReasoningContent), string(m.Reasoning))
+	if m.Content.text != "" {
+		parts = append(parts, llm.Text{Text: m.Content.text})
+	}
+	if m.Refusal != "" {
+		parts = append(parts, llm.Refusal{Text: string(m.Refusal)})
+	}
+	calls := m.ToolCalls
+	if len(calls) == 0 && m.FunctionCall.ok {
+		calls = []completeCall{{Function: m.FunctionCall.value}}
+	}
+	for i, call := range calls {
+		id := string(call.ID)
+		if id == "" {
+			id = ids.id(number, i)
+		}
+		parts = append(parts, llm.ToolCall{
+			ID: id, Name: string(call.Function.Name), Arguments: string(call.Function.Arguments),
+			Signature: call.ExtraContent.value.Google.ThoughtSignature,
+		})
+	}
+	out := llm.Choice{Parts: parts, Stop: stopOf(string(c.FinishReason), len(calls) > 0, m.Refusal != "")}
+	if given(c.Logprobs) {
+		out.Logprobs = []byte(c.Logprobs)
+	}
+	return out
+}
+
+// callIDs makes ids for tool calls that came without one, out of the answer's own id: the same every time, different from
+// answer to answer.
+type callIDs struct{ seed string }
+
+func newCallIDs(answer string) callIDs {
+	if answer == "" {
+		answer = rand.Text()
+	}
+	return callIDs{answer}
+}
+
+func (c callIDs) id(choice, call int) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%d/%d", c.seed, choice, call)
+	return fmt.Sprintf("call_%016x", h.Sum64())
+}
+
+// The answer as the client gets it: the members that the published schema requires are there, null or not, and only its
+// five finish reasons are used. reasoning_content, thinking_blocks and extra_content are extensions.
+type answer struct {
+	ID      string         `json:"id"`
+	Object  string         `json:"object"`
+	Created int64          `json:"created"`
+	Model   string         `json:"model"`
+	Choices []answerChoice `json:"choices"`
+	Usage   answerUsage    `json:"usage"`
+}
+
+type answerChoice struct {
+	Index        int            `json:"index"`
+	Message      answerMessage  `json:"message"`
+	Logprobs     jsontext.Value `json:"logprobs"`
+	FinishReason string         `json:"finish_reason"`
+}
+
+type answerMessage struct {
+	Role             string          `json:"role"`
+	Content          *string         `json:"content"`
+	Refusal          *string         `json:"refusal"`
+	ReasoningContent string          `json:"reasoning_content,omitzero"`
+	ThinkingBlocks   []thinkingBlock `json:"thinking_blocks,omitzero"`
+	ToolCalls        []toolCall      `json:"tool_calls,omitzero"`
+}
+
+type answerUsage struct {
+	Prompt        int64 `json:"prompt_tokens"`
+	Completion    int64 `json:"completion_tokens"`
+	Total         int64 `json:"total_tokens"`
+	PromptDetails struct {
+		Cached     int64 `json:"cached_tokens"`
+		CacheWrite int64 `json:"cache_write_tokens,omitzero"`
+	} `json:"prompt_tokens_details"`
+	CompletionDetails struct {
+		Reasoning int64 `json:"reasoning_tokens"`
+	} `json:"completion_tokens_details"`
+}
+
+func usageForClient(u llm.Usage) answerUsage {
+	out := answerUsage{Prompt: u.Input, Completion: u.Output, Total: u.Total()}
+	out.PromptDetails.Cached = u.CacheRead
+	out.PromptDetails.CacheWrite = u.CacheWrite
+	out.CompletionDetails.Reasoning = u.Reasoning
+	return out
+}
+
+var finishWords = map[llm.Stop]string{
+	llm.StopEnd: "stop", llm.StopSequence: "stop", llm.StopPause: "stop", llm.StopLength: "length",
+	llm.StopTool: "tool_calls", llm.StopRefusal: "content_filter",
+}
+
+// finishWord is the word for s. A refusal in words of its own (the refusal member) ends in stop, as OpenAI's do: its SDKs
+// raise content_filter as an error without looking for them.
+func finishWord(s llm.Stop, refused bool) string {
+	if s == llm.StopRefusal && refused {
+		return "stop"
+	}
+	if word := finishWords[s]; word != "" {
+		return word
+	}
+	return "stop"
+}
+
+// EncodeResponse implements llm.ClientCodec. Parts that an assistant's message cannot hold here (images, sound) are left
+// out.
+func (Chat) EncodeResponse(r *llm.Response) ([]byte, error) {
+	out := answer{
+		ID: answerID(r.ID), Object: "chat.completion", Created: createdAt(r.Created), Model: r.Model,
+		Choices: make([]answerChoice, len(r.Choices)), Usage: usageForClient(r.Usage),
+	}
+	for i, c := range r.Choices {
+		m := messageForClient(c.Parts)
+		out.Choices[i] = answerChoice{
+			Index: i, Message: m, Logprobs: jsontext.Value("null"), FinishReason: finishWord(c.Stop, m.Refusal != nil),
+		}
+		if c.Logprobs != nil {
+			out.Choices[i].Logprobs = jsontext.Value(c.Logprobs)
+		}
+	}
+	body, err := json.Marshal(&out, writing)
+	if err != nil {
+		return nil, fmt.Errorf("encode response for openai client: %w", err)
+	}
+	return body, nil
+}
+
+func messageForClient(parts []llm.Part) answerMessage {
+	m := answerMessage{Role: "assistant"}
+	var content, reasoning strings.Builder
+	for _, p := range parts {
+		switch p := p.(type) {
+		case llm.Text:
+			content.WriteString(p.Text)
+		case llm.Refusal:
+			m.Refusal = appended(m.Refusal, p.Text)
+		case llm.Thinking:
+			reasoning.WriteString(p.Text)
+			if p.Signature != "" || p.Redacted != "" {
+				m.ThinkingBlocks = append(m.ThinkingBlocks, blockOf(p))
+			}
+		case llm.ToolCall:
+			m.ToolCalls = append(m.ToolCalls, callForClient(p))
+		}
+	}
+	if content.Len() > 0 {
+		m.Content = new(content.String())
+	}
+	m.ReasoningContent = reasoning.String()
+	return m
+}
+
+func appended(to *string, s string) *string {
+	if to != nil {
+		s = *to + s
+	}
+	return &s
+}
+
+func blockOf(t llm.Thinking) thinkingBlock {
+	if t.Redacted != "" {
+		return thinkingBlock{Type: "redacted_thinking", Data: t.Redacted}
+	}
+	return thinkingBlock{Type: "thinking", Thinking: &t.Text, Signature: t.Signature}
+}
+
+// callForClient writes arguments without the white space between their members, as OpenAI's are; text that is not JSON
+// stays as it is, for the client to see.
+func callForClient(c llm.ToolCall) toolCall {
+	arguments := jsontext.Value(c.Arguments)
+	if len(bytes.TrimSpace(arguments)) == 0 {
+		arguments = jsontext.Value("{}")
+	} else if compact := arguments.Clone(); compact.Compact() == nil {
+		arguments = compact
+	}
+	return toolCall{
+		ID: c.ID, Type: "function", Function: calledFunction{Name: c.Name, Arguments: string(arguments)},
+		ExtraContent: signed(c.Signature),
+	}
+}
+
+func answerID(id string) string {
+	if id == "" {
+		return "chatcmpl-" + rand.Text()
+	}
+	return id
+}
+
+func createdAt(unix int64) int64 {
+	if unix == 0 {
+		return time.Now().Unix()
+	}
+	return unix
+}

@@ -1,0 +1,368 @@
+package openai
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"millrace/extproc/llm"
+	"millrace/internal/sse"
+)
+
+// A chunk of a provider's stream, as far as it is read.
+// https://platform.openai.com/docs/api-reference/chat-streaming
+type chunk struct {
+	Object  errorMark      `json:"object"`
+	Choices []chunkChoice  `json:"choices"`
+	Usage   loose[usage]   `json:"usage"`
+	Error   jsontext.Value `json:"error"`
+}
+
+// firstChunk also holds what every chunk repeats and is needed once: not reading it again saves two strings per chunk.
+type firstChunk struct {
+	ID      text           `json:"id"`
+	Model   text           `json:"model"`
+	Created count          `json:"created"`
+	Message jsontext.Value `json:"message"` // of an error that is all there is
+	Detail  jsontext.Value `json:"detail"`
+	chunk
+}
+
+type chunkChoice struct {
+	Index        count `json:"index"`
+	Delta        delta `json:"delta"`
+	FinishReason text  `json:"finish_reason"`
+}
+
+type delta struct {
+	Content          said                   `json:"content"`
+	Refusal          text                   `json:"refusal"`
+	ReasoningContent text                   `json:"reasoning_content"`
+	Reasoning        text                   `json:"reasoning"`
+	ThinkingBlocks   loose[[]thinkingBlock] `json:"thinking_blocks"`
+	ToolCalls        []toolDelta            `json:"tool_calls"`
+}
+
+type toolDelta struct {
+	Index        place               `json:"index"`
+	ID           text                `json:"id"`
+	Function     completeFunc        `json:"function"`
+	ExtraContent loose[extraContent] `json:"extra_content"`
+}
+
+// Bounds of what one stream may make the decoder hold.
+const (
+	maxFrameBytes = 8 << 20
+	maxChoices    = 128 // the API's own bound of n
+	maxTools      = 1024
+)
+
+// NewStreamDecoder implements llm.TargetCodec.
+func (Chat) NewStreamDecoder(h llm.Head) llm.StreamDecoder {
+	d := &streamDecoder{head: h, sse: sse.Parser{MaxBytes: maxFrameBytes}}
+	d.yield = d.frame
+	return d
+}
+
+// streamDecoder reads one stream. Between calls it holds the parser's unfinished frame and a few words per tool call.
+type streamDecoder struct {
+	head  llm.Head
+	sse   sse.Parser
+	yield func(sse.Event)
+
+	started bool // Start has been told
+	over    bool // End or Failure has been told: what follows is passed on unread
+	ids     callIDs
+	choices []choiceIn
+
+	// What the last call told, and the room that the next one uses again.
+	raw    []byte
+	events []llm.Event
+	frames []llm.Frame
+	first  firstChunk
+	next   chunk
+}
+
+// choiceIn is what the decoder knows of one choice.
+type choiceIn struct {
+	seen     bool
+	finished bool
+	refused  bool // a piece of a refusal has come
+	tools    []toolIn
+}
+
+// toolIn is one tool call: how the provider refers to it, and, until its name has come, what waits for the ToolStart.
+type toolIn struct {
+	index   place
+	id      string
+	started bool
+	pending string
+}
+
+func (d *streamDecoder) reset() {
+	clear(d.events)
+	d.raw, d.events, d.frames = d.raw[:0], d.events[:0], d.frames[:0]
+}
+
+// Push implements llm.StreamDecoder.
+func (d *streamDecoder) Push(chunk []byte) ([]llm.Frame, error) {
+	d.reset()
+	if err := d.sse.Push(chunk, d.yield); err != nil {
+		return d.frames, fmt.Errorf("openai stream: %w", err)
+	}
+	return d.frames, nil
+}
+
+// Close implements llm.StreamDecoder. Some compatibles never send [DONE]: when every choice has said why it stopped, the
+// answer is whole, and the end of the bytes is its End.
+func (d *streamDecoder) Close() []llm.Frame {
+	d.reset()
+	d.sse.Close(d.yield)
+	if !d.over && d.complete() {
+		d.over = true
+		from := len(d.events)
+		d.emit(llm.Event{Kind: llm.End})
+		d.frames = append(d.frames, llm.Frame{Events: d.events[from:]})
+	}
+	return d.frames
+}
+
+func (d *streamDecoder) complete() bool {
+	for _, c := range d.choices {
+		if c.seen && !c.finished {
+			return false
+		}
+	}
+	return len(d.choices) > 0
+}
+
+// frame copies the event's bytes, which the parser is going to use again, and reads it.
+func (d *streamDecoder) frame(e sse.Event) {
+	raw, events := len(d.raw), len(d.events)
+	d.raw = append(d.raw, e.Raw...)
+	injected := false
+	if !d.over {
+		injected = d.read(e)
+	}
+	d.frames = append(d.frames, llm.Frame{
+		Raw: d.raw[raw:len(d.raw):len(d.raw)], Events: d.events[events:len(d.events):len(d.events)], Injected: injected,
+	})
+}
+
+func (d *streamDecoder) emit(e llm.Event) { d.events = append(d.events, e) }
+
+func (d *streamDecoder) fail(err *llm.Error) {
+	d.over = true
+	d.emit(llm.Event{Kind: llm.Failure, Err: err})
+}
+
+var done = []byte("[DONE]")
+
+// read tells what an event means, and whether it is there only because the gateway asked for usage.
+func (d *streamDecoder) read(e sse.Event) (injected bool) {
+	data := bytes.TrimSpace(e.Data)
+	switch {
+	case e.Data == nil && bytes.IndexByte(e.Raw, ':') >= 0: // a comment, such as OpenRouter's ": OPENROUTER PROCESSING"
+		d.emit(llm.Event{Kind: llm.Ping})
+	case len(data) == 0:
+	case bytes.Equal(data, done):
+		d.over = true
+		d.emit(llm.Event{Kind: llm.End})
+	case string(e.Name) == "error":
+		d.fail(insideError(data))
+	default:
+		return d.chunk(data)
+	}
+	return false
+}
+
+func (d *streamDecoder) chunk(data []byte) (injected bool) {
+	c, err := d.parse(data)
+	bare := !d.started && len(c.Choices) == 0 && (given(d.first.Message) || given(d.first.Detail))
+	switch {
+	case given(c.Error) || bool(c.Object) || bare:
+		d.fail(insideError(data))
+		return false
+	case err != nil:
+		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds something that is not a chat completion chunk"))
+		return false
+	}
+	d.start(c)
+	for i := range c.Choices {
+		d.choice(&c.Choices[i])
+		if d.over {
+			return false
+		}
+	}
+	if !c.Usage.ok {
+		return false
+	}
+	u := c.Usage.value.neutral()
+	d.emit(llm.Event{Kind: llm.UsageReport, Usage: &u})
+	return len(c.Choices) == 0 && !d.head.IncludeUsage
+}
+
+// parse reads a chunk into the decoder's own room.
+func (d *streamDecoder) parse(data []byte) (*chunk, error) {
+	if !d.started {
+		d.first = firstChunk{}
+		err := json.Unmarshal(data, &d.first, lenient)
+		return &d.first.chunk, err
+	}
+	d.next = chunk{Choices: d.next.Choices[:0]}
+	err := json.Unmarshal(data, &d.next, lenient)
+	return &d.next, err
+}
+
+// start tells Start with the first chunk that names the answer. Azure sends one before it, with the prompt's filter results
+// and empty names.
+func (d *streamDecoder) start(c *chunk) {
+	if d.started || d.first.ID == "" && len(c.Choices) == 0 {
+		return
+	}
+	d.started = true
+	d.ids = newCallIDs(string(d.first.ID))
+	d.emit(llm.Event{
+		Kind: llm.Start, ID: string(d.first.ID), Model: string(d.first.Model), Created: int64(d.first.Created),
+	})
+}
+
+func (d *streamDecoder) choice(c *chunkChoice) {
+	number := int(c.Index)
+	if number >= maxChoices {
+		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds choice %d", number))
+		return
+	}
+	for len(d.choices) <= number {
+		d.choices = append(d.choices, choiceIn{})
+	}
+	state := &d.choices[number]
+	state.seen = true
+	state.refused = state.refused || c.Delta.Refusal != ""
+	d.texts(number, &c.Delta)
+	for i := range c.Delta.ToolCalls {
+		d.tool(number, state, &c.Delta.ToolCalls[i])
+		if d.over {
+			return
+		}
+	}
+	if c.FinishReason != "" && !state.finished {
+		d.finish(number, state, string(c.FinishReason))
+	}
+}
+
+func (d *streamDecoder) texts(choice int, m *delta) {
+	thinking := string(m.ReasoningContent)
+	if thinking == "" {
+		thinking = string(m.Reasoning)
+	}
+	d.text(llm.ThinkingDelta, choice, m.Content.thinking)
+	d.text(llm.ThinkingDelta, choice, thinking)
+	for _, b := range m.ThinkingBlocks.value { // their text has come as reasoning_content
+		switch {
+		case b.Data != "":
+			d.emit(llm.Event{Kind: llm.ThinkingRedacted, Choice: choice, Text: b.Data})
+		case b.Signature != "":
+			d.emit(llm.Event{Kind: llm.ThinkingSignature, Choice: choice, Signature: b.Signature})
+		}
+	}
+	d.text(llm.TextDelta, choice, m.Content.text)
+	d.text(llm.RefusalDelta, choice, string(m.Refusal))
+}
+
+func (d *streamDecoder) text(kind llm.EventKind, choice int, s string) {
+	if s != "" {
+		d.emit(llm.Event{Kind: kind, Choice: choice, Text: s})
+	}
+}
+
+// tool reads a piece of a tool call. A call starts once its name is known; OpenAI sends that first, others may not.
+func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
+	number := state.find(t)
+	if number < 0 {
+		number = len(state.tools)
+		if number == maxTools {
+			d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds more than %d tool calls", maxTools))
+			return
+		}
+		state.tools = append(state.tools, toolIn{index: t.Index, id: string(t.ID)})
+	}
+	call := &state.tools[number]
+	if call.id == "" {
+		call.id = string(t.ID)
+	}
+	arguments := string(t.Function.Arguments)
+	if !call.started && t.Function.Name == "" {
+		call.pending += arguments
+		return
+	}
+	if !call.started {
+		call.started = true
+		id := call.id
+		if id == "" {
+			id = d.ids.id(choice, number)
+		}
+		d.emit(llm.Event{
+			Kind: llm.ToolStart, Choice: choice, Tool: number, ID: id, Name: string(t.Function.Name),
+			Signature: t.ExtraContent.value.Google.ThoughtSignature,
+		})
+		arguments, call.pending = call.pending+arguments, ""
+	}
+	if arguments != "" {
+		d.emit(llm.Event{Kind: llm.ToolDelta, Choice: choice, Tool: number, Text: arguments})
+	}
+}
+
+// find tells which call a piece belongs to, -1 for a new one. The index decides, unless id and name are both new: some
+// compatibles number every call 0 (Gemini's endpoint, proxies). A new id alone does not count, for others make one up per
+// chunk. Without an index it is the id; a piece that has neither, nor a name, continues the last call.
+func (c *choiceIn) find(t *toolDelta) int {
+	id, named := string(t.ID), t.Function.Name != ""
+	if t.Index.known {
+		i := c.byIndex(t.Index)
+		if i >= 0 && named && c.tools[i].started && id != "" && c.tools[i].id != "" && id != c.tools[i].id {
+			return c.byID(id)
+		}
+		return i
+	}
+	if i := c.byID(id); i >= 0 || named {
+		return i
+	}
+	return len(c.tools) - 1
+}
+
+// byIndex finds the last call of that index.
+func (c *choiceIn) byIndex(index place) int {
+	for i := len(c.tools) - 1; i >= 0; i-- {
+		if c.tools[i].index == index {
+			return i
+		}
+	}
+	return -1
+}
+
+func (c *choiceIn) byID(id string) int {
+	for i := range c.tools {
+		if id != "" && c.tools[i].id == id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (d *streamDecoder) finish(choice int, state *choiceIn, reason string) {
+	for i := range state.tools {
+		if !state.tools[i].started {
+			d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds a tool call without a name"))
+			return
+		}
+	}
+	if reason == finishFailed {
+		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider broke the answer off"))
+		return
+	}
+	state.finished = true
+	d.emit(llm.Event{Kind: llm.Finish, Choice: choice, Stop: stopOf(reason, len(state.tools) > 0, state.refused)})
+}
