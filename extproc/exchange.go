@@ -60,6 +60,16 @@ func (x *exchange) begin(t *target) *millracev1.Attempt {
 	return a
 }
 
+// unreached notes attempts up to number n that never got a stream of their own: Envoy could not connect. It does not say to
+// which target.
+func (x *exchange) unreached(n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(x.attempts) < n {
+		x.attempts = append(x.attempts, &millracev1.Attempt{Error: "no connection"})
+	}
+}
+
 // log is the x-millrace-attempts header: every attempt so far with its status or its failure, in order.
 func (x *exchange) log() string {
 	x.mu.Lock()
@@ -133,8 +143,8 @@ func (r *registry) end(x *exchange, a *millracev1.Attempt, started time.Time) {
 	r.settle(x)
 }
 
-// logged takes Envoy's account of a request's end. Requests that never became an exchange are recorded as they are.
-func (r *registry) logged(entry *millracev1.Event) {
+// logged takes Envoy's account of a request's end, and how many attempts it made. Requests that never became an exchange are recorded as they are.
+func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	x := r.take(entry.Id)
 	if x == nil {
 		if entry.Path != pathHealth && entry.Path != pathReady {
@@ -142,6 +152,7 @@ func (r *registry) logged(entry *millracev1.Event) {
 		}
 		return
 	}
+	x.unreached(attempts)
 	x.mu.Lock()
 	x.entry = entry
 	x.mu.Unlock()

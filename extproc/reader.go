@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"mime"
 	"strconv"
@@ -270,18 +271,28 @@ func (r *reader) commit(status, length int) error {
 	}})
 }
 
+// maxPiece bounds one message of answer. Envoy 1.40.0 crashes on a message that is larger than its own buffers take at once
+// (docs/rationale.md, "Why is a large answer sent in pieces?").
+const maxPiece = 64 << 10
+
 // send sends what is held for the client. The reader keeps the buffer: Send has marshalled it when it returns.
 func (r *reader) send(last bool) error {
 	r.over = r.over || last
-	err := r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
-		ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
-			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
-				StreamedResponse: &extprocv3.StreamedBodyResponse{Body: r.held, EndOfStream: last},
+	for rest := r.held; ; {
+		piece := rest[:min(len(rest), maxPiece)]
+		rest = rest[len(piece):]
+		err := r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+			ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
+				BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+					StreamedResponse: &extprocv3.StreamedBodyResponse{Body: piece, EndOfStream: last && len(rest) == 0},
+				}},
 			}},
-		}},
-	}})
-	r.held = r.held[:0]
-	return err
+		}})
+		if err != nil || len(rest) == 0 {
+			r.held = r.held[:0]
+			return err
+		}
+	}
 }
 
 // attemptLog words attempts for the response header: "openai=429;claude=200".
@@ -292,7 +303,7 @@ func attemptLog(attempts []*millracev1.Attempt) string {
 		if a.Status == 0 {
 			outcome = "none"
 		}
-		words[i] = fmt.Sprintf("%s=%s", a.Target, outcome)
+		words[i] = fmt.Sprintf("%s=%s", cmp.Or(a.Target, "unreached"), outcome)
 	}
 	return strings.Join(words, ";")
 }

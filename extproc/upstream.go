@@ -60,7 +60,8 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	switch m := message.Request.(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
-		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeTarget))
+		number, _ := strconv.Atoi(attribute(message, envoy.AttributeAttempt))
+		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeTarget), number)
 		if err != nil {
 			return err
 		}
@@ -92,8 +93,8 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 }
 
 // begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
-// client's own bytes and headers: nothing of an earlier attempt is in it.
-func (a *attempt) begin(h headers, targetName string) (*extprocv3.ProcessingResponse, error) {
+// client's own bytes and headers: nothing of an earlier attempt is in it. number counts from 1.
+func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
 	if a.x == nil {
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
@@ -102,6 +103,7 @@ func (a *attempt) begin(h headers, targetName string) (*extprocv3.ProcessingResp
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
 	}
+	a.x.unreached(number - 1)
 	a.record = a.x.begin(a.target)
 	want := a.clientHeaders()
 	call, err := a.encode(want)

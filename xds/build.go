@@ -19,7 +19,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"millrace/config"
 	"millrace/envoy"
@@ -126,12 +125,6 @@ func sidecar(kind string) *corev3.GrpcService {
 		s.InitialMetadata = []*corev3.HeaderValue{{Key: envoy.StreamKind, Value: kind}}
 	}
 	return s
-}
-
-// bufferLimit lets a whole request wait in Envoy: its defaults (1 MiB and less) answer 413 to a serious prompt.
-func (b *builder) bufferLimit() *wrapperspb.UInt32Value {
-	const slack = 64 << 10
-	return wrapperspb.UInt32(uint32(min(b.config.MaxRequestBytes+slack, 1<<32-1)))
 }
 
 func seconds(d time.Duration) *durationpb.Duration { return durationpb.New(d) }

@@ -44,7 +44,7 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream) {
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
 		ConnectTimeout:                seconds(g.Timeouts.Connect),
-		PerConnectionBufferLimitBytes: b.bufferLimit(),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		LoadBalancingPolicy:           balancing(u),
 		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 		OutlierDetection:              ejection(u.Passive),
@@ -236,7 +236,7 @@ func (b *builder) target(g *config.Gateway, t *config.Target) {
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		ConnectTimeout:                seconds(g.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
-		PerConnectionBufferLimitBytes: b.bufferLimit(),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		CircuitBreakers:               breakers(0),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: t.Name,

@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -29,6 +30,11 @@ const (
 	logInterval = 200 * time.Millisecond
 )
 
+// noBackPressure is a buffer that never fills. Envoy 1.40.0 crashes when a slow client's back-pressure reaches an upstream
+// filter whose provider has finished already: what a client has not read yet waits in Envoy instead, and answers are small
+// beside that. What clients send is bounded by bodyLimit.
+const noBackPressure = 1<<31 - 1
+
 // listener is where apps come in: HTTP, the router stream, the routes. Routes are a resource of their own, so that a rule
 // changes without draining a connection.
 func (b *builder) listener() {
@@ -47,7 +53,7 @@ func (b *builder) listener() {
 			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: listen.Port},
 		}}},
 		FilterChains:                  []*listenerv3.FilterChain{chain},
-		PerConnectionBufferLimitBytes: b.bufferLimit(),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 	})
 }
 
@@ -85,6 +91,10 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		}},
 		HttpFilters: []*hcmv3.HttpFilter{
 			{
+				Name:       "envoy.filters.http.buffer",
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(b.bodyLimit())},
+			},
+			{
 				Name:       "envoy.filters.http.ext_proc",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(routerStream())},
 			},
@@ -115,6 +125,14 @@ func (b *builder) idleTimeout() time.Duration {
 		longest = max(longest, g.Timeouts.Request+time.Minute, g.Timeouts.FirstByte+time.Minute, g.Timeouts.InterChunk+time.Minute)
 	}
 	return longest
+}
+
+// bodyLimit collects a request before the sidecar hears of it, and answers 413 to one that is too large. The listener's buffer
+// cannot be the limit (see noBackPressure), and the routes' own does not hold for ext_proc. The slack lets the sidecar refuse,
+// and name the limit, for what is only a little too large.
+func (b *builder) bodyLimit() *bufferv3.Buffer {
+	const slack = 64 << 10
+	return &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(min(b.config.MaxRequestBytes+slack, noBackPressure)))}
 }
 
 // routerStream reads each request before a target is chosen: headers, then the whole body. Responses do not pass here.

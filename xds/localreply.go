@@ -55,9 +55,7 @@ func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struc
 		filters = append(filters, also)
 	}
 	return &hcmv3.ResponseMapper{
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
-			AndFilter: &accesslogv3.AndFilter{Filters: filters},
-		}},
+		Filter: allOf(filters...),
 		BodyFormatOverride: &corev3.SubstitutionFormatString{
 			Format:      &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: body},
 			ContentType: "application/json",
@@ -105,19 +103,33 @@ func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.Access
 }
 
 // isAnthropic holds for requests that the router stream found to be of that schema and, where the sidecar was not there to
-// say so, for those with the header every Anthropic client sends.
+// say so, for those that look like it. Only there: towards a target the same headers are ours.
 func isAnthropic() *accesslogv3.AccessLogFilter {
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{OrFilter: &accesslogv3.OrFilter{
-		Filters: []*accesslogv3.AccessLogFilter{
-			hasMetadata(envoy.MetadataSchema, "anthropic.messages"),
-			{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
-				Header: &routev3.HeaderMatcher{
+	return anyOf(
+		hasMetadata(envoy.MetadataSchema, "anthropic.messages", false),
+		allOf(
+			hasMetadata(envoy.MetadataSchema, "nobody says this", true), // true only where there is none
+			anyOf(
+				hasHeader(&routev3.HeaderMatcher{
 					Name:                 "anthropic-version",
 					HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-				},
-			}}},
-		},
-	}}}
+				}),
+				hasHeader(headerIs(":path", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: "/messages"}})),
+			),
+		),
+	)
+}
+
+func allOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: filters}}}
+}
+
+func anyOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{OrFilter: &accesslogv3.OrFilter{Filters: filters}}}
+}
+
+func hasHeader(m *routev3.HeaderMatcher) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{Header: m}}}
 }
 
 // answeredBySidecar holds for answers that carry envoy.AnsweredDetails.
@@ -132,7 +144,7 @@ func answeredBySidecar() *accesslogv3.AccessLogFilter {
 	}}
 }
 
-func hasMetadata(key, value string) *accesslogv3.AccessLogFilter {
+func hasMetadata(key, value string, ifAbsent bool) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{
 		MetadataFilter: &accesslogv3.MetadataFilter{
 			Matcher: &matcherv3.MetadataMatcher{
@@ -142,7 +154,7 @@ func hasMetadata(key, value string) *accesslogv3.AccessLogFilter {
 					StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value}},
 				}},
 			},
-			MatchIfKeyNotFound: wrapperspb.Bool(false),
+			MatchIfKeyNotFound: wrapperspb.Bool(ifAbsent),
 		},
 	}}
 }

@@ -1,4 +1,4 @@
-module millrace/tools
+module millrace/tools/lint
 
 go 1.26.0
 
