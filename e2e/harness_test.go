@@ -80,6 +80,7 @@ type gateway struct {
 	log    *buffer
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
+	told   bool          // the process was told to end
 }
 
 // preamble goes in front of every configuration: where to listen and where events go.
@@ -142,7 +143,7 @@ func (g *gateway) exec(args ...string) {
 		g.t.Fatal(err)
 	}
 	exited := make(chan struct{})
-	g.exited = exited
+	g.exited, g.told = exited, false
 	cmd := g.cmd
 	go func() {
 		cmd.Wait()
@@ -150,10 +151,18 @@ func (g *gateway) exec(args ...string) {
 	}()
 }
 
-// stop tells the process to end, as Ctrl-C does, and waits.
+// terminate tells the process to end, as Ctrl-C does. A second signal would end it at once, so there is only one.
+func (g *gateway) terminate() {
+	if !g.told {
+		g.told = true
+		g.cmd.Process.Signal(syscall.SIGTERM)
+	}
+}
+
+// stop is terminate, and waits.
 func (g *gateway) stop() {
 	g.t.Helper()
-	g.cmd.Process.Signal(syscall.SIGTERM)
+	g.terminate()
 	select {
 	case <-g.exited:
 	case <-time.After(patience):

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"millrace/event"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
@@ -157,6 +159,28 @@ func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	x.entry = entry
 	x.mu.Unlock()
 	r.settle(x)
+}
+
+// sweep forgets exchanges that began before the time, have no attempt under way and got no entry: Envoy died before it could
+// tell how they ended. They are recorded as they are.
+func (r *registry) sweep(before time.Time) {
+	r.mu.Lock()
+	var lost []*exchange
+	for id, x := range r.exchanges {
+		x.mu.Lock()
+		if x.open == 0 && x.started.Before(before) {
+			lost = append(lost, x)
+			delete(r.exchanges, id)
+		}
+		x.mu.Unlock()
+	}
+	r.mu.Unlock()
+	for _, x := range lost {
+		x.mu.Lock()
+		x.entry = &millracev1.Event{Id: x.id, Time: timestamppb.New(x.started), Details: "envoy did not tell how it ended"}
+		x.mu.Unlock()
+		r.settle(x)
+	}
 }
 
 func (r *registry) settle(x *exchange) {

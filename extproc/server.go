@@ -75,5 +75,11 @@ func first(values []string) string {
 	return values[0]
 }
 
+// Sweep is to be called now and then: it ends the exchanges whose end Envoy never told, because it died.
+func (s *Server) Sweep() { s.exchanges.sweep(time.Now().Add(-lostAfter)) }
+
+// lostAfter is longer than any request lives between two attempts.
+const lostAfter = 15 * time.Minute
+
 // Busy tells whether attempts at targets are under way.
 func (s *Server) Busy() bool { return s.exchanges.busy() }

@@ -110,6 +110,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (*sidecar
 		Instance: instance(flags.Instance),
 	})
 	s.data.Use(runtime)
+	go s.sweep(streams)
 	if err := s.xds.Offer(ctx, snapshot); err != nil {
 		return nil, err
 	}
@@ -141,6 +142,19 @@ func loadConfig(path string) (*config.Config, error) {
 		return nil, fmt.Errorf("%s asks for what this version cannot do:\n%w", path, notYet)
 	}
 	return config.Resolve(doc)
+}
+
+// sweep runs the data path's housekeeping until ctx ends.
+func (s *sidecar) sweep(ctx context.Context) {
+	for tick := time.NewTicker(time.Minute); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+			s.data.Sweep()
+		}
+	}
 }
 
 func (s *sidecar) startEvents(path string) (*event.Recorder, error) {

@@ -41,7 +41,7 @@ func Scan(body []byte) ([]Member, error) {
 			return nil, explain(err)
 		}
 		start := int(d.InputOffset()) - len(quoted)
-		name, err := jsontext.AppendUnquote(nil, quoted)
+		name, err := unquote(quoted)
 		if err != nil {
 			return nil, explain(err)
 		}
@@ -50,7 +50,7 @@ func Scan(body []byte) ([]Member, error) {
 			return nil, explain(err)
 		}
 		end := int(d.InputOffset())
-		members = append(members, Member{Name: string(name), Start: start, Value: end - len(value), End: end})
+		members = append(members, Member{Name: name, Start: start, Value: end - len(value), End: end})
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, explain(err)
@@ -62,6 +62,15 @@ func Scan(body []byte) ([]Member, error) {
 		return nil, explain(err)
 	}
 	return members, nil
+}
+
+// unquote returns a name. Almost none has an escape.
+func unquote(quoted []byte) (string, error) {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1]), nil
+	}
+	name, err := jsontext.AppendUnquote(nil, quoted)
+	return string(name), err
 }
 
 // explain words a decoder's error for the client: its own text without the package's name.
