@@ -39,8 +39,8 @@ test: envoy ## Run all tests, those with the real Envoy included, with -race.
 
 .PHONY: golden
 golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
-	go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/millrace\/internal\/golden/ {print $$1}' \
-	  | xargs -r go test -count=1 -golden
+	@packages=$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/millrace\/internal\/golden/ {print $$1}'); \
+	  go test -count=1 $$packages -args -golden
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZTIME (10s) each.

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -20,9 +21,9 @@ import (
 type Config struct {
 	// Version is a hash of the effective document: equal configurations have equal versions.
 	Version string
-	// Document is the effective document, defaults filled in. It holds references to secrets and literal ones: do not
-	// print it without Redact.
-	Document *millracev1.Document
+	// Documents are the effective ones, defaults filled in, one per gateway. They hold references to secrets and literal
+	// ones: do not print them without Redact.
+	Documents []*millracev1.Document
 
 	Listen          Listen
 	MaxRequestBytes int64
@@ -49,6 +50,14 @@ type Gateway struct {
 	Pool      Pool
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
+	Keys      []Key   // when there are any, a request needs one
+}
+
+// Key admits a client.
+type Key struct {
+	Name    string
+	Hash    string    // SHA-256 of the key in hexadecimal
+	Expires time.Time // zero: never
 }
 
 // Timeouts are all positive.
@@ -155,17 +164,30 @@ func (t *Target) Lists(model string) bool {
 	return model == t.DefaultModel
 }
 
-// Rule sends requests below Path to an upstream.
+// Rule sends requests below Path, for which all the conditions hold, to its upstreams.
 type Rule struct {
-	Path     string // no slash at its end, but for "/"
-	Methods  []string
-	Strip    bool
+	Path    string // no slash at its end, but for "/"
+	Methods []string
+	Headers map[string]string
+	Query   map[string]string
+	Models  []string
+	Strip   bool
+	Shares  []Share // at least one
+}
+
+// Share is one of the upstreams of a rule, with its part of the requests.
+type Share struct {
 	Upstream *Upstream
+	Weight   uint32
+}
+
+func (r *Rule) conditions() int {
+	return len(r.Headers) + len(r.Query) + min(len(r.Models), 1) + min(len(r.Methods), 1)
 }
 
 // RouteName is what the rule's routes are called in Envoy, which tells the sidecar by that name which rule it chose.
 func (r *Rule) RouteName(g *Gateway) string {
-	return g.Name + " " + strings.Join(r.Methods, ",") + " " + r.Path
+	return fmt.Sprintf("%s %s %s %v %v %v", g.Name, strings.Join(r.Methods, ","), r.Path, r.Headers, r.Query, r.Models) // maps print sorted
 }
 
 // AllModels are the names clients can ask this target for, sorted.

@@ -105,19 +105,32 @@ func parse(file string, data []byte) (*yaml.Node, error) {
 	return document.Content[0], nil
 }
 
-// unmarshal decodes strictly and checks the rules stated in the proto.
-func unmarshal(data []byte, doc *millracev1.Document) error {
-	validator, err := protovalidate.New()
-	if err != nil {
-		return err
+// check applies the rules stated in the proto to a message that did not come from a file.
+func check(m proto.Message) Errors {
+	var invalid *protovalidate.ValidationError
+	switch err := protovalidate.Validate(m); {
+	case err == nil:
+		return nil
+	case errors.As(err, &invalid):
+		var found Errors
+		for _, violation := range invalid.Violations {
+			found = append(found, Error{Path: protovalidate.FieldPathString(violation.Proto.GetField()), Reason: violation.Proto.GetMessage()})
+		}
+		return found
+	default:
+		return Errors{{Reason: err.Error()}}
 	}
-	return protoyaml.UnmarshalOptions{Validator: rules{validator}, CustomUnmarshaler: scalars{}}.Unmarshal(data, doc)
 }
 
-// rules fits protovalidate's variadic Validate to what protoyaml wants.
-type rules struct{ protovalidate.Validator }
+// unmarshal decodes strictly and checks the rules stated in the proto.
+func unmarshal(data []byte, doc *millracev1.Document) error {
+	return protoyaml.UnmarshalOptions{Validator: rules{}, CustomUnmarshaler: scalars{}}.Unmarshal(data, doc)
+}
 
-func (r rules) Validate(m proto.Message) error { return r.Validator.Validate(m) }
+// rules are those stated in the proto, as protoyaml wants them. protovalidate keeps what it has compiled.
+type rules struct{}
+
+func (rules) Validate(m proto.Message) error { return protovalidate.Validate(m) }
 
 // duplicates finds keys that stand twice in one mapping; the YAML decoder would take the last of them.
 func duplicates(n *yaml.Node, path string) Errors {

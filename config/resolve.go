@@ -20,19 +20,22 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Resolve makes a Config of a document that Load returned: references followed, secrets read, providers looked up. The error
-// is an Errors; a secret that cannot be read is one.
-func Resolve(doc *millracev1.Document) (*Config, error) {
+// Resolve makes a Config of documents as Merge or Load returns them, one per gateway; the first also says where to listen.
+// References are followed, secrets read, providers looked up. The error is an Errors; a secret that cannot be read is one.
+func Resolve(documents ...*millracev1.Document) (*Config, error) {
 	r := &resolver{}
+	main := documents[0]
 	c := &Config{
-		Version:         Version(doc),
-		Document:        doc,
-		Listen:          resolveListen(doc.Gateway),
-		MaxRequestBytes: int64(doc.Gateway.MaxRequestBytes.Bytes),
-		DrainTimeout:    doc.Gateway.DrainTimeout.AsDuration(),
-		EventFile:       doc.GetEvents().GetFile(),
-		CAFile:          doc.Gateway.CaFile,
-		Gateways:        []*Gateway{r.gateway(doc)},
+		Version:         Version(documents...),
+		Documents:       documents,
+		Listen:          resolveListen(main.Gateway),
+		MaxRequestBytes: int64(main.Gateway.MaxRequestBytes.Bytes),
+		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
+		EventFile:       main.GetEvents().GetFile(),
+		CAFile:          main.Gateway.CaFile,
+	}
+	for _, d := range documents {
+		c.Gateways = append(c.Gateways, r.gateway(d))
 	}
 	if len(r.found) > 0 {
 		return nil, r.found
@@ -40,14 +43,18 @@ func Resolve(doc *millracev1.Document) (*Config, error) {
 	return c, nil
 }
 
-// Version is a content hash of the document, 16 hexadecimal digits.
-func Version(doc *millracev1.Document) string {
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(doc)
-	if err != nil {
-		panic("config: a loaded document does not marshal: " + err.Error())
+// Version is a content hash of documents, 16 hexadecimal digits.
+func Version(documents ...*millracev1.Document) string {
+	h := sha256.New()
+	for _, d := range documents {
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(d)
+		if err != nil {
+			panic("config: a loaded document does not marshal: " + err.Error())
+		}
+		fmt.Fprintf(h, "%d ", len(data))
+		h.Write(data)
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 type resolver struct{ validation }
@@ -96,16 +103,47 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	}
 	for _, rule := range doc.Rules {
 		if rule.GetActive() {
-			g.Rules = append(g.Rules, &Rule{
-				Path:     cleanPath(rule.Path),
-				Methods:  rule.Methods,
-				Strip:    rule.StripPath,
-				Upstream: services[cmp.Or(rule.Service, rule.ServiceId)],
-			})
+			g.Rules = append(g.Rules, resolveRule(rule, services))
 		}
 	}
-	slices.SortStableFunc(g.Rules, func(a, b *Rule) int { return cmp.Compare(len(b.Path), len(a.Path)) })
+	slices.SortStableFunc(g.Rules, moreSpecific)
+	for _, k := range doc.Keys {
+		g.Keys = append(g.Keys, resolveKey(k))
+	}
 	return g
+}
+
+func resolveRule(rule *millracev1.Rule, services map[string]*Upstream) *Rule {
+	r := &Rule{
+		Path:    cleanPath(rule.Path),
+		Methods: rule.Methods,
+		Headers: rule.Headers,
+		Query:   rule.Query,
+		Models:  rule.Models,
+		Strip:   rule.StripPath,
+	}
+	if name := cmp.Or(rule.Service, rule.ServiceId); name != "" {
+		r.Shares = []Share{{Upstream: services[name], Weight: 1}}
+	}
+	for _, s := range rule.Services {
+		if s.Weight > 0 {
+			r.Shares = append(r.Shares, Share{Upstream: services[s.Service], Weight: s.Weight})
+		}
+	}
+	return r
+}
+
+// moreSpecific puts the longest path first, rules of one path together, and among them the one with more conditions first.
+func moreSpecific(a, b *Rule) int {
+	return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(b.conditions(), a.conditions()))
+}
+
+func resolveKey(k *millracev1.Key) Key {
+	key := Key{Name: k.Name, Hash: k.Hash}
+	if k.ExpiresAt != nil {
+		key.Expires = k.ExpiresAt.AsTime()
+	}
+	return key
 }
 
 func cleanPath(path string) string {

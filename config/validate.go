@@ -164,15 +164,37 @@ func (v *validation) services(services []*millracev1.Service, upstreams names) n
 func (v *validation) rules(rules []*millracev1.Rule, services names) {
 	for i, r := range rules {
 		path := fmt.Sprintf("rules[%d]", i)
-		v.refer(path, "service", r.Service, r.ServiceId, services)
+		v.ruleServices(path, r, services)
 		if strings.ContainsAny(r.Path, "?#% ") || strings.Contains(r.Path, "//") {
 			v.errorf(path+".path", "want plain segments, without query, escapes or empty ones")
 		}
+		if !r.GetActive() {
+			continue
+		}
+		conditions := fmt.Sprint(cleanPath(r.Path), r.Headers, r.Query, r.Models)
 		for j, other := range rules[:i] {
-			if r.GetActive() && other.GetActive() && cleanPath(r.Path) == cleanPath(other.Path) && overlap(r.Methods, other.Methods) {
-				v.errorf(path+".path", "rule %d has this path and method already", j)
+			if other.GetActive() && overlap(r.Methods, other.Methods) && conditions == fmt.Sprint(cleanPath(other.Path), other.Headers, other.Query, other.Models) {
+				v.errorf(path+".path", "rule %d has this path, method and conditions already", j)
 			}
 		}
+	}
+}
+
+func (v *validation) ruleServices(path string, r *millracev1.Rule, services names) {
+	if len(r.Services) == 0 {
+		v.refer(path, "service", r.Service, r.ServiceId, services)
+		return
+	}
+	if r.Service != "" || r.ServiceId != "" {
+		v.errorf(path+".services", "stands in place of service: give one of them")
+	}
+	total := uint32(0)
+	for j, s := range r.Services {
+		v.refer(fmt.Sprintf("%s.services[%d]", path, j), "service", s.Service, "", services)
+		total += s.Weight
+	}
+	if total == 0 {
+		v.errorf(path+".services", "all weights are 0")
 	}
 }
 
@@ -186,6 +208,9 @@ func (v *validation) keys(keys []*millracev1.Key) {
 		path := fmt.Sprintf("keys[%d]", i)
 		v.unique(known, path+".name", k.Name, i)
 		v.unique(known, path+".id", k.Id, i)
+		if k.Hash == "" {
+			v.errorf(path+".hash", "needed: the SHA-256 of the key in hexadecimal")
+		}
 	}
 }
 
@@ -193,14 +218,13 @@ func (v *validation) keys(keys []*millracev1.Key) {
 // silence, so whoever serves refuses; whoever only reads may show it as a warning.
 func NotYet(doc *millracev1.Document) Errors {
 	v := &validation{}
-	if len(doc.Keys) > 0 {
-		v.errorf("keys", "keys are not checked by this version: every request would be let in")
+	for i, k := range doc.Keys {
+		if len(k.Limits) > 0 {
+			v.errorf(fmt.Sprintf("keys[%d].limits", i), "limits are not kept by this version")
+		}
 	}
 	if p := doc.Pack; (p == nil || p.Enabled == nil || p.GetEnabled()) && len(doc.GetPolicies().GetChain()) > 0 {
 		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
-	}
-	if doc.Gateway.GetAdmin() != nil {
-		v.errorf("gateway.admin", "there is no admin API in this version")
 	}
 	for i, u := range doc.Upstreams {
 		if u.GetHealthChecks().GetActive() != nil {

@@ -34,6 +34,8 @@ const (
 
 	// HeaderStream selects the route with the timeouts for streams. Only the router stream sets it.
 	HeaderStream = "x-millrace-stream"
+	// HeaderModel carries the model to rules that choose by it. Only the router stream sets it.
+	HeaderModel = "x-millrace-model"
 	// HeaderRequestID identifies an exchange to both streams, to the access log and to the provider. Envoy and the router
 	// stream set it; a client's own is replaced.
 	HeaderRequestID = "x-request-id"
@@ -48,10 +50,11 @@ const (
 	AttributeTarget  = "xds.upstream_host_metadata.filter_metadata['millrace']['target']"
 	AttributeAttempt = "upstream.request_attempt_count"
 
-	// RouteNone names the route of a path that no rule has; RouteMethod, before the path of a rule, that of a method it
-	// does not take.
+	// RouteNone names the route of a path that no rule has. RouteMethod, before gateway and path of rules, names that of a method
+	// none of them takes, RouteModel that of a model none of them names: until the body is read, it may still be one's.
 	RouteNone   = "none"
 	RouteMethod = "method:"
+	RouteModel  = "model:"
 
 	// SidecarSocket and AdminSocket are files in the folder that Envoy and the sidecar share.
 	SidecarSocket = "millrace.sock"

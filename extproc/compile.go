@@ -3,6 +3,7 @@ package extproc
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,11 +24,13 @@ type Runtime struct {
 // route is a rule, as the router stream needs it.
 type route struct {
 	gateway string
+	keys    *keys  // nil: none is needed
 	path    string // the rule's, "" for "/"
 	strip   bool
-	refusal *llm.Error // of a route that exists to refuse
-	allow   string     // methods, for the refusal's header
-	listed  bool
+	refusal *llm.Error      // of a route that exists to refuse
+	allow   string          // methods, for the refusal's header
+	byModel bool            // which rule it is depends on the model: Envoy chooses again once it is known
+	listed  bool            // models are all there is
 	models  map[string]bool // names that some target lists
 	list    []byte          // the answer to GET …/models
 }
@@ -59,9 +62,21 @@ func Compile(c *config.Config) (*Runtime, error) {
 				r.targets[t.Name] = compiled
 			}
 		}
+		keys := compileKeys(g.Keys)
+		byModel := map[string]bool{} // paths
 		for _, rule := range g.Rules {
-			r.routes[rule.RouteName(g)] = compileRoute(g, rule)
-			r.allow(rule)
+			byModel[rule.Path] = byModel[rule.Path] || len(rule.Models) > 0
+		}
+		for _, rule := range g.Rules {
+			compiled := compileRoute(g, rule)
+			compiled.keys, compiled.byModel = keys, byModel[rule.Path]
+			r.routes[rule.RouteName(g)] = compiled
+			if compiled.byModel {
+				undecided := *compiled
+				undecided.listed = false
+				r.routes[envoy.RouteModel+g.Name+" "+rule.Path] = &undecided
+			}
+			r.allow(g, rule)
 		}
 	}
 	return r, nil
@@ -87,28 +102,28 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		gateway: g.Name,
 		path:    strings.TrimSuffix(rule.Path, "/"),
 		strip:   rule.Strip,
-		listed:  rule.Upstream.Listed,
+		listed:  true,
 		models:  map[string]bool{},
 	}
-	var names []string
 	owner := map[string]string{}
-	for _, t := range rule.Upstream.Targets {
-		for _, name := range t.AllModels() {
-			if !compiled.models[name] {
+	for _, share := range rule.Shares {
+		compiled.listed = compiled.listed && share.Upstream.Listed
+		for _, t := range share.Upstream.Targets {
+			for _, name := range t.AllModels() {
 				compiled.models[name] = true
-				owner[name] = t.Provider
-				names = append(names, name)
+				if owner[name] == "" {
+					owner[name] = t.Provider
+				}
 			}
 		}
 	}
-	slices.Sort(names)
-	compiled.list = modelList(names, owner)
+	compiled.list = modelList(slices.Sorted(maps.Keys(owner)), owner)
 	return compiled
 }
 
 // allow keeps the refusal for methods that no rule of this path takes up to date.
-func (r *Runtime) allow(rule *config.Rule) {
-	name := envoy.RouteMethod + rule.Path
+func (r *Runtime) allow(g *config.Gateway, rule *config.Rule) {
+	name := envoy.RouteMethod + g.Name + " " + rule.Path
 	existing := r.routes[name]
 	if existing == nil {
 		existing = &route{refusal: llm.Errorf(llm.ErrMethod, "")}
@@ -159,7 +174,7 @@ func modelList(names []string, owner map[string]string) []byte {
 
 // lacks returns the error for a model that nobody on this route has, nil when any target may serve any model.
 func (rt *route) lacks(model string) *llm.Error {
-	if !rt.listed || rt.models[model] {
+	if !rt.listed || rt.byModel || rt.models[model] {
 		return nil
 	}
 	e := llm.Errorf(llm.ErrNotFound, "the model %q does not exist here", model)

@@ -19,6 +19,7 @@ type exchange struct {
 	path    string
 	runtime *Runtime
 	route   *route
+	key     string // the name of the key that let it in
 	client  provider.Codec
 	head    llm.Head
 	body    []byte            // the client's own bytes
@@ -199,6 +200,7 @@ func (x *exchange) describe() *millracev1.Event {
 	e := x.entry
 	e.Gateway = x.route.gateway
 	e.Path = x.path // Envoy's entry has the path of the last attempt
+	e.Key = x.key
 	e.Schema = string(x.client.Schema)
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream

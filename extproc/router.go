@@ -76,6 +76,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if route.refusal != nil {
 		return r.refuse(route.refusal, header("allow", route.allow))
 	}
+	if e := r.admit(h); e != nil {
+		return r.refuse(e, header("www-authenticate", "Bearer"))
+	}
 	return r.operation(route.operation(path), path, h, m.EndOfStream)
 }
 
@@ -131,10 +134,17 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	r.x.head, r.x.body = head, body
 	r.server.exchanges.add(r.x)
 
+	var choose []*corev3.HeaderValueOption // what Envoy can only choose the route by now that the body is read
+	if head.Stream {
+		choose = append(choose, header(envoy.HeaderStream, "1"))
+	}
+	if r.x.route.byModel {
+		choose = append(choose, header(envoy.HeaderModel, head.Model))
+	}
 	common := &extprocv3.CommonResponse{}
-	if head.Stream { // streams have a route of their own, with other timeouts
+	if len(choose) > 0 {
 		common.ClearRouteCache = true
-		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{header(envoy.HeaderStream, "1")}}
+		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: choose}
 	}
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}},

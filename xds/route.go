@@ -2,7 +2,9 @@ package xds
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,21 +26,52 @@ import (
 func (b *builder) routes() {
 	routes := &routev3.RouteConfiguration{
 		Name:                           envoy.Routes,
-		InternalOnlyHeaders:            []string{envoy.HeaderStream},
+		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel},
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 	}
 	for _, g := range b.config.Gateways {
 		host := &routev3.VirtualHost{Name: g.Name, Domains: domains(g)}
-		for _, r := range g.Rules {
-			host.Routes = append(host.Routes, streamRoute(g, r), plainRoute(g, r))
-		}
-		for _, path := range paths(g.Rules) {
-			host.Routes = append(host.Routes, refusal(envoy.RouteMethod+path, prefix(path), http.StatusMethodNotAllowed))
+		for _, level := range levels(g.Rules) {
+			for _, r := range level {
+				host.Routes = append(host.Routes, streamRoute(g, r), plainRoute(g, r))
+			}
+			host.Routes = append(host.Routes, leftOver(g, level)...)
 		}
 		host.Routes = append(host.Routes, refusal(envoy.RouteNone, prefix("/"), http.StatusNotFound))
 		routes.VirtualHosts = append(routes.VirtualHosts, host)
 	}
 	b.add(resource.RouteType, routes)
+}
+
+// levels groups the rules, which come longest path first, by path.
+func levels(rules []*config.Rule) [][]*config.Rule {
+	var l [][]*config.Rule
+	for i, r := range rules {
+		if i == 0 || rules[i-1].Path != r.Path {
+			l = append(l, nil)
+		}
+		l[len(l)-1] = append(l[len(l)-1], r)
+	}
+	return l
+}
+
+// leftOver are the routes for what has the path of these rules and is taken by none of them: it may become one's once the
+// body has told the model, or it has a method that none takes.
+func leftOver(g *config.Gateway, level []*config.Rule) []*routev3.Route {
+	path := level[0].Path
+	var routes []*routev3.Route
+	byModel, byMethod := false, true
+	for _, r := range level {
+		byModel = byModel || len(r.Models) > 0
+		byMethod = byMethod && len(r.Methods) > 0
+	}
+	if byModel {
+		routes = append(routes, refusal(envoy.RouteModel+g.Name+" "+path, prefix(path), http.StatusNotFound))
+	}
+	if byMethod && !byModel {
+		routes = append(routes, refusal(envoy.RouteMethod+g.Name+" "+path, prefix(path), http.StatusMethodNotAllowed))
+	}
+	return routes
 }
 
 // domains are the hosts a gateway answers to; one that names none answers to all that no other does.
@@ -53,16 +86,6 @@ func domains(g *config.Gateway) []string {
 	return d
 }
 
-func paths(rules []*config.Rule) []string {
-	var p []string
-	for _, r := range rules {
-		if len(r.Methods) > 0 {
-			p = append(p, r.Path)
-		}
-	}
-	return slices.Compact(p) // rules come longest path first
-}
-
 func prefix(path string) *routev3.RouteMatch {
 	if path == "/" {
 		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
@@ -73,11 +96,35 @@ func prefix(path string) *routev3.RouteMatch {
 func match(r *config.Rule) *routev3.RouteMatch {
 	m := prefix(r.Path)
 	if len(r.Methods) > 0 {
-		m.Headers = append(m.Headers, headerIs(":method", &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(r.Methods, "|")}},
-		}))
+		m.Headers = append(m.Headers, headerIs(":method", oneOf(r.Methods)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		m.Headers = append(m.Headers, headerIs(strings.ToLower(name), exactly(r.Headers[name])))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Query)) {
+		m.QueryParameters = append(m.QueryParameters, &routev3.QueryParameterMatcher{
+			Name:                         name,
+			QueryParameterMatchSpecifier: &routev3.QueryParameterMatcher_StringMatch{StringMatch: exactly(r.Query[name])},
+		})
+	}
+	if len(r.Models) > 0 {
+		m.Headers = append(m.Headers, headerIs(envoy.HeaderModel, oneOf(r.Models)))
 	}
 	return m
+}
+
+func exactly(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: s}}
+}
+
+func oneOf(words []string) *matcherv3.StringMatcher {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = regexp.QuoteMeta(w)
+	}
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(quoted, "|")},
+	}}
 }
 
 func headerIs(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
@@ -94,9 +141,7 @@ func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 // comes), and so has silence between chunks.
 func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
-	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, &matcherv3.StringMatcher{
-		MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "1"},
-	}))
+	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
 	action := route.GetRoute()
 	action.Timeout = &durationpb.Duration{}
 	action.RetryPolicy.PerTryTimeout = seconds(g.Timeouts.FirstByte)
@@ -106,30 +151,42 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 }
 
 func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
-	return &routev3.Route{
-		Name:  r.RouteName(g),
-		Match: match(r),
-		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Upstream.Name},
-			RetryPolicy:      retryPolicy(r.Upstream),
-		}},
+	action := &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Shares[0].Upstream.Name},
+		RetryPolicy:      retryPolicy(r.Shares),
 	}
+	if len(r.Shares) > 1 {
+		weighted := &routev3.WeightedCluster{}
+		for _, s := range r.Shares {
+			weighted.Clusters = append(weighted.Clusters, &routev3.WeightedCluster_ClusterWeight{
+				Name:   s.Upstream.Name,
+				Weight: wrapperspb.UInt32(s.Weight),
+			})
+		}
+		action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}
+	}
+	return &routev3.Route{Name: r.RouteName(g), Match: match(r), Action: &routev3.Route_Route{Route: action}}
 }
 
 // retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of the next. It lists no
-// status that is the client's fault.
-func retryPolicy(u *config.Upstream) *routev3.RetryPolicy {
+// status that is the client's fault. Envoy has one policy a route: shares of an A/B test get the most that any of them wants.
+func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
+	attempts, targets := uint32(1), 0
+	for _, s := range shares {
+		attempts = max(attempts, s.Upstream.Attempts)
+		targets = max(targets, len(s.Upstream.Targets))
+	}
 	return &routev3.RetryPolicy{
 		RetryOn:              "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
 		RetriableStatusCodes: []uint32{http.StatusTooManyRequests},
-		NumRetries:           wrapperspb.UInt32(u.Attempts - 1),
+		NumRetries:           wrapperspb.UInt32(attempts - 1),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
 				TypedConfig: packed(&previoushostsv3.PreviousHostsPredicate{}),
 			},
 		}},
-		HostSelectionRetryMaxAttempts: int64(2*len(u.Targets) + 3),
+		HostSelectionRetryMaxAttempts: int64(2*targets + 3),
 		RetryPriority: &routev3.RetryPolicy_RetryPriority{
 			Name: "envoy.retry_priorities.previous_priorities",
 			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{

@@ -1444,8 +1444,15 @@ type Rule struct {
 	// All when empty.
 	Methods []string `protobuf:"bytes,5,rep,name=methods,proto3" json:"methods,omitempty"`
 	// Take path off before the rest is read: with /ai, a request for /ai/v1/messages is one for /v1/messages.
-	StripPath     bool  `protobuf:"varint,6,opt,name=strip_path,json=stripPath,proto3" json:"strip_path,omitempty"`
-	Active        *bool `protobuf:"varint,7,opt,name=active,proto3,oneof" json:"active,omitempty"`
+	StripPath bool  `protobuf:"varint,6,opt,name=strip_path,json=stripPath,proto3" json:"strip_path,omitempty"`
+	Active    *bool `protobuf:"varint,7,opt,name=active,proto3,oneof" json:"active,omitempty"`
+	// Headers and query parameters that a request must have, with these values.
+	Headers map[string]string `protobuf:"bytes,8,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Query   map[string]string `protobuf:"bytes,9,rep,name=query,proto3" json:"query,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Models that a request must name one of.
+	Models []string `protobuf:"bytes,10,rep,name=models,proto3" json:"models,omitempty"`
+	// In place of service: several, each with its share of the requests.
+	Services      []*WeightedService `protobuf:"bytes,11,rep,name=services,proto3" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1529,6 +1536,88 @@ func (x *Rule) GetActive() bool {
 	return false
 }
 
+func (x *Rule) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Rule) GetQuery() map[string]string {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Rule) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+func (x *Rule) GetServices() []*WeightedService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+// WeightedService is one side of an A/B test.
+type WeightedService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or id of a service.
+	Service       string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Weight        uint32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WeightedService) Reset() {
+	*x = WeightedService{}
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WeightedService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WeightedService) ProtoMessage() {}
+
+func (x *WeightedService) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WeightedService.ProtoReflect.Descriptor instead.
+func (*WeightedService) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WeightedService) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *WeightedService) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 // Key admits a client. hash is the SHA-256 of the key, in hexadecimal.
 type Key struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1544,7 +1633,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1645,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1658,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Key) GetId() string {
@@ -1619,7 +1708,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1720,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1733,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Pack) GetName() string {
@@ -1679,7 +1768,7 @@ type Policies struct {
 
 func (x *Policies) Reset() {
 	*x = Policies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1780,7 @@ func (x *Policies) String() string {
 func (*Policies) ProtoMessage() {}
 
 func (x *Policies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1793,7 @@ func (x *Policies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policies.ProtoReflect.Descriptor instead.
 func (*Policies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Policies) GetChain() []string {
@@ -1732,7 +1821,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1833,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1846,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Events) GetFile() string {
@@ -1892,7 +1981,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\bupstream\x18\x05 \x01(\tR\bupstream\x12\x1f\n" +
 	"\vupstream_id\x18\x06 \x01(\tR\n" +
 	"upstreamId\x12\x12\n" +
-	"\x04tags\x18\a \x03(\tR\x04tags\"\xe4\x01\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\"\x9a\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12\x18\n" +
@@ -1903,12 +1992,27 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"2\b^[A-Z]+$R\amethods\x12\x1d\n" +
 	"\n" +
 	"strip_path\x18\x06 \x01(\bR\tstripPath\x12\x1b\n" +
-	"\x06active\x18\a \x01(\bH\x00R\x06active\x88\x01\x01B\t\n" +
-	"\a_active\"\xf2\x01\n" +
+	"\x06active\x18\a \x01(\bH\x00R\x06active\x88\x01\x01\x128\n" +
+	"\aheaders\x18\b \x03(\v2\x1e.millrace.v1.Rule.HeadersEntryR\aheaders\x122\n" +
+	"\x05query\x18\t \x03(\v2\x1c.millrace.v1.Rule.QueryEntryR\x05query\x12\x16\n" +
+	"\x06models\x18\n" +
+	" \x03(\tR\x06models\x128\n" +
+	"\bservices\x18\v \x03(\v2\x1c.millrace.v1.WeightedServiceR\bservices\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"QueryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_active\"V\n" +
+	"\x0fWeightedService\x12!\n" +
+	"\aservice\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\aservice\x12 \n" +
+	"\x06weight\x18\x02 \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x06weight\"\x8c\x02\n" +
 	"\x03Key\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
-	"\x04name\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04name\x12\x12\n" +
-	"\x04hash\x18\x03 \x01(\tR\x04hash\x129\n" +
+	"\x04name\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04name\x12,\n" +
+	"\x04hash\x18\x03 \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x102\x0e^[0-9a-f]{64}$R\x04hash\x129\n" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x124\n" +
 	"\x06limits\x18\x05 \x03(\v2\x1c.millrace.v1.Key.LimitsEntryR\x06limits\x1a9\n" +
@@ -1942,7 +2046,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -1963,17 +2067,20 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Retry)(nil),                 // 16: millrace.v1.Retry
 	(*Service)(nil),               // 17: millrace.v1.Service
 	(*Rule)(nil),                  // 18: millrace.v1.Rule
-	(*Key)(nil),                   // 19: millrace.v1.Key
-	(*Pack)(nil),                  // 20: millrace.v1.Pack
-	(*Policies)(nil),              // 21: millrace.v1.Policies
-	(*Events)(nil),                // 22: millrace.v1.Events
-	nil,                           // 23: millrace.v1.Target.ModelMapEntry
-	nil,                           // 24: millrace.v1.Target.HeadersEntry
-	nil,                           // 25: millrace.v1.Key.LimitsEntry
-	nil,                           // 26: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 29: google.protobuf.Struct
+	(*WeightedService)(nil),       // 19: millrace.v1.WeightedService
+	(*Key)(nil),                   // 20: millrace.v1.Key
+	(*Pack)(nil),                  // 21: millrace.v1.Pack
+	(*Policies)(nil),              // 22: millrace.v1.Policies
+	(*Events)(nil),                // 23: millrace.v1.Events
+	nil,                           // 24: millrace.v1.Target.ModelMapEntry
+	nil,                           // 25: millrace.v1.Target.HeadersEntry
+	nil,                           // 26: millrace.v1.Rule.HeadersEntry
+	nil,                           // 27: millrace.v1.Rule.QueryEntry
+	nil,                           // 28: millrace.v1.Key.LimitsEntry
+	nil,                           // 29: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 32: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -1981,47 +2088,50 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	10, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
 	17, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
 	18, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
-	19, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
-	20, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
-	21, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	22, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	20, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
+	21, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
+	22, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
+	23, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
 	2,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
 	3,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
 	4,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
 	5,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
 	6,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	7,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	27, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	30, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	8,  // 16: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	27, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	27, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	27, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	27, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	27, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	27, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	30, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	30, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	30, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	30, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	30, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	30, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
 	7,  // 23: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
 	11, // 24: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
 	11, // 25: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
 	14, // 26: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
 	16, // 27: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
 	12, // 28: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	23, // 29: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	24, // 30: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	24, // 29: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	25, // 30: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
 	13, // 31: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
 	4,  // 32: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
 	8,  // 33: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
 	8,  // 34: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
 	15, // 35: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	27, // 36: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	28, // 37: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	25, // 38: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	26, // 39: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	29, // 40: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	30, // 36: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	26, // 37: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	27, // 38: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	19, // 39: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	31, // 40: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	28, // 41: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	29, // 42: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	32, // 43: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2036,14 +2146,14 @@ func file_millrace_v1_config_proto_init() {
 	}
 	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -55,7 +55,9 @@ type Event struct {
 	ResponseBytes uint32 `protobuf:"varint,18,opt,name=response_bytes,json=responseBytes,proto3" json:"response_bytes,omitempty"`
 	ClientAddress string `protobuf:"bytes,19,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	// Envoy's own account of the end: "via_upstream", "downstream_remote_disconnect" and so on.
-	Details       string `protobuf:"bytes,20,opt,name=details,proto3" json:"details,omitempty"`
+	Details string `protobuf:"bytes,20,opt,name=details,proto3" json:"details,omitempty"`
+	// The name of the key that let the request in; empty where none is needed.
+	Key           string `protobuf:"bytes,21,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -230,6 +232,13 @@ func (x *Event) GetDetails() string {
 	return ""
 }
 
+func (x *Event) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
 // Attempt is one try at one target.
 type Attempt struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -399,7 +408,7 @@ var File_millrace_v1_event_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x04\n" +
+	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x04\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
@@ -422,7 +431,8 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\rrequest_bytes\x18\x11 \x01(\rR\frequestBytes\x12%\n" +
 	"\x0eresponse_bytes\x18\x12 \x01(\rR\rresponseBytes\x12%\n" +
 	"\x0eclient_address\x18\x13 \x01(\tR\rclientAddress\x12\x18\n" +
-	"\adetails\x18\x14 \x01(\tR\adetails\"\xa2\x01\n" +
+	"\adetails\x18\x14 \x01(\tR\adetails\x12\x10\n" +
+	"\x03key\x18\x15 \x01(\tR\x03key\"\xa2\x01\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
