@@ -39,7 +39,7 @@ test: envoy ## Run all tests, those with the real Envoy included, with -race.
 
 .PHONY: golden
 golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
-	@packages=$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/millrace\/internal\/golden/ {print $$1}'); \
+	@packages=$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/[[ ]millrace\/internal\/golden/ {print $$1}'); \
 	  go test -count=1 $$packages -args -golden
 
 .PHONY: fuzz
@@ -91,7 +91,7 @@ check-proto: $(BUF)
 check-generated: $(BUF)
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	  $(BUF) generate --output "$$fresh"; \
-	  diff -r --exclude='*.proto' --exclude=buf proto "$$fresh/proto" \
+	  diff -r --exclude='*.proto' proto/millrace "$$fresh/proto/millrace" && diff -r admin/openapi "$$fresh/admin/openapi" \
 	  || { echo "generated code is stale: run make generate"; exit 1; }
 
 .PHONY: check-tidy

@@ -30,6 +30,7 @@ type Config struct {
 	DrainTimeout    time.Duration
 	EventFile       string // "" when events go nowhere
 	CAFile          string
+	SecretFiles     []string // the files that secrets were read from
 	Gateways        []*Gateway
 }
 

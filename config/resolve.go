@@ -40,6 +40,7 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 	if len(r.found) > 0 {
 		return nil, r.found
 	}
+	c.SecretFiles = r.files
 	return c, nil
 }
 
@@ -57,7 +58,10 @@ func Version(documents ...*millracev1.Document) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-type resolver struct{ validation }
+type resolver struct {
+	validation
+	files []string
+}
 
 func resolveListen(g *millracev1.Gateway) Listen {
 	return Listen{
@@ -276,6 +280,7 @@ func (r *resolver) secret(path string, s *millracev1.Secret) string {
 			return ""
 		}
 	case *millracev1.Secret_File:
+		r.files = append(r.files, source.File)
 		data, err := os.ReadFile(source.File)
 		if err != nil {
 			r.errorf(path, "%v", err)

@@ -19,25 +19,30 @@ import (
 // queued bounds the records that wait to be written.
 const queued = 4096
 
-// Recorder takes records. The zero value and nil discard them.
+// Recorder takes records. The zero value and nil discard them for good.
 type Recorder struct {
 	queue   chan *millracev1.Event
+	running atomic.Bool
 	dropped atomic.Int64
 }
 
-// Open returns a Recorder that appends a line of JSON per record to the file, created with mode 0600 when it is not there. Run
-// writes them.
-func Open(path string) (*Recorder, io.WriteCloser, error) {
+// NewRecorder returns a recorder that discards what it takes until Run runs.
+func NewRecorder() *Recorder {
+	return &Recorder{queue: make(chan *millracev1.Event, queued)}
+}
+
+// OpenFile opens the file that gets a line of JSON per record, at its end. It is created with mode 0600 when it is not there.
+func OpenFile(path string) (io.WriteCloser, error) {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, nil, fmt.Errorf("events file: %w", err)
+		return nil, fmt.Errorf("events file: %w", err)
 	}
-	return &Recorder{queue: make(chan *millracev1.Event, queued)}, f, nil
+	return f, nil
 }
 
 // Record queues a record. The caller must not change it afterwards.
 func (r *Recorder) Record(e *millracev1.Event) {
-	if r == nil || r.queue == nil {
+	if r == nil || !r.running.Load() {
 		return
 	}
 	select {
@@ -53,6 +58,7 @@ func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 // Run writes records to w until ctx ends, then those that are still queued, and closes w. It flushes whenever the queue is
 // empty, so that a line is there as soon as its request is over.
 func (r *Recorder) Run(ctx context.Context, w io.WriteCloser, log *slog.Logger) {
+	r.running.Store(true)
 	out := bufio.NewWriterSize(w, 64<<10)
 	defer func() {
 		if err := out.Flush(); err != nil {

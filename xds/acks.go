@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -27,6 +28,9 @@ type Status struct {
 	Phase     Phase
 	Reason    string // Envoy's own words when it rejected
 	Connected bool   // an ADS stream is open
+
+	Node         string // who Envoy says it is, and what version; "" while not connected
+	EnvoyVersion string
 }
 
 // served are the types whose resources must all be taken before a configuration counts as applied.
@@ -42,6 +46,7 @@ type acks struct {
 	offered *Snapshot
 	reason  string // why the offer was rejected; "" while it is not
 
+	peer   *corev3.Node
 	stream int64                                          // the open ADS stream, 0 for none
 	node   map[resource.Type]map[string]string            // resource → version, as acknowledged
 	sent   map[string]*discoveryv3.DeltaDiscoveryResponse // by nonce, not yet answered
@@ -81,6 +86,7 @@ func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error
 		a.stream = stream
 		a.node = map[resource.Type]map[string]string{}
 		a.sent = map[string]*discoveryv3.DeltaDiscoveryResponse{}
+		a.peer = r.Node
 	}
 	if a.node[r.TypeUrl] == nil {
 		a.node[r.TypeUrl] = map[string]string{}
@@ -95,6 +101,9 @@ func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error
 	case r.ErrorDetail != nil:
 		a.log.Error("envoy rejected the configuration", "type", r.TypeUrl, "reason", r.ErrorDetail.Message)
 		a.reason = r.ErrorDetail.Message
+		for _, res := range sent.GetResources() { // it may have taken some of them
+			delete(a.node[r.TypeUrl], res.Name)
+		}
 	case sent != nil:
 		for _, res := range sent.Resources {
 			a.node[r.TypeUrl][res.Name] = res.Version
@@ -111,7 +120,7 @@ func (a *acks) closed(stream int64, _ *corev3.Node) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if stream == a.stream {
-		a.stream, a.node, a.sent = 0, nil, nil
+		a.stream, a.peer, a.node, a.sent = 0, nil, nil, nil
 		a.notify()
 	}
 }
@@ -124,7 +133,7 @@ func (a *acks) status() Status {
 
 // current is the status. mu is held.
 func (a *acks) current() Status {
-	s := Status{Phase: Offered, Connected: a.stream != 0}
+	s := Status{Phase: Offered, Connected: a.stream != 0, Node: a.peer.GetId(), EnvoyVersion: envoyVersion(a.peer)}
 	if a.offered == nil {
 		return s
 	}
@@ -136,6 +145,14 @@ func (a *acks) current() Status {
 		s.Phase = Applied
 	}
 	return s
+}
+
+func envoyVersion(n *corev3.Node) string {
+	v := n.GetUserAgentBuildVersion().GetVersion()
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
 }
 
 // hasAll tells whether the node has every resource of the offer, in its version. mu is held.

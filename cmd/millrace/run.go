@@ -103,7 +103,7 @@ func (c *runCommand) awaitReady(ctx context.Context, s *sidecar, p *envoy.Proces
 	if err := p.Ready(ctx); err != nil {
 		return fmt.Errorf("envoy: %w", err)
 	}
-	switch st := s.xds.Wait(ctx, s.config.Version); st.Phase {
+	switch st := s.xds.Wait(ctx, s.plane.Config().Version); st.Phase {
 	case xds.Applied:
 		return nil
 	case xds.Rejected:

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"millrace/config"
+	"millrace/config/store"
+	"millrace/control"
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc"
@@ -30,7 +34,10 @@ import (
 
 // sidecarFlags are common to run and serve. They say where to listen and how to log; everything else is in the file.
 type sidecarFlags struct {
-	Config   string     `help:"The configuration file." required:"" type:"existingfile"`
+	Config   string     `help:"The configuration file; it is followed when it changes." type:"existingfile"`
+	DataDir  string     `help:"Where what is written over REST is kept; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
+	Store    string     `help:"An external NATS cluster to keep it in, nats://host:4222." env:"MILLRACE_STORE"`
+	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen." placeholder:"127.0.0.1:8080"`
 	Demo     bool       `help:"Also start the demo providers that examples/quickstart.yaml uses, in this process."`
 	LogLevel slog.Level `help:"debug, info, warn or error." default:"info"`
 	Instance string     `help:"What this sidecar calls itself in /health; random when not given." env:"MILLRACE_INSTANCE_ID"`
@@ -55,65 +62,66 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	return errors.Join(err, s.stop())
 }
 
-// sidecar is the running process's parts, in the order they were started.
+// sidecar is the running process's parts.
 type sidecar struct {
-	config   *config.Config
 	log      *slog.Logger
 	demo     *demo
+	recorder *event.Recorder
 	xds      *xds.Server
 	data     *extproc.Server
+	plane    *control.Plane
 	grpc     *grpc.Server
+	admin    *http.Server
+	config   *config.Config // the one it was started with
 	draining atomic.Bool
-	failed   chan error // the gRPC server ended by itself
+	failed   chan error // a server ended by itself
 
-	endEvents  context.CancelFunc
-	events     chan struct{} // closed when the last event is written
-	endStreams context.CancelFunc
+	end       context.CancelFunc // ends what is in running
+	running   sync.WaitGroup
+	endEvents context.CancelFunc
+	writing   sync.WaitGroup
 }
 
 // startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good.
-func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (*sidecar, error) {
+func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
-
-	c, err := loadConfig(flags.Config)
-	if err != nil {
-		return nil, err
-	}
-	runtime, err := extproc.Compile(c)
-	if err != nil {
-		return nil, err
-	}
-	snapshot, err := xds.Build(c)
-	if err != nil {
-		return nil, err
-	}
-
-	s := &sidecar{config: c, log: log, failed: make(chan error, 1)}
-	recorder, err := s.startEvents(c.EventFile)
-	if err != nil {
-		return nil, err
-	}
+	s := &sidecar{log: log, failed: make(chan error, 2), recorder: event.NewRecorder()}
 	if flags.Demo {
 		if s.demo, err = startDemo(); err != nil {
 			return nil, err
 		}
 	}
 
-	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
-	s.endStreams = endStreams
-	s.xds = xds.NewServer(streams, log)
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = end
+	s.xds = xds.NewServer(running, log)
 	s.data = extproc.NewServer(extproc.Options{
 		Log:      log,
-		Events:   recorder,
-		Ready:    s.ready,
+		Events:   s.recorder,
+		Ready:    func() bool { return s.plane.Ready() },
 		Version:  version,
 		Instance: instance(flags.Instance),
 	})
-	s.data.Use(runtime)
-	go s.sweep(streams)
-	if err := s.xds.Offer(ctx, snapshot); err != nil {
+	s.plane, err = control.Start(ctx, control.Options{
+		Sidecar:   s.data,
+		Envoy:     s.xds,
+		OpenStore: storeOpener(flags, log),
+		File:      flags.Config,
+		DataDir:   flags.DataDir,
+		Log:       log,
+		Draining:  s.draining.Load,
+	})
+	if err != nil {
+		end()
+		s.demo.stop()
 		return nil, err
 	}
+	s.config = s.plane.Config()
+	if err := s.startEvents(s.config.EventFile); err != nil {
+		return nil, err
+	}
+	s.running.Go(func() { s.plane.Run(running) })
+	s.running.Go(func() { s.sweep(running) })
 
 	s.grpc = newGRPCServer(log)
 	s.xds.Register(s.grpc)
@@ -124,24 +132,21 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (*sidecar
 		return nil, err
 	}
 	go func() { s.failed <- s.grpc.Serve(socket) }()
-	log.Info("serving", "config", flags.Config, "version", c.Version, "socket", socket.Addr().String())
+	if err := s.startAdmin(flags, dir); err != nil {
+		return nil, err
+	}
+	log.Info("serving", "config", flags.Config, "version", s.config.Version, "socket", socket.Addr().String())
 	return s, nil
 }
 
-// loadConfig reads the file, and refuses what this version cannot keep.
-func loadConfig(path string) (*config.Config, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+// storeOpener is nil when nothing is to be stored.
+func storeOpener(flags sidecarFlags, log *slog.Logger) func(context.Context) (*store.Store, error) {
+	if flags.DataDir == "" && flags.Store == "" {
+		return nil
 	}
-	doc, err := config.Load(path, data)
-	if err != nil {
-		return nil, err
+	return func(ctx context.Context) (*store.Store, error) {
+		return store.Open(ctx, store.Options{DataDir: flags.DataDir, URL: flags.Store, Log: log})
 	}
-	if notYet := config.NotYet(doc); len(notYet) > 0 {
-		return nil, fmt.Errorf("%s asks for what this version cannot do:\n%w", path, notYet)
-	}
-	return config.Resolve(doc)
 }
 
 // sweep runs the data path's housekeeping until ctx ends.
@@ -157,42 +162,37 @@ func (s *sidecar) sweep(ctx context.Context) {
 	}
 }
 
-func (s *sidecar) startEvents(path string) (*event.Recorder, error) {
-	s.events = make(chan struct{})
+// startEvents begins to write events to the file; with none they are discarded.
+func (s *sidecar) startEvents(path string) error {
 	if path == "" {
-		close(s.events)
-		s.endEvents = func() {}
-		return &event.Recorder{}, nil
+		return nil
 	}
-	recorder, file, err := event.Open(path)
+	file, err := event.OpenFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.endEvents = cancel
-	go func() {
-		defer close(s.events)
-		recorder.Run(ctx, file, s.log)
-	}()
-	return recorder, nil
+	s.writing.Go(func() { s.recorder.Run(ctx, file, s.log) })
+	return nil
 }
 
-// ready tells whether requests are served: Envoy has the configuration, and nobody has asked us to go.
-func (s *sidecar) ready() bool {
-	return !s.draining.Load() && s.xds.Status().Phase == xds.Applied
-}
-
-// stop ends the sidecar: streams get the drain timeout to finish. xDS streams never finish by themselves, so they are ended
-// once no request is left.
+// stop ends the sidecar: requests under way get the drain timeout to finish. xDS streams never finish by themselves, so they
+// are ended once no request is left.
 func (s *sidecar) stop() error {
 	deadline := time.Now().Add(s.config.DrainTimeout)
 	for s.data.Busy() && time.Now().Before(deadline) {
 		time.Sleep(50 * time.Millisecond)
 	}
-	s.endStreams()
+	s.stopAdmin()
+	s.end()
 	s.grpc.Stop()
-	s.endEvents()
-	<-s.events
+	s.running.Wait()
+	s.plane.Close()
+	if s.endEvents != nil {
+		s.endEvents()
+	}
+	s.writing.Wait()
 	s.demo.stop()
 	s.log.Info("stopped")
 	return nil

@@ -1,0 +1,122 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"millrace/config"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+func readFile(path string) (*millracev1.Document, string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, "", err
+	}
+	doc, err := config.Load(path, data)
+	return doc, string(data), err
+}
+
+// calm is how long the files must rest before they are read: editors and ConfigMap updates come in several steps.
+const calm = 100 * time.Millisecond
+
+// watchFiles follows the configuration file and the files that secrets are in, until ctx ends. Folders are watched, not
+// files: editors and Kubernetes replace files. Content decides, not the kind of event.
+func (p *Plane) watchFiles(ctx context.Context) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		p.Log.Error("watch files: changes are not seen", "error", err)
+		return
+	}
+	defer w.Close()
+	seen := p.watch(w)
+	var rest <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-w.Errors:
+			p.Log.Error("watch files", "error", err)
+		case <-w.Events:
+			rest = time.After(calm)
+		case <-rest:
+			rest = nil
+			if now := digest(p.files()); now != seen {
+				p.reload(ctx)
+			}
+			seen = p.watch(w)
+		}
+	}
+}
+
+func (p *Plane) files() []string {
+	files := p.Config().SecretFiles
+	if p.File != "" {
+		files = append([]string{p.File}, files...)
+	}
+	return files
+}
+
+// watch sees to it that every folder is watched, and returns what is in the files now.
+func (p *Plane) watch(w *fsnotify.Watcher) [32]byte {
+	for _, f := range p.files() {
+		if err := w.Add(filepath.Dir(f)); err != nil { // adding twice is fine
+			p.Log.Error("watch files", "folder", filepath.Dir(f), "error", err)
+		}
+	}
+	return digest(p.files())
+}
+
+func digest(files []string) [32]byte {
+	h := sha256.New()
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			data = []byte(err.Error())
+		}
+		sum := sha256.Sum256(data)
+		h.Write(sum[:])
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// reload applies what the files say now. A bad edit changes nothing and is said in the status and the log.
+func (p *Plane) reload(ctx context.Context) {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	was := p.current()
+	next := &version{state: was.state, revision: was.revision}
+	err := func() (err error) {
+		if p.File != "" {
+			if next.file, next.content, err = readFile(p.File); err != nil {
+				return err
+			}
+		}
+		if err := next.prepare(); err != nil {
+			return err
+		}
+		return p.commit(ctx, next)
+	}()
+	if err == nil {
+		p.Log.Info("configuration file applied", "version", next.config.Version)
+		if r := p.settle(ctx, next, settleTime); r.State == Rejected {
+			p.fileFailed(r.Reason)
+			return
+		}
+		p.fileFailed("")
+		return
+	}
+	p.Log.Error("configuration file not applied", "error", err)
+	p.fileFailed(err.Error())
+}
+
+func (p *Plane) fileFailed(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fileErr = reason
+}

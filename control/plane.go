@@ -1,0 +1,466 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"millrace/config"
+	"millrace/config/store"
+	"millrace/extproc"
+	millracev1 "millrace/proto/millrace/v1"
+	"millrace/xds"
+)
+
+// Options are the parts that a Plane moves.
+type Options struct {
+	Sidecar *extproc.Server
+	Envoy   *xds.Server
+	// OpenStore opens the store; nil when there is nothing but the file. Should it not be reachable, the gateway starts with
+	// the configuration that was applied last, and OpenStore is called again until it is.
+	OpenStore func(context.Context) (*store.Store, error)
+	File      string // path of the configuration file; "" for none
+	DataDir   string // where the last applied configuration is kept; "" keeps none
+	Log       *slog.Logger
+	// Draining tells that the process is about to end; it is then not ready.
+	Draining func() bool
+}
+
+// Plane carries out changes, one at a time. Its methods may be called at the same time.
+type Plane struct {
+	Options
+
+	changing sync.Mutex // held by the one change under way
+
+	mu       sync.Mutex // guards what follows, for short looks only
+	now      *version   // what both halves were told last
+	applied  *version   // the last one that Envoy took whole
+	fileErr  string
+	storeErr string
+	opened   *store.Store // nil while it could not be reached
+}
+
+// version is one configuration with everything made of it.
+type version struct {
+	file     *millracev1.Document // nil without a file
+	content  string               // of the file, as read
+	state    *millracev1.State
+	revision uint64
+
+	config   *config.Config
+	runtime  *extproc.Runtime
+	snapshot *xds.Snapshot
+}
+
+// Start reads the file and the store and offers what they say. Nothing serves before it has returned without an error.
+func Start(ctx context.Context, o Options) (*Plane, error) {
+	p := &Plane{Options: o}
+	v := &version{state: &millracev1.State{}}
+	var err error
+	if o.File != "" {
+		if v.file, v.content, err = readFile(o.File); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.readStore(ctx, v); err != nil {
+		return nil, err
+	}
+	if err := v.prepare(); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, p.commit(ctx, v)
+}
+
+// readStore opens the store and reads what it holds. Where it does not answer, what was applied last stands in for it.
+func (p *Plane) readStore(ctx context.Context, v *version) error {
+	if p.OpenStore == nil {
+		return nil
+	}
+	opened, err := p.OpenStore(ctx)
+	if err == nil {
+		p.opened = opened
+		var latest store.Version
+		if latest, err = opened.Get(ctx); err == nil {
+			v.state, v.revision = latest.State, latest.Revision
+			return nil
+		}
+	}
+	if !errors.Is(err, store.ErrUnavailable) || p.DataDir == "" {
+		return err
+	}
+	last, loadErr := store.LoadApplied(p.DataDir)
+	if loadErr != nil {
+		return errors.Join(err, loadErr)
+	}
+	p.Log.Warn("the store does not answer: serving what was applied last", "error", err, "revision", last.Revision)
+	v.state, v.revision = last.State, last.Revision
+	p.storeErr = err.Error()
+	return nil
+}
+
+// Close closes the store. Run must have returned.
+func (p *Plane) Close() {
+	if s := p.store(); s != nil {
+		s.Close()
+	}
+}
+
+// store is the opened store, nil when there is none or it cannot be reached yet.
+func (p *Plane) store() *store.Store {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.opened
+}
+
+// needStore is store, or why there is none.
+func (p *Plane) needStore() (*store.Store, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.OpenStore == nil:
+		return nil, ErrNoStore
+	case p.opened == nil:
+		return nil, fmt.Errorf("%w: %s", store.ErrUnavailable, p.storeErr)
+	}
+	return p.opened, nil
+}
+
+// Config is the configuration that was offered last.
+func (p *Plane) Config() *config.Config { return p.current().config }
+
+func (p *Plane) current() *version {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
+}
+
+// prepare does everything that can fail before anything changes.
+func (v *version) prepare() error {
+	documents, err := config.Merge(v.file, v.state)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		if notYet := config.NotYet(d); len(notYet) > 0 {
+			return fmt.Errorf("this version cannot do what is asked:\n%w", notYet)
+		}
+	}
+	if v.config, err = config.Resolve(documents...); err != nil {
+		return err
+	}
+	if v.runtime, err = extproc.Compile(v.config); err != nil {
+		return err
+	}
+	v.snapshot, err = xds.Build(v.config)
+	return err
+}
+
+// commit tells the sidecar, which keeps what requests under way have pinned, and then Envoy.
+func (p *Plane) commit(ctx context.Context, v *version) error {
+	p.Sidecar.Use(v.runtime)
+	p.mu.Lock()
+	p.now = v
+	p.mu.Unlock()
+	return p.Envoy.Offer(ctx, v.snapshot)
+}
+
+// tries bounds how often a change is made again because another sidecar wrote first.
+const tries = 10
+
+// Change carries out one change. The error says why it was refused; then nothing has changed. Errors are what Edit returned,
+// a config.Errors, or the store's.
+func (p *Plane) Change(ctx context.Context, c Change) (Result, error) {
+	if _, err := p.needStore(); err != nil && !c.DryRun {
+		return Result{}, err
+	}
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	for range tries {
+		r, err := p.change(ctx, c)
+		if !errors.Is(err, store.ErrConflict) {
+			return r, err
+		}
+		if err := p.catchUp(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	return Result{}, fmt.Errorf("%w: others keep writing", ErrStale)
+}
+
+func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
+	was := p.current()
+	next := &version{file: was.file, content: was.content, state: proto.CloneOf(was.state), revision: was.revision}
+	if err := c.Edit(next.state); err != nil {
+		return Result{}, err
+	}
+	next.state.SchemaVersion = config.StateVersion
+	next.state.Time, next.state.Cause = timestamppb.Now(), c.Cause
+	if err := next.prepare(); err != nil {
+		return Result{}, err
+	}
+	if c.DryRun {
+		return Result{Revision: was.revision, Version: next.config.Version, State: Accepted}, nil
+	}
+	revision, err := p.store().Put(ctx, was.revision, next.state)
+	if err != nil {
+		return Result{}, err
+	}
+	next.revision = revision
+	if err := p.commit(ctx, next); err != nil {
+		return Result{}, err
+	}
+	if c.Wait <= 0 {
+		go func() {
+			p.changing.Lock()
+			defer p.changing.Unlock()
+			p.settle(context.WithoutCancel(ctx), next, settleTime)
+		}()
+		return Result{Revision: revision, Version: next.config.Version, State: Accepted}, nil
+	}
+	return p.settle(ctx, next, c.Wait), nil
+}
+
+// settleTime bounds the wait for Envoy where nobody else waits.
+const settleTime = 10 * time.Second
+
+// settle waits for Envoy's word on v and acts on it. changing is held.
+func (p *Plane) settle(ctx context.Context, v *version, wait time.Duration) Result {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	r := Result{Revision: v.revision, Version: v.config.Version, State: Offered}
+	status := p.Envoy.Status()
+	if status.Connected {
+		status = p.Envoy.Wait(ctx, v.config.Version)
+	}
+	switch {
+	case status.Version != v.config.Version: // overtaken
+	case status.Phase == xds.Applied:
+		r.State = Applied
+		p.keep(v)
+	case status.Phase == xds.Rejected:
+		r.State, r.Reason = Rejected, status.Reason
+		p.Log.Error("configuration rejected", "version", v.config.Version, "reason", status.Reason)
+		p.revert(context.WithoutCancel(ctx), v, status.Reason)
+	}
+	return r
+}
+
+// keep remembers v as the one to go back to, in memory and on disk.
+func (p *Plane) keep(v *version) {
+	p.mu.Lock()
+	same := p.applied != nil && p.applied.config.Version == v.config.Version
+	p.applied = v
+	p.mu.Unlock()
+	if same || p.DataDir == "" {
+		return
+	}
+	if err := store.SaveApplied(p.DataDir, store.Applied{Revision: v.revision, State: v.state, File: []byte(v.content)}); err != nil {
+		p.Log.Error("keep the applied configuration on disk", "error", err)
+	}
+}
+
+// revert puts store, sidecar and Envoy back to the last applied version. changing is held.
+func (p *Plane) revert(ctx context.Context, bad *version, reason string) {
+	p.mu.Lock()
+	good := p.applied
+	p.mu.Unlock()
+	if good == nil {
+		return // nothing was ever applied: Envoy keeps what it could take
+	}
+	back := *good
+	back.file, back.content = good.file, good.content
+	if opened := p.store(); opened != nil && bad.revision != good.revision {
+		state := proto.CloneOf(good.state)
+		state.Time, state.Cause = timestamppb.Now(), "back to the last applied version: "+reason
+		revision, err := opened.Put(ctx, bad.revision, state)
+		if err != nil {
+			p.Log.Error("put the store back", "error", err)
+			return // another sidecar wrote: its version comes by the watch
+		}
+		back.state, back.revision = state, revision
+	}
+	if err := p.commit(ctx, &back); err != nil {
+		p.Log.Error("go back to the last applied configuration", "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	if p.Envoy.Wait(ctx, back.config.Version).Phase == xds.Applied {
+		p.keep(&back)
+	}
+}
+
+// catchUp takes what the store has and this sidecar has not. changing is held.
+func (p *Plane) catchUp(ctx context.Context) error {
+	latest, err := p.store().Get(ctx)
+	if err != nil {
+		return err
+	}
+	return p.follow(ctx, latest)
+}
+
+// follow makes a version of the store the present one. changing is held.
+func (p *Plane) follow(ctx context.Context, latest store.Version) error {
+	was := p.current()
+	if latest.Revision <= was.revision {
+		return nil
+	}
+	next := &version{file: was.file, content: was.content, state: latest.State, revision: latest.Revision}
+	if err := next.prepare(); err != nil {
+		return fmt.Errorf("version %d of the store: %w", latest.Revision, err)
+	}
+	return p.commit(ctx, next)
+}
+
+// Run follows the store and the file until ctx ends, and settles what they bring.
+func (p *Plane) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { p.settleFirst(ctx) })
+	if p.OpenStore != nil {
+		running.Go(func() { p.watchStore(ctx) })
+	}
+	running.Go(func() { p.watchFiles(ctx) })
+	running.Wait()
+}
+
+// settleFirst waits, as long as it takes, for Envoy to take the first configuration: without one applied there is nothing to
+// go back to.
+func (p *Plane) settleFirst(ctx context.Context) {
+	for ctx.Err() == nil {
+		v := p.current()
+		status := p.Envoy.Wait(ctx, v.config.Version)
+		if status.Phase == xds.Applied && status.Version == v.config.Version {
+			p.changing.Lock()
+			if p.current() == v {
+				p.keep(v)
+			}
+			p.changing.Unlock()
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond): // rejected, or overtaken by another version
+		}
+	}
+}
+
+// watchStore follows the versions that other sidecars write, and opens the store where that did not work at the start.
+func (p *Plane) watchStore(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := p.followStore(ctx); err != nil && ctx.Err() == nil {
+			p.storeFailed(err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+func (p *Plane) followStore(ctx context.Context) error {
+	opened := p.store()
+	if opened == nil {
+		var err error
+		if opened, err = p.OpenStore(ctx); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.opened = opened
+		p.mu.Unlock()
+	}
+	versions, err := opened.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	for latest := range versions {
+		p.changing.Lock()
+		err := p.follow(ctx, latest)
+		if v := p.current(); err == nil && v.revision == latest.Revision {
+			p.settle(ctx, v, settleTime)
+		}
+		p.changing.Unlock()
+		p.storeFailed(err)
+	}
+	return nil
+}
+
+func (p *Plane) storeFailed(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.storeErr = ""
+	if err != nil {
+		p.storeErr = err.Error()
+		p.Log.Error("store", "error", err)
+	}
+}
+
+// Snapshot returns what REST calls read: the stored state and the file's effective document, nil when there is none. Neither
+// must be changed.
+func (p *Plane) Snapshot(context.Context) (uint64, *millracev1.State, *millracev1.Document, error) {
+	v := p.current()
+	return v.revision, v.state, v.file, nil
+}
+
+// Status tells where the gateway stands.
+func (p *Plane) Status() Status {
+	v := p.current()
+	told := p.Envoy.Status()
+	s := Status{
+		Result: Result{Revision: v.revision, Version: v.config.Version, State: Offered, Reason: told.Reason},
+		Envoy:  Envoy{Connected: told.Connected, Node: told.Node, Version: told.EnvoyVersion},
+		File:   File{Path: p.File},
+	}
+	switch told.Phase {
+	case xds.Applied:
+		s.State = Applied
+	case xds.Rejected:
+		s.State = Rejected
+	}
+	s.Ready = s.State == Applied && !p.Draining()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.File.Error, s.Store = p.fileErr, p.storeErr
+	return s
+}
+
+// Ready tells whether requests are served: Envoy has the configuration, and nobody has asked us to go.
+func (p *Plane) Ready() bool { return p.Envoy.Status().Phase == xds.Applied && !p.Draining() }
+
+// Versions lists what can be gone back to, newest first.
+func (p *Plane) Versions(ctx context.Context) ([]VersionInfo, error) {
+	opened, err := p.needStore()
+	if err != nil {
+		return nil, err
+	}
+	changes, err := opened.Versions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var infos []VersionInfo
+	for _, c := range changes {
+		if c.Err == nil {
+			infos = append(infos, VersionInfo{Revision: c.Revision, Time: c.Time, Cause: c.Cause})
+		}
+	}
+	return infos, nil
+}
+
+// At returns the state of a version.
+func (p *Plane) At(ctx context.Context, revision uint64) (*millracev1.State, error) {
+	opened, err := p.needStore()
+	if err != nil {
+		return nil, err
+	}
+	v, err := opened.At(ctx, revision)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("version %d: %w", revision, ErrNotFound)
+	}
+	return v.State, err
+}
