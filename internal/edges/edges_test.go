@@ -1,0 +1,182 @@
+// Package edges keeps the table of which package may import which. There is nothing here but the test.
+package edges
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "millrace/"
+
+// envoyProtos are Envoy's own messages. Few rooms may see them: what is said in them is said nowhere else.
+const envoyProtos = "github.com/envoyproxy/go-control-plane"
+
+// room is a row of the table: a package and what it may import beside the standard library. Paths are below the module;
+// x/* is every package directly in x.
+type room struct {
+	path      string
+	packages  string // of the module
+	libraries string // prefixes; * is any but envoyProtos
+}
+
+// table holds every package. The first row that fits counts.
+var table = []room{
+	// The words that all else is said in.
+	{"proto/millrace/v1", "", "google.golang.org/protobuf buf.build"},
+	{"envoy", "", ""},
+	{"envoy/fetch", "envoy", ""},
+	{"config", "proto/millrace/v1", "google.golang.org/protobuf buf.build go.yaml.in"},
+	{"config/*", "config proto/millrace/v1", "*"},
+
+	// The data path. It never sees xds: they meet in config and envoy.
+	{"extproc", "config envoy event extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc/llm", "", ""},
+	{"extproc/provider", "extproc/llm extproc/provider/*", ""},
+	{"extproc/provider/*", "extproc/llm internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
+	{"extproc/policy", "extproc/llm internal/*", "*"},
+	{"extproc/limit", "", "*"},
+
+	// Envoy's half. It never sees extproc.
+	{"xds", "config envoy", "* " + envoyProtos},
+
+	// Around both.
+	{"event", "proto/millrace/v1", "*"},
+	{"control", "config config/store envoy extproc xds proto/millrace/v1", "*"},
+	{"admin", "config config/store control envoy event xds proto/millrace/v1", "*"},
+	{"cmd/millrace", "*", "*"},
+
+	// Leaves: they know no word of ours.
+	{"internal/*", "", "*"},
+
+	{"e2e", "*", "*"},
+	{"bench", "*", "*"},
+}
+
+// tests may also use what is made for tests, and any library.
+const testPackages = "internal/golden internal/fakellm"
+
+// pkg is one package as `go list -json` tells of it.
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func TestEdges(t *testing.T) {
+	packages, err := list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(packages) < 10 {
+		t.Fatalf("only %d packages", len(packages))
+	}
+	for _, v := range violations(table, packages) {
+		t.Error(v)
+	}
+}
+
+// TestViolationsAreFound: the test above is worth something only if a wrong import fails it.
+func TestViolationsAreFound(t *testing.T) {
+	for name, c := range map[string]struct {
+		p    pkg
+		want []string
+	}{
+		"all is well":             {pkg{ImportPath: "millrace/xds", Imports: []string{"net/netip", "millrace/config", "millrace/envoy", envoyProtos + "/envoy/type/v3"}}, nil},
+		"xds imports extproc":     {pkg{ImportPath: "millrace/xds", Imports: []string{"millrace/extproc"}}, []string{"xds imports extproc"}},
+		"extproc imports xds":     {pkg{ImportPath: "millrace/extproc", Imports: []string{"millrace/config", "millrace/xds"}}, []string{"extproc imports xds"}},
+		"in a test too":           {pkg{ImportPath: "millrace/extproc", TestImports: []string{"millrace/xds", "millrace/internal/fakellm"}}, []string{"a test of extproc imports xds"}},
+		"in an external test too": {pkg{ImportPath: "millrace/extproc", XTestImports: []string{"millrace/extproc", "millrace/xds"}}, []string{"a test of extproc imports xds"}},
+		"a provider its sibling":  {pkg{ImportPath: "millrace/extproc/provider/openai", Imports: []string{"millrace/extproc/provider/anthropic"}}, []string{"extproc/provider/openai imports extproc/provider/anthropic"}},
+		"a provider Envoy":        {pkg{ImportPath: "millrace/extproc/provider/openai", Imports: []string{envoyProtos + "/envoy/type/v3"}}, []string{"extproc/provider/openai imports " + envoyProtos + "/envoy/type/v3"}},
+		"a policy Envoy":          {pkg{ImportPath: "millrace/extproc/policy", Imports: []string{"example.com/words", envoyProtos + "/envoy/type/v3"}}, []string{"extproc/policy imports " + envoyProtos + "/envoy/type/v3"}},
+		"llm a library":           {pkg{ImportPath: "millrace/extproc/llm", Imports: []string{"strings", "github.com/google/go-cmp/cmp"}}, []string{"extproc/llm imports github.com/google/go-cmp/cmp"}},
+		"llm one in a test":       {pkg{ImportPath: "millrace/extproc/llm", TestImports: []string{"github.com/google/go-cmp/cmp"}}, nil},
+		"config Envoy":            {pkg{ImportPath: "millrace/config", Imports: []string{envoyProtos + "/envoy/type/v3"}}, []string{"config imports " + envoyProtos + "/envoy/type/v3"}},
+		"a demo in production":    {pkg{ImportPath: "millrace/event", Imports: []string{"millrace/internal/fakellm"}}, []string{"event imports internal/fakellm"}},
+		"no row":                  {pkg{ImportPath: "millrace/util"}, []string{"util has no row in the table of internal/edges"}},
+		"a prefix is no package":  {pkg{ImportPath: "millrace/config", Imports: []string{"google.golang.org/protobufs"}}, []string{"config imports google.golang.org/protobufs"}},
+		"wildcards are one level": {pkg{ImportPath: "millrace/extproc/provider", Imports: []string{"millrace/extproc/provider/openai/wire"}}, []string{"extproc/provider imports extproc/provider/openai/wire"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := violations(table, []pkg{c.p}); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// violations are the imports that the table does not allow, in words.
+func violations(table []room, packages []pkg) []string {
+	var found []string
+	for _, p := range packages {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		i := slices.IndexFunc(table, func(r room) bool { return fits(r.path, name) })
+		if i < 0 {
+			found = append(found, name+" has no row in the table of internal/edges")
+			continue
+		}
+		for _, imported := range p.Imports {
+			if !table[i].allows(imported) {
+				found = append(found, fmt.Sprintf("%s imports %s", name, strings.TrimPrefix(imported, module)))
+			}
+		}
+		inTests := room{packages: strings.Join([]string{table[i].packages, testPackages, name}, " "), libraries: "* " + table[i].libraries}
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			if !inTests.allows(imported) {
+				found = append(found, fmt.Sprintf("a test of %s imports %s", name, strings.TrimPrefix(imported, module)))
+			}
+		}
+	}
+	return found
+}
+
+func (r room) allows(imported string) bool {
+	if ours, ok := strings.CutPrefix(imported, module); ok {
+		return slices.ContainsFunc(strings.Fields(r.packages), func(pattern string) bool { return pattern == "*" || fits(pattern, ours) })
+	}
+	if host, _, _ := strings.Cut(imported, "/"); !strings.Contains(host, ".") {
+		return true // the standard library
+	}
+	return slices.ContainsFunc(strings.Fields(r.libraries), func(library string) bool {
+		return library == "*" && !within(imported, envoyProtos) || within(imported, library)
+	})
+}
+
+// fits tells whether a pattern of the table names the package.
+func fits(pattern, name string) bool {
+	ok, err := path.Match(pattern, name) // * stops at a slash
+	return ok && err == nil
+}
+
+// within tells whether the package is the library's or below it.
+func within(imported, library string) bool {
+	return imported == library || strings.HasPrefix(imported, library+"/")
+}
+
+// list asks the go command for every package of the module.
+func list() ([]pkg, error) {
+	var stderr bytes.Buffer
+	command := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"...")
+	command.Stderr = &stderr
+	out, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w\n%s", err, stderr.String())
+	}
+	var packages []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		packages = append(packages, p)
+	}
+}
