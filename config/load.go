@@ -123,8 +123,8 @@ func check(m proto.Message) Errors {
 }
 
 // unmarshal decodes strictly and checks the rules stated in the proto.
-func unmarshal(data []byte, doc *millracev1.Document) error {
-	return protoyaml.UnmarshalOptions{Validator: rules{}, CustomUnmarshaler: scalars{}}.Unmarshal(data, doc)
+func unmarshal(data []byte, m proto.Message) error {
+	return protoyaml.UnmarshalOptions{Validator: rules{}, CustomUnmarshaler: scalars{}}.Unmarshal(data, m)
 }
 
 // rules are those stated in the proto, as protoyaml wants them. protovalidate keeps what it has compiled.

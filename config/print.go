@@ -12,8 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// redacted stands in place of every literal secret that is shown.
-const redacted = "[redacted]"
+// Redacted stands in place of every literal secret that is shown.
+const Redacted = "[redacted]"
 
 // Redact returns a copy of a resource or document in which no literal secret is left.
 func Redact[M proto.Message](m M) M {
@@ -25,7 +25,7 @@ func Redact[M proto.Message](m M) M {
 func redact(m protoreflect.Message) {
 	if s, ok := m.Interface().(*millracev1.Secret); ok {
 		if _, literal := s.Source.(*millracev1.Secret_Literal); literal {
-			s.Source = &millracev1.Secret_Literal{Literal: redacted}
+			s.Source = &millracev1.Secret_Literal{Literal: Redacted}
 		}
 		return
 	}

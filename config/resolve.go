@@ -207,6 +207,9 @@ func (r *resolver) target(upstream, path string, t *millracev1.Target) *Target {
 		ModelMap:     t.ModelMap,
 		Headers:      http.Header{},
 	}
+	if t.Disabled {
+		resolved.Weight = 0
+	}
 	for name, value := range t.Headers {
 		resolved.Headers.Set(name, value)
 	}

@@ -168,42 +168,57 @@ func (s *Store) Close() error {
 
 // Get returns the latest version. A store that was never written has revision 0 and an empty State.
 func (s *Store) Get(ctx context.Context) (Version, error) {
-	entry, err := within(ctx, func(ctx context.Context) (jetstream.KeyValueEntry, error) { return s.kv.Get(ctx, key) })
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		// Never written, or deleted by hand (nats kv del), which leaves a marker with a revision that the next write builds on.
-		revision, err := s.latest(ctx)
-		return Version{Revision: revision, State: &millracev1.State{SchemaVersion: SchemaVersion}}, err
+	msg, err := within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return s.stream.GetLastMsgForSubject(ctx, subject)
+	})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Version{State: empty()}, nil
 	}
 	if err != nil {
 		return Version{}, s.failed(ctx, "read", err)
 	}
-	return s.version(entry)
+	if deletion(msg) { // the next write builds on it
+		return Version{Revision: msg.Sequence, State: empty()}, nil
+	}
+	return s.version(msg)
 }
 
 // At returns one version. It is ErrNotFound when there never was one, or later ones have pushed it out.
 func (s *Store) At(ctx context.Context, revision uint64) (Version, error) {
-	if revision == 0 { // NATS takes it for the latest
-		return Version{}, fmt.Errorf("%s: revision 0: %w", s.name, ErrNotFound)
-	}
-	entry, err := within(ctx, func(ctx context.Context) (jetstream.KeyValueEntry, error) {
-		return s.kv.GetRevision(ctx, key, revision)
-	})
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return Version{}, fmt.Errorf("%s: revision %d: %w", s.name, revision, ErrNotFound)
-	}
+	msg, err := s.at(ctx, revision)
 	if err != nil {
-		return Version{}, s.failed(ctx, fmt.Sprintf("read revision %d", revision), err)
+		return Version{}, err
 	}
-	return s.version(entry)
+	return s.version(msg)
 }
 
-func (s *Store) version(entry jetstream.KeyValueEntry) (Version, error) {
-	state, err := decodeState(entry.Value())
-	if err != nil {
-		return Version{}, fmt.Errorf("%s: revision %d: %w", s.name, entry.Revision(), err)
+func (s *Store) at(ctx context.Context, revision uint64) (*jetstream.RawStreamMsg, error) {
+	doing := fmt.Sprintf("read revision %d", revision)
+	if revision == 0 { // no number of a message, and NATS would call it a bad request
+		return nil, fmt.Errorf("%s: %s: %w", s.name, doing, ErrNotFound)
 	}
-	return Version{Revision: entry.Revision(), State: state}, nil
+	msg, err := within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.stream.GetMsg(ctx, revision) })
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && (msg.Subject != subject || deletion(msg)) {
+		return nil, fmt.Errorf("%s: %s: %w", s.name, doing, ErrNotFound)
+	}
+	if err != nil {
+		return nil, s.failed(ctx, doing, err)
+	}
+	return msg, nil
 }
+
+func (s *Store) version(msg *jetstream.RawStreamMsg) (Version, error) {
+	state, err := decodeState(msg.Data)
+	if err != nil {
+		return Version{}, fmt.Errorf("%s: revision %d: %w", s.name, msg.Sequence, err)
+	}
+	return Version{Revision: msg.Sequence, State: state}, nil
+}
+
+func empty() *millracev1.State { return &millracev1.State{SchemaVersion: SchemaVersion} }
+
+// deletion tells whether the message only marks that somebody deleted the key by hand (nats kv del).
+func deletion(msg *jetstream.RawStreamMsg) bool { return msg.Header.Get("KV-Operation") != "" }
 
 // latest returns the number of the latest version without reading it.
 func (s *Store) latest(ctx context.Context) (uint64, error) {
@@ -245,17 +260,15 @@ func (s *Store) Versions(ctx context.Context) ([]Change, error) {
 	}
 	var changes []Change
 	for revision := info.State.LastSeq; revision >= max(info.State.FirstSeq, 1); revision-- {
-		entry, err := within(ctx, func(ctx context.Context) (jetstream.KeyValueEntry, error) {
-			return s.kv.GetRevision(ctx, key, revision)
-		})
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
+		msg, err := s.at(ctx, revision)
+		if errors.Is(err, ErrNotFound) {
 			continue // pushed out while we were listing, or a deletion
 		}
 		if err != nil {
-			return nil, s.failed(ctx, "list", err)
+			return nil, err
 		}
-		change := Change{Revision: revision, Time: entry.Created()}
-		if version, err := s.version(entry); err != nil {
+		change := Change{Revision: revision, Time: msg.Time}
+		if version, err := s.version(msg); err != nil {
 			change.Err = err
 		} else {
 			change.Cause = version.State.Cause

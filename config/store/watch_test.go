@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +135,7 @@ func TestWatchEnds(t *testing.T) {
 
 // Two sidecars share a server, which is restarted while they are at it.
 func TestServerRestart(t *testing.T) {
+	t.Parallel() // it waits for five seconds
 	opts := &server.Options{}
 	srv := startNATS(t, opts)
 	a, b := open(t, Options{URL: srv.ClientURL()}), open(t, Options{URL: srv.ClientURL()})
@@ -233,6 +235,7 @@ func TestCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a cluster takes seconds to elect its leaders")
 	}
+	t.Parallel()
 	nodes := startCluster(t, 3)
 	var urls []string
 	for _, n := range nodes {
@@ -282,35 +285,36 @@ func TestCluster(t *testing.T) {
 
 func startCluster(t *testing.T, n int) []*server.Server {
 	t.Helper()
+	var ports []int
+	var routes []string
+	var held []net.Listener
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, l) // so that no port comes twice
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		routes = append(routes, "nats://"+l.Addr().String())
+	}
+	for _, l := range held {
+		l.Close()
+	}
 	var nodes []*server.Server
-	seed := ""
-	for i := range n {
-		opts := &server.Options{ServerName: fmt.Sprint("node-", i), Cluster: server.ClusterOpts{
-			Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT}}
-		if seed != "" {
-			opts.Routes = server.RoutesFromStr(seed)
-		}
-		// The size is known from the first node on, else it would elect itself.
-		node := startNATS(t, opts)
-		if seed == "" {
-			seed = "nats://" + node.ClusterAddr().String()
-		}
-		nodes = append(nodes, node)
+	for i, port := range ports {
+		opts := &server.Options{ServerName: fmt.Sprint("node-", i), Routes: server.RoutesFromStr(strings.Join(routes, ","))}
+		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port}
+		nodes = append(nodes, startNATS(t, opts))
 	}
 	ctx := waiting(t)
-	for {
-		ready := 0
-		for _, node := range nodes {
-			if node.JetStreamIsCurrent() && len(node.JetStreamClusterPeers()) == n {
-				ready++
-			}
-			if node.JetStreamIsLeader() && len(node.JetStreamClusterPeers()) == n {
-				return nodes
-			}
+	for !slices.ContainsFunc(nodes, func(n *server.Server) bool {
+		return n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == len(nodes)
+	}) {
+		select {
+		case <-ctx.Done():
+			t.Fatal("the cluster has no leader")
+		case <-time.After(20 * time.Millisecond): // NATS has no event for it
 		}
-		if ctx.Err() != nil {
-			t.Fatalf("%d of %d nodes ready", ready, n)
-		}
-		<-time.After(20 * time.Millisecond)
 	}
+	return nodes
 }

@@ -895,7 +895,9 @@ type Target struct {
 	Headers     map[string]string `protobuf:"bytes,12,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Credentials *Credentials      `protobuf:"bytes,13,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// In place of the gateway's, for this target alone.
-	Timeouts      *Timeouts `protobuf:"bytes,14,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	Timeouts *Timeouts `protobuf:"bytes,14,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	// Gets no new requests, whatever its weight; answers under way are finished.
+	Disabled      bool `protobuf:"varint,15,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1026,6 +1028,13 @@ func (x *Target) GetTimeouts() *Timeouts {
 		return x.Timeouts
 	}
 	return nil
+}
+
+func (x *Target) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
 }
 
 // Provider says whose API a target speaks: a known name ("openai"), or a base URL with the schema's type. A plain string
@@ -1925,7 +1934,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\atargets\x18\x04 \x03(\v2\x13.millrace.v1.TargetB\b\xbaH\x05\x92\x01\x02\b\x01R\atargets\x12>\n" +
 	"\rhealth_checks\x18\x05 \x01(\v2\x19.millrace.v1.HealthChecksR\fhealthChecks\x12(\n" +
 	"\x05retry\x18\x06 \x01(\v2\x12.millrace.v1.RetryR\x05retry\x128\n" +
-	"\fmodel_choice\x18\a \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x03anyR\x06listedR\vmodelChoice\"\xf8\x05\n" +
+	"\fmodel_choice\x18\a \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x03anyR\x06listedR\vmodelChoice\"\x94\x06\n" +
 	"\x06Target\x12<\n" +
 	"\x02id\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x02id\x121\n" +
 	"\bprovider\x18\x02 \x01(\v2\x15.millrace.v1.ProviderR\bprovider\x12\x12\n" +
@@ -1941,7 +1950,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\tmodel_map\x18\v \x03(\v2!.millrace.v1.Target.ModelMapEntryR\bmodelMap\x12:\n" +
 	"\aheaders\x18\f \x03(\v2 .millrace.v1.Target.HeadersEntryR\aheaders\x12:\n" +
 	"\vcredentials\x18\r \x01(\v2\x18.millrace.v1.CredentialsR\vcredentials\x121\n" +
-	"\btimeouts\x18\x0e \x01(\v2\x15.millrace.v1.TimeoutsR\btimeouts\x1a;\n" +
+	"\btimeouts\x18\x0e \x01(\v2\x15.millrace.v1.TimeoutsR\btimeouts\x12\x1a\n" +
+	"\bdisabled\x18\x0f \x01(\bR\bdisabled\x1a;\n" +
 	"\rModelMapEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +

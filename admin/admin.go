@@ -1,0 +1,86 @@
+// Package admin is the operator's API: REST with the resources of the configuration, and the same as gRPC. Both are the service
+// of admin.proto; the REST paths and the OpenAPI document come from its annotations, so they cannot tell different things.
+//
+// A write is an edit of the stored state, carried out by the control plane: refused whole or applied whole, and the answer says
+// what Envoy said. Secrets go in and never come out. What the configuration file owns is shown and cannot be changed.
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"millrace/control"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Plane carries out changes and tells where the gateway stands.
+type Plane interface {
+	// Snapshot returns the latest stored state and the file's effective document, nil without one. Neither must be changed.
+	Snapshot(ctx context.Context) (revision uint64, state *millracev1.State, file *millracev1.Document, err error)
+	Change(ctx context.Context, c control.Change) (control.Result, error)
+	Status() control.Status
+	Versions(ctx context.Context) ([]control.VersionInfo, error)
+	// At returns the state of a version, or an error that is control.ErrNotFound.
+	At(ctx context.Context, revision uint64) (*millracev1.State, error)
+}
+
+// Clusters asks Envoy how the targets are.
+type Clusters interface {
+	Clusters(ctx context.Context) ([]TargetHealth, error)
+}
+
+// TargetHealth is one target as Envoy sees it. The counters are Envoy's since it started.
+type TargetHealth struct {
+	Name           string // as in config.Target: "gateway/upstream/target"
+	Healthy        bool
+	Ejected        bool
+	EjectedUntil   time.Time // zero when Envoy does not tell
+	Weight         uint32
+	Priority       uint32
+	ActiveRequests uint32
+	Success        uint64
+	Error          uint64
+}
+
+// Options are what the API needs.
+type Options struct {
+	Plane    Plane
+	Clusters Clusters // nil: nothing can be said about health
+	// Token is asked of every request. Without one, requests must name a loopback address or one of Hosts as their host:
+	// then no page that a browser shows can reach the API, whatever its name resolves to.
+	Token   string
+	Hosts   []string
+	Release string // of millrace, for the status
+	Log     *slog.Logger
+}
+
+// Server is the API. Its methods may be called at the same time.
+type Server struct {
+	service *service
+	handler http.Handler
+}
+
+// New returns the API, ready to serve.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &service{plane: o.Plane, clusters: o.Clusters, release: o.Release}
+	return &Server{service: s, handler: guard(o, newREST(s, o))}
+}
+
+// ServeHTTP serves REST, and the OpenAPI document at /api/openapi.json.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Register adds the API to a gRPC server. Who may call it is for that server to say: the token is for REST.
+func (s *Server) Register(g *grpc.Server) { millracev1.RegisterAdminServiceServer(g, s.service) }
+
+// maxBody bounds a request, in bytes.
+const maxBody = 8 << 20
+
+// maxWait bounds the wait for Envoy's answer to a change.
+const maxWait = 10 * time.Second

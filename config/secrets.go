@@ -1,0 +1,65 @@
+package config
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// KeepSecrets puts into next the stored secrets that it names by Redacted: whoever reads a resource, changes something and
+// writes it back keeps what it was not shown. Items of lists are matched by id. The error is an Errors; it names those that
+// have nothing stored.
+func KeepSecrets[M proto.Message](next, stored M) error {
+	v := &validation{}
+	v.keepSecrets("", next.ProtoReflect(), stored.ProtoReflect())
+	if len(v.found) > 0 {
+		return v.found
+	}
+	return nil
+}
+
+// keepSecrets walks both; stored is an invalid message where there is none.
+func (v *validation) keepSecrets(path string, next, stored protoreflect.Message) {
+	if secret, ok := next.Interface().(*millracev1.Secret); ok {
+		if secret.GetLiteral() != Redacted {
+			return
+		}
+		kept, _ := stored.Interface().(*millracev1.Secret)
+		if kept.GetLiteral() == "" {
+			v.errorf(path, "%q keeps a stored secret, and there is none", Redacted)
+			return
+		}
+		secret.Source = &millracev1.Secret_Literal{Literal: kept.GetLiteral()}
+		return
+	}
+	next.Range(func(f protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		at := join(path, string(f.Name()))
+		switch {
+		case f.Message() == nil || f.IsMap():
+		case f.IsList():
+			for i := range value.List().Len() {
+				item := value.List().Get(i).Message()
+				v.keepSecrets(fmt.Sprintf("%s[%d]", at, i), item, sameItem(stored, f, item))
+			}
+		default:
+			v.keepSecrets(at, value.Message(), stored.Get(f).Message())
+		}
+		return true
+	})
+}
+
+// sameItem finds the item of stored's list f that has the id of item.
+func sameItem(stored protoreflect.Message, f protoreflect.FieldDescriptor, item protoreflect.Message) protoreflect.Message {
+	if id := item.Descriptor().Fields().ByName("id"); id != nil && item.Get(id).String() != "" {
+		list := stored.Get(f).List()
+		for i := range list.Len() {
+			if same := list.Get(i).Message(); same.Get(id).String() == item.Get(id).String() {
+				return same
+			}
+		}
+	}
+	return item.Type().Zero()
+}

@@ -1,0 +1,91 @@
+package envoy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// TargetHealth is what Envoy knows of one target.
+type TargetHealth struct {
+	Name           string // "gateway/upstream/target", as in its endpoint's metadata
+	Healthy        bool   // it gets requests
+	Ejected        bool   // taken out after failures, for a while
+	Draining       bool   // it gets no new requests
+	ActiveRequests uint64
+	Requests       uint64
+	Errors         uint64 // 5xx and what counts as one
+	Weight         uint64
+	Priority       uint64
+}
+
+// Targets asks what Envoy knows of every target.
+func (a *Admin) Targets(ctx context.Context) ([]TargetHealth, error) {
+	body, err := a.do(ctx, http.MethodGet, "/clusters?format=json")
+	if err != nil {
+		return nil, err
+	}
+	return parseTargets([]byte(body))
+}
+
+// clusters is the part of envoy.admin.v3.Clusters that is read. Numbers come as strings, zero values not at all.
+type clusters struct {
+	Clusters []struct {
+		Hosts []struct {
+			Address struct {
+				Internal *struct {
+					EndpointID string `json:"endpoint_id"`
+				} `json:"envoy_internal_address"`
+			} `json:"address"`
+			Stats []struct {
+				Name  string `json:"name"`
+				Value string `json:"value"`
+			} `json:"stats"`
+			Health struct {
+				Outlier bool   `json:"failed_outlier_check"`
+				Active  bool   `json:"failed_active_health_check"`
+				EDS     string `json:"eds_health_status"`
+			} `json:"health_status"`
+			Weight   uint64 `json:"weight"`
+			Priority uint64 `json:"priority"`
+		} `json:"host_statuses"`
+	} `json:"cluster_statuses"`
+}
+
+func parseTargets(body []byte) ([]TargetHealth, error) {
+	var all clusters
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, fmt.Errorf("envoy admin: clusters: %w", err)
+	}
+	var targets []TargetHealth
+	for _, c := range all.Clusters {
+		for _, h := range c.Hosts {
+			if h.Address.Internal == nil {
+				continue // not a pool's
+			}
+			t := TargetHealth{
+				Name:     h.Address.Internal.EndpointID,
+				Ejected:  h.Health.Outlier,
+				Draining: h.Health.EDS == "DRAINING",
+				Weight:   h.Weight,
+				Priority: h.Priority,
+			}
+			t.Healthy = !t.Ejected && !t.Draining && !h.Health.Active
+			for _, s := range h.Stats {
+				n, _ := strconv.ParseUint(s.Value, 10, 64) // "" is 0
+				switch s.Name {
+				case "rq_active":
+					t.ActiveRequests = n
+				case "rq_total":
+					t.Requests = n
+				case "rq_error":
+					t.Errors = n
+				}
+			}
+			targets = append(targets, t)
+		}
+	}
+	return targets, nil
+}
