@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"millrace/config"
@@ -74,7 +76,7 @@ var (
 		name:  (*millracev1.Key).GetName,
 		same:  (*millracev1.Key).GetName,
 		check: func(k *millracev1.Key) error {
-			if k.Hash != "" {
+			if k.GetHash() != "" {
 				return invalid.at("hash", "keys are made here: what admits cannot be given")
 			}
 			return nil
@@ -205,34 +207,110 @@ func list[R resource](ctx context.Context, s *service, k kind[R], gatewayRef str
 func (k kind[R]) both(g *gateway) []R { return append(k.owned(g), k.stored(g)...) }
 
 // create adds a resource.
-func create[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef string, r R) (shown R, err error) {
-	if err := k.check(r); err != nil {
-		return shown, err
-	}
-	return s.add(ctx, k, w, gatewayRef, r)
+func create[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef string, given R) (shown R, err error) {
+	err = s.change(ctx, w, func(e *edit) (proto.Message, error) {
+		g, err := e.enter(gatewayRef)
+		if err != nil {
+			return nil, err
+		}
+		if err := matches(e.ifs, k.both(g)...); err != nil {
+			return nil, err
+		}
+		r := proto.CloneOf(given)
+		if err := checkID(r.GetId()); err != nil {
+			return nil, err
+		}
+		k.setID(r, cmp.Or(r.GetId(), newID(k.prefix)))
+		if err := k.free(g, r); err != nil {
+			return nil, err
+		}
+		k.defaults(r)
+		if err := keepSecrets(r, blank(r)); err != nil {
+			return nil, err
+		}
+		all := k.of(g.store(e))
+		*all = append(*all, r)
+		e.at = k.at(g, len(*all)-1)
+		shown = show(r)
+		return r, nil
+	})
+	return shown, err
 }
 
-func (s *service) add(ctx context.Context, k kind[R], w write, gatewayRef string, r R) (R, error) { panic("") }
+// replace puts given in the place of a resource.
+func replace[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef, ref string, given R) (R, error) {
+	return update(ctx, s, k, w, gatewayRef, ref, func(R) (R, error) { return proto.CloneOf(given), nil })
+}
 
-// remove takes a resource away.
-func remove[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef, ref string) error {
-	return s.change(ctx, w, func(e *edit) error {
-		g, err := e.gateway(gatewayRef)
+// patch changes a resource by a merge patch.
+func patch[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef, ref string, p *structpb.Struct) (R, error) {
+	return update(ctx, s, k, w, gatewayRef, ref, func(stored R) (R, error) { return patched(stored, p) })
+}
+
+func update[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef, ref string, make func(stored R) (R, error)) (shown R, err error) {
+	err = s.change(ctx, w, func(e *edit) (proto.Message, error) {
+		g, err := e.enter(gatewayRef)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		i, err := k.place(g, ref)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		all := *k.of(g.stored)
+		stored := all[i]
+		if err := e.match(stored); err != nil {
+			return nil, err
+		}
+		next, err := make(stored)
+		if err != nil {
+			return nil, err
+		}
+		if err := k.succeed(g, next, stored); err != nil {
+			return nil, err
+		}
+		all[i] = next
+		e.at = k.at(g, i)
+		shown = show(next)
+		return next, nil
+	})
+	return shown, err
+}
+
+// succeed makes next what can stand in the place of stored.
+func (k kind[R]) succeed(g *gateway, next, stored R) error {
+	if id := next.GetId(); id != "" && id != stored.GetId() {
+		return invalid.at("id", "cannot be changed")
+	}
+	k.setID(next, stored.GetId())
+	if err := k.check(next); err != nil {
+		return err
+	}
+	k.carry(next, stored)
+	if err := k.free(g, next); err != nil {
+		return err
+	}
+	k.defaults(next)
+	return keepSecrets(next, stored)
+}
+
+// remove takes a resource away.
+func remove[R resource](ctx context.Context, s *service, k kind[R], w write, gatewayRef, ref string) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, s.change(ctx, w, func(e *edit) (proto.Message, error) {
+		g, err := e.enter(gatewayRef)
+		if err != nil {
+			return nil, err
+		}
+		i, err := k.place(g, ref)
+		if err != nil {
+			return nil, err
 		}
 		all := k.of(g.stored)
 		if err := e.match((*all)[i]); err != nil {
-			return err
+			return nil, err
 		}
 		*all = slices.Delete(*all, i, i+1)
 		e.removes = true
-		return nil
+		return nil, nil
 	})
 }
-
-func structOf(r proto.Message) (*structpb.Struct, error) { return nil, nil }

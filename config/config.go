@@ -137,8 +137,8 @@ func (t *Target) Authority() string {
 	return hostPort(t.Host, t.Port)
 }
 
-// Model is the name to ask the target for when the client asked for model ("" when it named none): the mapped name, the
-// client's when the target lists it or lists nothing at all, else the default.
+// Model is the name to ask the target for when the client asked for model ("" when it named none): the mapped name, else the
+// client's when the target lists it, else the default, else, for a target that has none, the client's.
 func (t *Target) Model(model string) string {
 	if mapped, ok := t.ModelMap[model]; ok {
 		return mapped

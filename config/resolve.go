@@ -291,10 +291,17 @@ func (r *resolver) secret(path string, s *millracev1.Secret) string {
 		}
 		value = strings.TrimRight(string(data), "\r\n")
 	}
-	if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+	if value == "" {
+		r.errorf(path, "the secret is empty")
+	}
+	if hasControl(value) {
 		r.errorf(path, "the secret holds a control character, which no header can carry")
 	}
 	return value
+}
+
+func hasControl(value string) bool {
+	return strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
 }
 
 func isIP(host string) bool {

@@ -100,9 +100,16 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	if t.Credentials != nil && p.GetSecretKeyRef() != nil {
 		v.errorf(path+".credentials", "provider.secret_key_ref gives a credential already")
 	}
-	for name := range t.Headers {
+	for name, value := range t.Headers {
 		if reason := badTargetHeader(name); reason != "" {
 			v.errorf(path+".headers."+name, "%s", reason)
+		} else if hasControl(value) {
+			v.errorf(path+".headers."+name, "holds a control character, which no header can carry")
+		}
+	}
+	if name := t.GetCredentials().GetHeaderName(); name != "" {
+		if reason := badTargetHeader(name); reason != "" {
+			v.errorf(path+".credentials.header_name", "%s", reason)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -99,6 +100,9 @@ func (p *Plane) reload(ctx context.Context) {
 		}
 		if err := next.prepare(); err != nil {
 			return err
+		}
+		if next.config.EventFile != was.config.EventFile {
+			return errors.New("events.file: can only be changed by a restart")
 		}
 		return p.commit(ctx, next)
 	}()

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -48,6 +49,10 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err) // an absent Envoy fails the run: without it nothing here shows anything
 		return 1
 	}
+	if err := dependOnSources(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binary = filepath.Join(dir, "millrace")
 	args := []string{"build", "-o", binary}
 	if raceEnabled {
@@ -58,6 +63,23 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// dependOnSources looks at every source file, so that the go command does not repeat a result from before a change: it does not
+// see what the tests build.
+func dependOnSources() error {
+	return filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." {
+			return fs.SkipDir // .git, .cache
+		}
+		if filepath.Ext(name) == ".go" || filepath.Ext(name) == ".yaml" {
+			_, err = os.Stat(name)
+		}
+		return err
+	})
 }
 
 // provider starts a fake provider that lives as long as the test.

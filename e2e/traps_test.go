@@ -64,7 +64,7 @@ func TestFailoverCarriesNothingOver(t *testing.T) {
 			g.post("/v1/chat/completions", chatHello,
 				"Authorization: Bearer client-secret", "X-Api-Key: client-secret", "Api-Key: client-secret", "X-Goog-Api-Key: client-secret",
 				"Cookie: session=client-secret", "Proxy-Authorization: client-secret", "X-Forwarded-For: 10.1.2.3", "User-Agent: app/1",
-				"X-Millrace-Stream: 1", "X-Envoy-Upstream-Rq-Timeout-Ms: 1").
+				"X-Millrace-Stream: 1", "X-Envoy-Upstream-Rq-Timeout-Ms: 1", "X-Request-Id: of-the-client").
 				want(200, "b heard: hello").header("x-millrace-attempts", "a=503;b=200")
 			first, second := c.a.Requests()[0], c.b.Requests()[0]
 			for who, r := range map[string]fakellm.Request{"a": first, "b": second} {
@@ -83,6 +83,9 @@ func TestFailoverCarriesNothingOver(t *testing.T) {
 			}
 			if c.b.Schema == fakellm.OpenAIChat && (second.Header.Get("x-api-key") != "" || second.Header.Get("anthropic-version") != "") {
 				t.Errorf("target b got headers of another schema: %v", second.Header)
+			}
+			if id := first.Header.Get("x-request-id"); id == "" || id == "of-the-client" || id != second.Header.Get("x-request-id") {
+				t.Errorf("request ids %q and %q", id, second.Header.Get("x-request-id"))
 			}
 			if first.Host == second.Host || second.Header.Get("user-agent") != "app/1" {
 				t.Errorf("host %q, user agent %q", second.Host, second.Header.Get("user-agent"))
@@ -399,6 +402,48 @@ func TestNativeTrafficIsByteExact(t *testing.T) {
 	}
 	if got := string(a.Requests()[0].Body); got != body {
 		t.Errorf("request %q, want %q", got, body)
+	}
+}
+
+// TestAnswersWithoutBody: headers that end the answer still become a whole error, and a retry.
+func TestAnswersWithoutBody(t *testing.T) {
+	a := openAI("a")
+	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: false}", to("a", a, provider(t, a))))
+	empty := func(status int) fakellm.Reply {
+		return fakellm.Reply{Status: status, Header: http.Header{"Content-Length": {"0"}}}
+	}
+	for _, c := range []struct{ provider, client int }{{500, 500}, {404, 404}, {200, 502}, {204, 502}} {
+		a.Script(empty(c.provider), empty(c.provider), empty(c.provider))
+		if g.post("/v1/chat/completions", chatHello).want(c.client, `"message"`).Header.Get("x-millrace-request-id") == "" {
+			t.Error("no request id")
+		}
+		g.post("/v1/messages", claudeHello).want(c.client, `"type":"error"`)
+		g.post("/v1/chat/completions", chatStream).want(c.client, `"message"`)
+	}
+}
+
+// TestSecretsAreNotQuoted: a provider that repeats the gateway's credential in its error does not tell the client.
+func TestSecretsAreNotQuoted(t *testing.T) {
+	a := openAI("a")
+	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: false}", to("a", a, provider(t, a))))
+	quoting := fakellm.Fail(401, "Incorrect API key provided: key-a. (Bearer key-a)")
+	inStream := fakellm.Reply{Answer: &fakellm.Answer{Text: "one two three"}, StopAfter: 3, ErrorEvent: &fakellm.Failure{Status: 500, Message: "key-a failed"}}
+	a.Script(quoting, quoting, quoting, inStream, inStream)
+	for i, r := range []*answer{
+		g.post("/v1/chat/completions", chatHello).want(401, "Incorrect API key"),
+		g.post("/v1/messages", claudeHello).want(401, "Incorrect API key"),
+		g.post("/v1/chat/completions", chatStream).want(401, "Incorrect API key"),
+		g.post("/v1/chat/completions", chatStream).want(200, "failed"),
+		g.post("/v1/messages", claudeStream).want(200, "failed"),
+	} {
+		if strings.Contains(r.Body, "key-a") {
+			t.Errorf("%d: the client got the credential: %s", i, r.Body)
+		}
+	}
+	for _, e := range g.readEvents() {
+		if strings.Contains(e.String(), "key-a") {
+			t.Errorf("the event holds the credential: %v", e)
+		}
 	}
 }
 

@@ -90,7 +90,7 @@ func compileTarget(t *config.Target) (*target, error) {
 	compiled := &target{config: t, codec: codec}
 	if t.AuthValue != "" {
 		compiled.secrets = append(compiled.secrets, t.AuthValue)
-		if _, bare, ok := strings.Cut(t.AuthValue, " "); ok { // "Bearer KEY": a provider that echoes it echoes the key
+		if _, bare, ok := strings.Cut(t.AuthValue, " "); ok && bare != "" { // "Bearer KEY": a provider that echoes it echoes the key
 			compiled.secrets = append(compiled.secrets, bare)
 		}
 	}
@@ -174,7 +174,7 @@ func modelList(names []string, owner map[string]string) []byte {
 
 // lacks returns the error for a model that nobody on this route has, nil when any target may serve any model.
 func (rt *route) lacks(model string) *llm.Error {
-	if !rt.listed || rt.byModel || rt.models[model] {
+	if !rt.listed || rt.byModel || model == "" || rt.models[model] { // a request without a model gets the target's default
 		return nil
 	}
 	e := llm.Errorf(llm.ErrNotFound, "the model %q does not exist here", model)

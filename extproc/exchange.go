@@ -31,7 +31,6 @@ type exchange struct {
 	failure  *llm.Error   // why it could not be decoded
 	attempts []*millracev1.Attempt
 	open     int // attempts that have not ended
-	answer   *millracev1.Attempt
 	usage    *llm.Usage
 	refusal  *llm.Error
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
@@ -205,8 +204,8 @@ func (x *exchange) describe() *millracev1.Event {
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
 	e.Attempts = x.attempts
-	if x.answer != nil {
-		e.Target, e.Provider = x.answer.Target, x.answer.Provider
+	if n := len(x.attempts); n > 0 && x.attempts[n-1].Status == e.Status { // else the answer was Envoy's own
+		e.Target, e.Provider = x.attempts[n-1].Target, x.attempts[n-1].Provider
 	}
 	if x.usage != nil {
 		e.Usage = &millracev1.Usage{

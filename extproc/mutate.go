@@ -13,7 +13,6 @@ import (
 
 	"millrace/envoy"
 	"millrace/extproc/llm"
-	"millrace/extproc/provider"
 )
 
 // headers are Envoy's: lower-case names, pseudo headers among them, in order.
@@ -112,11 +111,12 @@ func answer(status int, body []byte, extra ...*corev3.HeaderValueOption) *extpro
 }
 
 // refusal ends the request here with an error in the client's schema.
-func refusal(client provider.Codec, e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+func refusal(x *exchange, e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+	extra = append(extra, header("x-millrace-request-id", x.id), retryAfter(e))
 	if e.Type == llm.ErrConflict {
 		extra = append(extra, header("x-should-retry", "false")) // OpenAI's SDK retries 409
 	}
-	return answer(e.HTTPStatus(), client.Client.EncodeError(e), append(extra, retryAfter(e))...)
+	return answer(e.HTTPStatus(), x.client.Client.EncodeError(e), extra...)
 }
 
 // retryAfter is the header for an error that says when to come back; it is empty, and left out, otherwise.

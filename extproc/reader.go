@@ -28,6 +28,7 @@ type reader struct {
 
 	held      []byte // whole: all of the answer so far; stream: what the client gets once the answer is committed
 	committed bool   // the headers are out
+	bodiless  bool   // the answer had no body: what the client gets goes with the headers
 	over      bool   // the last byte for the client is out; what else comes is not for it
 	ended     bool   // the stream said that it was complete, or failed
 }
@@ -39,7 +40,7 @@ func newReader(a *attempt, h headers) *reader {
 	r := &reader{attempt: a, header: h}
 	r.status, _ = strconv.Atoi(h.get(":status"))
 	media, _, _ := mime.ParseMediaType(h.get("content-type"))
-	if r.ok() && a.x.head.Stream && media == "text/event-stream" {
+	if r.ok() && a.x.head.Stream && media == "text/event-stream" && h.get("content-encoding") == "" {
 		r.decoder = a.target.codec.Target.NewStreamDecoder(a.x.head)
 		if !a.native() {
 			r.encoder = a.x.client.Client.NewStreamEncoder(a.x.head)
@@ -100,7 +101,7 @@ func (r *reader) frame(f llm.Frame) error {
 		}
 	}
 	if r.encoder == nil && !f.Injected {
-		r.held = append(r.held, f.Raw...)
+		r.held = append(r.held, r.redacted(f.Raw, r.ended)...)
 	}
 	switch {
 	case commit && !r.committed:
@@ -184,6 +185,9 @@ func (r *reader) finish() error { return r.send(true) }
 
 // whole reads an answer that is complete.
 func (r *reader) whole() error {
+	if e := r.header.get("content-encoding"); e != "" && e != "identity" {
+		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: answered in %s, which was not asked for", r.record.Target, e))
+	}
 	if !r.ok() {
 		return r.wholeError()
 	}
@@ -213,10 +217,19 @@ func (r *reader) wholeError() error {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)
-	for _, secret := range r.target.secrets {
-		r.held = bytes.ReplaceAll(r.held, []byte(secret), []byte("[redacted]"))
-	}
+	r.held = r.redacted(r.held, true)
 	return r.complete(r.status)
+}
+
+// redacted takes the target's credentials out of bytes that may hold an error: providers quote the key they did not like.
+func (r *reader) redacted(raw []byte, mayHoldError bool) []byte {
+	if !mayHoldError {
+		return raw
+	}
+	for _, secret := range r.target.secrets {
+		raw = bytes.ReplaceAll(raw, []byte(secret), []byte("[redacted]"))
+	}
+	return raw
 }
 
 // refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen.
@@ -228,7 +241,7 @@ func (r *reader) refuse(e *llm.Error) error {
 
 // complete sends a whole JSON answer.
 func (r *reader) complete(status int) error {
-	if err := r.commit(status, len(r.held)); err != nil {
+	if err := r.commit(status, len(r.held)); err != nil || r.over {
 		return err
 	}
 	return r.finish()
@@ -242,7 +255,6 @@ func (r *reader) commit(status, length int) error {
 		if answered || r.record.Status == 0 {
 			r.record.Status = uint32(status)
 		}
-		r.x.answer = r.record
 	})
 	want := map[string]string{}
 	for _, v := range r.header {
@@ -266,33 +278,29 @@ func (r *reader) commit(status, length int) error {
 	if len(r.call.Dropped) > 0 {
 		want["x-millrace-dropped"] = strings.Join(r.call.Dropped, ", ")
 	}
+	reply := &extprocv3.CommonResponse{HeaderMutation: r.header.replace(want)}
+	if r.bodiless { // Envoy drops body messages behind headers that ended the stream
+		r.over = true
+		reply.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE
+		reply.BodyMutation = &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: r.held}}
+	}
 	return r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
-		ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: r.header.replace(want)}},
+		ResponseHeaders: &extprocv3.HeadersResponse{Response: reply},
 	}})
 }
-
-// maxPiece bounds one message of answer. Envoy 1.40.0 crashes on a message that is larger than its own buffers take at once
-// (docs/rationale.md, "Why is a large answer sent in pieces?").
-const maxPiece = 64 << 10
 
 // send sends what is held for the client. The reader keeps the buffer: Send has marshalled it when it returns.
 func (r *reader) send(last bool) error {
 	r.over = r.over || last
-	for rest := r.held; ; {
-		piece := rest[:min(len(rest), maxPiece)]
-		rest = rest[len(piece):]
-		err := r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
-			ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
-				BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
-					StreamedResponse: &extprocv3.StreamedBodyResponse{Body: piece, EndOfStream: last && len(rest) == 0},
-				}},
+	err := r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+		ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
+			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+				StreamedResponse: &extprocv3.StreamedBodyResponse{Body: r.held, EndOfStream: last},
 			}},
-		}})
-		if err != nil || len(rest) == 0 {
-			r.held = r.held[:0]
-			return err
-		}
-	}
+		}},
+	}})
+	r.held = r.held[:0]
+	return err
 }
 
 // attemptLog words attempts for the response header: "openai=429;claude=200".

@@ -68,6 +68,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if r.x.runtime == nil {
 		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway has no configuration yet"))
 	}
+	if routeName == "" { // no virtual host has this Host
+		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", h.get(":authority")))
+	}
 	route := r.x.runtime.routes[routeName]
 	if route == nil { // Envoy is a configuration ahead or behind, for as long as a change takes
 		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway's configuration is changing"))
@@ -166,7 +169,7 @@ func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string
 func (r *routing) refuse(e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	r.x.refused(e)
 	r.server.exchanges.add(r.x)
-	return refusal(r.x.client, e, extra...)
+	return refusal(r.x, e, extra...)
 }
 
 // noRoute stands for the route of a request that has none.

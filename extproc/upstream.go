@@ -69,6 +69,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))
 		if m.ResponseHeaders.EndOfStream {
+			a.reader.bodiless = true
 			return a.reader.end(false)
 		}
 		return nil
@@ -110,7 +111,7 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	if err != nil {
 		e := asError(err)
 		a.fail(e)
-		return refusal(a.x.client, e), nil
+		return refusal(a.x, e), nil
 	}
 	a.call = call
 	a.requestHeaders(want)

@@ -99,8 +99,10 @@ func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error
 	delete(a.sent, r.ResponseNonce)
 	switch {
 	case r.ErrorDetail != nil:
-		a.log.Error("envoy rejected the configuration", "type", r.TypeUrl, "reason", r.ErrorDetail.Message)
-		a.reason = r.ErrorDetail.Message
+		a.log.Error("envoy rejected resources", "type", r.TypeUrl, "reason", r.ErrorDetail.Message)
+		if a.offers(sent) {
+			a.reason = r.ErrorDetail.Message
+		}
 		for _, res := range sent.GetResources() { // it may have taken some of them
 			delete(a.node[r.TypeUrl], res.Name)
 		}
@@ -145,6 +147,21 @@ func (a *acks) current() Status {
 		s.Phase = Applied
 	}
 	return s
+}
+
+// offers tells whether the response holds something of the present offer: a late refusal of an earlier one says nothing about
+// it. mu is held.
+func (a *acks) offers(sent *discoveryv3.DeltaDiscoveryResponse) bool {
+	if a.offered == nil {
+		return false
+	}
+	versions := a.offered.cache.GetVersionMap(sent.GetTypeUrl())
+	for _, res := range sent.GetResources() {
+		if v, ok := versions[res.Name]; ok && v == res.Version {
+			return true
+		}
+	}
+	return false
 }
 
 func envoyVersion(n *corev3.Node) string {

@@ -62,7 +62,7 @@ func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 		return policy
 	}
 	return onePolicy("envoy.load_balancing_policies.subset", &subsetv3.Subset{
-		FallbackPolicy:  subsetv3.Subset_NO_FALLBACK,
+		FallbackPolicy:  subsetv3.Subset_ANY_ENDPOINT, // of requests that name no model: the sidecar refuses unknown ones
 		SubsetSelectors: []*subsetv3.Subset_LbSubsetSelector{{Keys: []string{envoy.MetadataModel}}},
 		ListAsAny:       true,
 		SubsetLbPolicy:  policy,

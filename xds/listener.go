@@ -26,6 +26,9 @@ const (
 	sidecarTimeout = 10 * time.Second
 	// headersTimeout ends connections that never finish their request's headers.
 	headersTimeout = 10 * time.Second
+	// closeTimeout is how long a client may take to read the last of an answer on a connection that is then closed. Envoy's
+	// default of 1 s cuts slow readers short, and while draining every connection is one that is then closed.
+	closeTimeout = 60 * time.Second
 	// logInterval is the longest that an access-log entry waits for others.
 	logInterval = 200 * time.Millisecond
 )
@@ -109,6 +112,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		NormalizePath:         wrapperspb.Bool(true),
 		MergeSlashes:          true,
 		StripPortMode:         &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
+		DelayedCloseTimeout:   seconds(closeTimeout),
 		RequestHeadersTimeout: seconds(headersTimeout),
 		StreamIdleTimeout:     seconds(b.idleTimeout()),
 		LocalReplyConfig:      localReplies(),

@@ -56,6 +56,9 @@ func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struc
 	}
 	return &hcmv3.ResponseMapper{
 		Filter: allOf(filters...),
+		HeadersToAdd: []*corev3.HeaderValueOption{{
+			Header: &corev3.HeaderValue{Key: "x-millrace-request-id", Value: "%REQ(X-REQUEST-ID)%"},
+		}},
 		BodyFormatOverride: &corev3.SubstitutionFormatString{
 			Format:      &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: body},
 			ContentType: "application/json",

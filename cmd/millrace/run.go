@@ -64,8 +64,8 @@ func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	s.draining.Store(true)
 	if err == nil {
-		s.log.Info("draining", "at_most", s.config.DrainTimeout.String())
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
+		s.log.Info("draining", "at_most", s.plane.Config().DrainTimeout.String())
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.plane.Config().DrainTimeout)
 		defer cancel()
 		if err := process.Drain(drain); err != nil {
 			s.log.Warn("drain", "error", err)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -127,6 +128,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	s.xds.Register(s.grpc)
 	s.data.Register(s.grpc)
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
+	s.warn()
 	socket, err := listen(filepath.Join(dir, envoy.SidecarSocket))
 	if err != nil {
 		return nil, err
@@ -137,6 +139,18 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	}
 	log.Info("serving", "config", flags.Config, "version", s.config.Version, "socket", socket.Addr().String())
 	return s, nil
+}
+
+// warn says what is allowed and may still not be meant.
+func (s *sidecar) warn() {
+	if addr, err := netip.ParseAddr(s.config.Listen.Address); err == nil && addr.IsLoopback() {
+		return
+	}
+	for _, g := range s.config.Gateways {
+		if len(g.Keys) == 0 && len(g.Rules) > 0 {
+			s.log.Warn("anyone who can connect may use this gateway and the providers' keys behind it: it has no keys", "gateway", g.Name)
+		}
+	}
 }
 
 // storeOpener is nil when nothing is to be stored.
@@ -180,7 +194,7 @@ func (s *sidecar) startEvents(path string) error {
 // stop ends the sidecar: requests under way get the drain timeout to finish. xDS streams never finish by themselves, so they
 // are ended once no request is left.
 func (s *sidecar) stop() error {
-	deadline := time.Now().Add(s.config.DrainTimeout)
+	deadline := time.Now().Add(s.plane.Config().DrainTimeout)
 	for s.data.Busy() && time.Now().Before(deadline) {
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -217,6 +231,10 @@ func newGRPCServer(log *slog.Logger) *grpc.Server {
 
 // listen opens the socket for its owner alone. A socket that a dead sidecar left is replaced; a living one's is not.
 func listen(path string) (net.Listener, error) {
+	const longest = 107 // bytes of a Unix socket's path, on Linux
+	if len(path) > longest {
+		return nil, fmt.Errorf("%s: a socket's path must not be longer than %d bytes; choose a shorter folder (--socket-dir, or TMPDIR for run)", path, longest)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}

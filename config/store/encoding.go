@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 
 	"github.com/klauspost/compress/s2"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -100,6 +101,28 @@ func unmarshalState(payload []byte) (*millracev1.State, error) {
 	migrate(state, migrations[:])
 	return state, nil
 }
+
+// describe is decodeState without the documents, which are nearly all of the work.
+func describe(value []byte) (*millracev1.State, error) {
+	payload, err := unseal(stateMagic, value)
+	if err != nil {
+		return nil, err
+	}
+	var rest []byte
+	for len(payload) > 0 {
+		field, _, n := protowire.ConsumeField(payload)
+		if n < 0 {
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, protowire.ParseError(n))
+		}
+		if field != documentsField {
+			rest = append(rest, payload[:n]...)
+		}
+		payload = payload[n:]
+	}
+	return unmarshalState(rest)
+}
+
+const documentsField = 2
 
 func newer(what string, it, we uint32) error {
 	return fmt.Errorf("%w (%s %d, this one knows %d): upgrade this one", ErrNewer, what, it, we)

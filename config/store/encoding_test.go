@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -57,6 +58,18 @@ func TestSchemaVersions(t *testing.T) {
 	}
 	if _, err := decodeState(value); !errors.Is(err, ErrNewer) {
 		t.Errorf("got %v, want ErrNewer", err)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	value, err := encodeState(&millracev1.State{Documents: stateOf("a", "b").Documents, Cause: "test", Time: &timestamppb.Timestamp{Seconds: 9}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &millracev1.State{SchemaVersion: SchemaVersion, Cause: "test", Time: &timestamppb.Timestamp{Seconds: 9}}
+	got, err := describe(value)
+	if diff := cmp.Diff(want, got, protocmp.Transform()); err != nil || diff != "" {
+		t.Errorf("%v (-want +got)\n%s", err, diff)
 	}
 }
 
@@ -126,6 +139,8 @@ func FuzzDecode(f *testing.F) {
 		}
 		_, err := decodeState(data)
 		known(err)
+		_, err = describe(data)
+		known(err)
 		_, err = decodeApplied(data)
 		known(err)
 		// And as a payload, which the checksum would keep from the parser.
@@ -136,6 +151,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			if magic == stateMagic {
 				_, err = decodeState(sealed)
+				known(err)
+				_, err = describe(sealed)
 			} else {
 				_, err = decodeApplied(sealed)
 			}

@@ -137,10 +137,11 @@ func (s *Store) bucket(ctx context.Context, js jetstream.JetStream, opts Options
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
-	want := shape(have)
+	want := have
 	if opts.Replicas > 0 {
 		want.Replicas = opts.Replicas
 	}
+	want = shape(want)
 	if reflect.DeepEqual(have, want) {
 		return stream, nil
 	}
@@ -148,16 +149,18 @@ func (s *Store) bucket(ctx context.Context, js jetstream.JetStream, opts Options
 }
 
 func (s *Store) create(ctx context.Context, js jetstream.JetStream, opts Options) (jetstream.Stream, error) {
-	cfg := shape(jetstream.StreamConfig{Replicas: opts.Replicas})
-	if opts.Replicas == 0 && opts.URL != "" {
-		cfg.Replicas = 3
+	replicas := opts.Replicas
+	if replicas == 0 {
+		replicas = 1
+		if opts.URL != "" {
+			replicas = 3
+		}
 	}
-	stream, err := js.CreateStream(ctx, cfg)
+	stream, err := js.CreateStream(ctx, shape(jetstream.StreamConfig{Replicas: replicas}))
 	var refused *jetstream.APIError
-	if errors.As(err, &refused) && opts.Replicas == 0 && cfg.Replicas > 1 {
+	if errors.As(err, &refused) && opts.Replicas == 0 && replicas > 1 {
 		// Only the server knows how many nodes can hold it. Whatever else it may have meant, it will say again.
-		cfg.Replicas = 1
-		if stream, err = js.CreateStream(ctx, cfg); err == nil && s.conn.ConnectedClusterName() != "" {
+		if stream, err = js.CreateStream(ctx, shape(jetstream.StreamConfig{Replicas: 1})); err == nil && s.conn.ConnectedClusterName() != "" {
 			s.log.Warn(s.name+": the cluster could not hold 3 copies of the bucket, there is 1", "reason", refused)
 		}
 	}
@@ -176,9 +179,9 @@ func shape(cfg jetstream.StreamConfig) jetstream.StreamConfig {
 	cfg.DenyDelete = true
 	cfg.AllowRollup = true
 	cfg.RePublish = &jetstream.RePublish{Source: subject, Destination: changed, HeadersOnly: true}
-	// Buckets are read from any replica by default, and one that lags would show an operator the version before the own
-	// write. This way the leader answers.
-	cfg.AllowDirect = false
+	// Direct reads are answered by any replica, and one that lags would show operators the version before their own write.
+	// Without, the leader answers, at twice the cost.
+	cfg.AllowDirect = cfg.Replicas == 1
 	return cfg
 }
 

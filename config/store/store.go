@@ -156,14 +156,13 @@ func (s *Store) open(ctx context.Context, opts Options) error {
 }
 
 // Close ends all watches and waits for them, and stops the embedded server. It must not overlap with other calls.
-func (s *Store) Close() error {
+func (s *Store) Close() {
 	s.cancel()
 	s.watches.Wait()
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		s.closers[i]()
 	}
 	s.closers = nil
-	return nil
 }
 
 // Get returns the latest version. A store that was never written has revision 0 and an empty State.
@@ -194,7 +193,7 @@ func (s *Store) At(ctx context.Context, revision uint64) (Version, error) {
 
 func (s *Store) at(ctx context.Context, revision uint64) (*jetstream.RawStreamMsg, error) {
 	doing := fmt.Sprintf("read revision %d", revision)
-	if revision == 0 { // no number of a message, and NATS would call it a bad request
+	if revision == 0 { // no message has it, and NATS would call it a bad request
 		return nil, fmt.Errorf("%s: %s: %w", s.name, doing, ErrNotFound)
 	}
 	msg, err := within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.stream.GetMsg(ctx, revision) })
@@ -268,12 +267,12 @@ func (s *Store) Versions(ctx context.Context) ([]Change, error) {
 			return nil, err
 		}
 		change := Change{Revision: revision, Time: msg.Time}
-		if version, err := s.version(msg); err != nil {
+		if state, err := describe(msg.Data); err != nil {
 			change.Err = err
 		} else {
-			change.Cause = version.State.Cause
-			if version.State.Time != nil {
-				change.Time = version.State.Time.AsTime()
+			change.Cause = state.Cause
+			if state.Time != nil {
+				change.Time = state.Time.AsTime()
 			}
 		}
 		changes = append(changes, change)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -56,7 +58,7 @@ func open(tb testing.TB, opts Options) *Store {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { s.Close() })
+	tb.Cleanup(s.Close)
 	return s
 }
 
@@ -249,9 +251,7 @@ func TestReopen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{DataDir: dir})
 	revision := put(t, s, 0, stateOf("a", "b"))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s.Close()
 	for _, path := range []string{dir, filepath.Join(dir, "nats")} {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != 0o700 {
@@ -454,6 +454,11 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(occupied, "nats", "jetstream"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never says a word
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
 	tests := map[string]struct {
 		opts Options
 		want string
@@ -463,12 +468,18 @@ func TestOpenRefuses(t *testing.T) {
 		"directory is a file":    {Options{DataDir: file}, "not a directory", nil},
 		"store cannot start":     {Options{DataDir: occupied}, "embedded NATS server: Can't start JetStream", ErrUnavailable},
 		"nobody there":           {Options{URL: "nats://u:secret@127.0.0.1:1"}, "config store nats://xxxxx@127.0.0.1:1: connect", ErrUnavailable},
+		"nobody answers":         {Options{URL: "nats://" + silent.Addr().String()}, "connect: unavailable", ErrUnavailable},
 		"no URL":                 {Options{URL: "nats://u:secret@%zz"}, "not a URL", nil},
 		"server without storage": {Options{URL: plainNATS(t).ClientURL()}, "bucket millrace-config: unavailable", ErrUnavailable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
 			s, err := Open(waiting(t), test.opts)
+			if took := time.Since(began); took > connectWithin+time.Second {
+				t.Errorf("took %s", took)
+			}
 			if err == nil {
 				s.Close()
 				t.Fatal("opened")
@@ -534,14 +545,19 @@ func TestLastApplied(t *testing.T) {
 func BenchmarkPut(b *testing.B) {
 	s := open(b, Options{DataDir: b.TempDir()})
 	state, base := targets(100), uint64(0)
+	var took []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		base = put(b, s, base, state)
+		took = append(took, time.Since(began))
+	}
+	report(b, took)
 	value, err := encodeState(state)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(len(value)), "bytes")
-	for b.Loop() {
-		base = put(b, s, base, state)
-	}
+	b.ReportMetric(float64(proto.Size(state))/1024, "KiB")
+	b.ReportMetric(float64(len(value))/1024, "KiB-stored")
 }
 
 func BenchmarkPutWatch(b *testing.B) {
@@ -551,14 +567,24 @@ func BenchmarkPutWatch(b *testing.B) {
 		b.Fatal(err)
 	}
 	state, base := targets(100), (<-versions).Revision
+	var took []time.Duration
 	for b.Loop() {
+		began := time.Now()
 		base = put(b, s, base, state)
 		for v := range versions {
 			if v.Revision == base {
 				break
 			}
 		}
+		took = append(took, time.Since(began))
 	}
+	report(b, took)
+}
+
+func report(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
 
 func BenchmarkGet(b *testing.B) {
@@ -566,6 +592,43 @@ func BenchmarkGet(b *testing.B) {
 	put(b, s, 0, targets(100))
 	for b.Loop() {
 		get(b, s)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	value, err := encodeState(targets(100))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := decodeState(value); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSaveApplied(b *testing.B) {
+	dir, applied := b.TempDir(), Applied{Revision: 1, State: targets(100)}
+	for b.Loop() {
+		if err := SaveApplied(dir, applied); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen opens a store with a full history and reads the latest version.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s := open(b, Options{DataDir: dir})
+	state, base := targets(100), uint64(0)
+	for range 2 * History {
+		base = put(b, s, base, state)
+	}
+	s.Close()
+	for b.Loop() {
+		s := open(b, Options{DataDir: dir})
+		get(b, s)
+		s.Close()
 	}
 }
 

@@ -21,7 +21,6 @@ const retryEvery = time.Second
 //
 // A version that cannot be read is logged and skipped; Get says why. The first one is an error of Watch.
 func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
-	ctx, cancel := context.WithCancel(ctx)
 	wake := make(chan struct{}, 1)
 	announced, err := s.conn.Subscribe(changed, func(*nats.Msg) {
 		select {
@@ -30,24 +29,22 @@ func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 		}
 	})
 	if err != nil {
-		cancel()
 		return nil, s.failed(ctx, "watch", err)
 	}
 	connected := s.conn.StatusChanged(nats.CONNECTED)
 	stop := func() {
-		cancel()
 		if err := announced.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 			s.log.Debug("config store: unsubscribe", "error", err)
 		}
 		s.conn.RemoveStatusListener(connected)
 	}
 	// The server must know of the subscription before we read, or a write in between would go unseen.
-	first, err := within(ctx, func(ctx context.Context) (Version, error) {
-		if err := s.conn.FlushWithContext(ctx); err != nil {
-			return Version{}, s.failed(ctx, "watch", err)
-		}
-		return s.Get(ctx)
-	})
+	_, err = within(ctx, func(ctx context.Context) (any, error) { return nil, s.conn.FlushWithContext(ctx) })
+	if err != nil {
+		stop()
+		return nil, s.failed(ctx, "watch", err)
+	}
+	first, err := s.Get(ctx)
 	if err != nil {
 		stop()
 		return nil, err
@@ -55,6 +52,8 @@ func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 
 	out := make(chan Version)
 	s.watches.Go(func() {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
 		defer context.AfterFunc(s.ctx, cancel)()
 		defer stop()
 		defer close(out)

@@ -225,7 +225,7 @@ func TestOpenRepairsTheBucket(t *testing.T) {
 	}
 	s = open(t, Options{URL: srv.ClientURL()})
 	cfg := s.stream.CachedInfo().Config
-	if cfg.MaxMsgsPerSubject != History || cfg.RePublish == nil || cfg.AllowDirect || cfg.Description != "ours" {
+	if cfg.MaxMsgsPerSubject != History || cfg.RePublish == nil || cfg.Description != "ours" {
 		t.Errorf("got %+v", cfg)
 	}
 }
@@ -243,8 +243,8 @@ func TestCluster(t *testing.T) {
 	}
 	a, b := open(t, Options{URL: strings.Join(urls, ",")}), open(t, Options{URL: urls[1]})
 	info, err := a.stream.Info(waiting(t))
-	if err != nil || info.Config.Replicas != 3 {
-		t.Fatalf("got %+v, %v, want 3 replicas", info, err)
+	if err != nil || info.Config.Replicas != 3 || info.Config.AllowDirect {
+		t.Fatalf("got %+v, %v, want 3 replicas and no direct reads", info, err)
 	}
 	versions := watch(t, b)
 	until(t, versions, 0)
@@ -256,6 +256,9 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	until(t, versions, base)
+	if _, err := b.Put(waiting(t), base-1, stateOf("b")); !errors.Is(err, ErrConflict) {
+		t.Errorf("write on a stale base: got %v", err)
+	}
 
 	for _, n := range nodes {
 		if n.Name() == info.Cluster.Leader {

@@ -35,7 +35,7 @@ var table = []room{
 	{"proto/millrace/v1", "", "*"}, // generated
 	{"envoy", "", ""},
 	{"envoy/fetch", "envoy", ""},
-	{"config", "proto/millrace/v1", "google.golang.org/protobuf buf.build go.yaml.in"},
+	{"config", "proto/millrace/v1", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
 	{"config/*", "config proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.

@@ -2915,7 +2915,7 @@ func (x *Differences) GetDifferences() []*Difference {
 // Difference is one value that changed.
 type Difference struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "default.upstreams[chat].targets[openai].weight".
+	// "gateways[default].upstreams[chat].targets[openai].weight".
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Absent for what is new.
 	From *structpb.Value `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
