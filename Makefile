@@ -71,7 +71,7 @@ check: check-format check-vet check-lint check-proto check-generated check-tidy 
 
 .PHONY: check-format
 check-format:
-	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	@unformatted=$$(go list -f '{{.Dir}}' ./... | xargs gofmt -l | sort -u); \
 	  [ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; }
 
 .PHONY: check-vet

@@ -30,8 +30,15 @@ type Config struct {
 	DrainTimeout    time.Duration
 	EventFile       string // "" when events go nowhere
 	CAFile          string
+	Admin           Admin
 	SecretFiles     []string // the files that secrets were read from
 	Gateways        []*Gateway
+}
+
+// Admin is where the operator's API listens.
+type Admin struct {
+	Listen string // "" when the document does not say
+	Token  string // secret; "" when none is needed
 }
 
 // Listen is where Envoy accepts requests.

@@ -34,6 +34,12 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		EventFile:       main.GetEvents().GetFile(),
 		CAFile:          main.Gateway.CaFile,
 	}
+	if admin := main.Gateway.Admin; admin != nil {
+		c.Admin.Listen = admin.Listen
+		if admin.Token != nil {
+			c.Admin.Token = r.secret("gateway.admin.token", admin.Token)
+		}
+	}
 	for _, d := range documents {
 		c.Gateways = append(c.Gateways, r.gateway(d))
 	}

@@ -38,7 +38,7 @@ type sidecarFlags struct {
 	Config   string     `help:"The configuration file; it is followed when it changes." type:"existingfile"`
 	DataDir  string     `help:"Where what is written over REST is kept; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
 	Store    string     `help:"An external NATS cluster to keep it in, nats://host:4222." env:"MILLRACE_STORE"`
-	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen." placeholder:"127.0.0.1:8080"`
+	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen; 127.0.0.1:8080 when there is a store and nobody says." placeholder:"ADDRESS"`
 	Demo     bool       `help:"Also start the demo providers that examples/quickstart.yaml uses, in this process."`
 	LogLevel slog.Level `help:"debug, info, warn or error." default:"info"`
 	Instance string     `help:"What this sidecar calls itself in /health; random when not given." env:"MILLRACE_INSTANCE_ID"`
@@ -133,10 +133,10 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	if err != nil {
 		return nil, err
 	}
-	go func() { s.failed <- s.grpc.Serve(socket) }()
 	if err := s.startAdmin(flags, dir); err != nil {
 		return nil, err
 	}
+	go func() { s.failed <- s.grpc.Serve(socket) }()
 	log.Info("serving", "config", flags.Config, "version", s.config.Version, "socket", socket.Addr().String())
 	return s, nil
 }
