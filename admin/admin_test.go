@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,8 +14,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	"millrace/config"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // api is a server under test and everything that it has answered.
@@ -538,7 +547,8 @@ upstreams:
   targets:
   - {id: a, provider: openai, weight: 2, credentials: {header_name: Authorization, header_value: Bearer your-openai-key}}
 services: [{name: chat, upstream: chat}]
-rules: [{path: /v1, service: chat}]
+rules:
+- {path: /v1, service: chat}
 `
 	yaml := []string{"Content-Type", "application/yaml"}
 	first := a.send("POST", "/api/v1/apply", document, yaml...)
@@ -628,4 +638,106 @@ func TestGuard(t *testing.T) {
 	token.t, open.t = t, t
 	token.send("GET", "/api/openapi.json", "").problem(401, "unauthorized")
 	open.send("GET", base, "", "Host", "evil.example").problem(403, "forbidden")
+}
+
+// TestSecretsStayIn makes every call there is over a gateway full of secrets, and looks for them in all that was answered.
+func TestSecretsStayIn(t *testing.T) {
+	a := start(t, fileConfig, func(o *Options) { o.Token = "the-admin-token"; o.Clusters = seen{} })
+	auth := []string{"Authorization", "Bearer the-admin-token"}
+	gateway := base + "/default"
+	a.send("POST", gateway+"/upstreams", seedUpstream, auth...).want(201)
+	a.send("POST", gateway+"/services", `{"name": "chat", "upstream": "ai-providers-upstream"}`, auth...).want(201)
+	a.send("POST", gateway+"/rules", `{"id": "r", "path": "/chat", "service": "chat"}`, auth...).want(201)
+	key := a.send("POST", gateway+"/keys", seedKey, auth...).want(201)["key"].(string)
+	a.said.Reset() // this one time the key is shown
+	paths := strings.NewReplacer("{gateway}", "default", "upstreams/{id}", "upstreams/ai-providers-upstream", "services/{id}", "services/chat", "rules/{id}", "rules/r",
+		"keys/{id}", "keys/test-key", "{target}", "openai-1", "{revision}", "2", "{to}", "5")
+	bodies := map[string]string{ // right ones and wrong ones: errors quote as well
+		"upstreams": `{"name": "x", "targets": [{"provider": "openai", "priority": "y", "credentials": {"header_name": " ", "header_value": "Bearer your-openai-key"}}]}`,
+		"targets":   `{"weight": 1000, "credentials": {"header_name": "X", "header_value": {"literal": "your-anthropic-key", "env": "your-anthropic-key"}}}`,
+		"apply":     `{"upstreams": [{"name": "ai-providers-upstream", "targets": [{"provider": {"name": "openai", "secret_key_ref": ["your-anthropic-key"]}}]}]}`,
+	}
+	for _, r := range routes() {
+		if r.verb == http.MethodDelete && !strings.Contains(r.path, "targets") {
+			continue
+		}
+		body := ""
+		if r.body != "" {
+			body = `{}`
+			for part, b := range bodies {
+				if strings.Contains(r.path, part) {
+					body = b
+				}
+			}
+		}
+		a.send(r.verb, paths.Replace(r.path), body, auth...)
+	}
+	a.send("POST", "/api/v1/apply", `{"upstreams": [{"name": "ai-providers-upstream", "targets": [{"provider": "openai"}]}]}`, auth...).want(200)
+	_, state := a.plane.latest()
+	for _, secret := range []string{"your-openai-key", "your-anthropic-key", "file-secret", "file-admin-token", "the-admin-token", key, state.Documents[0].Keys[0].Hash} {
+		if i := strings.Index(a.said.String(), secret); i >= 0 {
+			t.Errorf("%q was answered: …%s", secret, a.said.String()[max(0, i-300):i+40])
+		}
+	}
+}
+
+func TestGRPC(t *testing.T) {
+	plane := newMemory("")
+	server := grpc.NewServer()
+	New(Options{Plane: plane}).Register(server)
+	listener := bufconn.Listen(1 << 20)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("passthrough:", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := millracev1.NewAdminServiceClient(conn)
+	ctx := t.Context()
+
+	var header metadata.MD
+	g, err := client.CreateGateway(ctx, &millracev1.GatewayCreate{Resource: &millracev1.Gateway{Name: "team", Subdomain: "team"}}, grpc.Header(&header))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header.Get("x-millrace-state")[0] != "applied" || len(header.Get("etag")) != 1 {
+		t.Errorf("metadata %v", header)
+	}
+	u, err := client.CreateUpstream(ctx, &millracev1.UpstreamCreate{Gateway: g.Id, Resource: &millracev1.Upstream{Name: "chat", Targets: []*millracev1.Target{{
+		Provider:    &millracev1.Provider{Name: "openai"},
+		Credentials: &millracev1.Credentials{HeaderName: "Authorization", HeaderValue: &millracev1.Secret{Source: &millracev1.Secret_Literal{Literal: openAIKey}}},
+	}}}})
+	if err != nil || u.Targets[0].Credentials.HeaderValue.GetLiteral() != config.Redacted {
+		t.Fatalf("%v %v", u, err)
+	}
+	_, err = client.PatchUpstream(metadata.AppendToOutgoingContext(ctx, "if-match", `"x"`), &millracev1.ResourcePatch{Gateway: "team", Id: "chat"})
+	if status.Code(err) != codes.Aborted {
+		t.Errorf("stale: %v", err)
+	}
+	for name, call := range map[string]func() error{ // what only a gRPC client can leave out
+		"gateway": func() error { _, err := client.CreateGateway(ctx, &millracev1.GatewayCreate{}); return err },
+		"upstream": func() error {
+			_, err := client.CreateUpstream(ctx, &millracev1.UpstreamCreate{Gateway: "team"})
+			return err
+		},
+		"replace": func() error {
+			_, err := client.ReplaceGateway(ctx, &millracev1.GatewayWrite{Gateway: "team"})
+			return err
+		},
+		"key": func() error { _, err := client.CreateKey(ctx, &millracev1.KeyCreate{Gateway: "team"}); return err },
+		"target": func() error {
+			_, err := client.CreateTarget(ctx, &millracev1.TargetCreate{Gateway: "team", Id: "chat"})
+			return err
+		},
+		"rule": func() error { _, err := client.CreateRule(ctx, &millracev1.RuleCreate{Gateway: "team"}); return err },
+	} {
+		if err := call(); status.Code(err) != codes.InvalidArgument || len(status.Convert(err).Details()) != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if versions, _ := plane.Versions(ctx); versions[0].Cause != "/millrace.v1.AdminService/CreateUpstream" {
+		t.Errorf("cause %q", versions[0].Cause)
+	}
 }

@@ -86,6 +86,7 @@ func finishSchemas(schemas object) {
 				"properties": object{
 					"path":   object{"type": "string", "description": "Of the field that is wrong, below the resource that was sent: targets[0].weight"},
 					"reason": object{"type": "string"},
+					"line":   object{"type": "integer", "description": "Of a YAML body."},
 				},
 			}},
 		},

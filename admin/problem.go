@@ -30,6 +30,7 @@ type problem struct {
 type fieldError struct {
 	Path   string `json:"path"` // "targets[0].weight"; "" for the whole
 	Reason string `json:"reason"`
+	Line   int    `json:"line,omitzero"` // of a YAML body
 }
 
 // kindOfProblem is one row of everything that a request can be refused for.
@@ -69,7 +70,7 @@ func (k kindOfProblem) because(format string, args ...any) *problem {
 // at is because for one field.
 func (k kindOfProblem) at(path, format string, args ...any) *problem {
 	p := k.because(format, args...)
-	p.Errors = []fieldError{{path, p.Detail}}
+	p.Errors = []fieldError{{Path: path, Reason: p.Detail}}
 	if path != "" {
 		p.Detail = path + ": " + p.Detail
 	}
@@ -80,7 +81,7 @@ func (k kindOfProblem) at(path, format string, args ...any) *problem {
 func (k kindOfProblem) all(found config.Errors) *problem {
 	p := k.because("%d errors", len(found))
 	for _, e := range found {
-		p.Errors = append(p.Errors, fieldError{e.Path, e.Reason})
+		p.Errors = append(p.Errors, fieldError{e.Path, e.Reason, e.Line})
 	}
 	if len(found) == 1 {
 		p.Detail = config.Error{Path: found[0].Path, Reason: found[0].Reason}.Error()

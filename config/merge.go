@@ -8,9 +8,6 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// StateVersion is the form of State that this version writes and reads.
-const StateVersion = 1
-
 // Merge puts what the file says and what the store holds together: one document per gateway, the file's first, with defaults,
 // checked as a whole. file is a loaded document, nil when there is none; neither argument is changed. A stored document with
 // the id of the file's gateway adds its resources to it. The error is an Errors; paths begin with the gateway's name.

@@ -107,12 +107,9 @@ func (p *Plane) reload(ctx context.Context) {
 		return p.commit(ctx, next)
 	}()
 	if err == nil {
-		p.Log.Info("configuration file applied", "version", next.config.Version)
-		if r := p.settle(ctx, next, settleTime); r.State == Rejected {
-			p.fileFailed(r.Reason)
-			return
-		}
-		p.fileFailed("")
+		r := p.settle(ctx, next, settleTime)
+		p.Log.Info("configuration file "+string(r.State), "version", next.config.Version, "reason", r.Reason)
+		p.fileFailed(r.Reason)
 		return
 	}
 	p.Log.Error("configuration file not applied", "error", err)

@@ -200,7 +200,7 @@ func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
 	if err := c.Edit(next.state); err != nil {
 		return Result{}, err
 	}
-	next.state.SchemaVersion = config.StateVersion
+	next.state.SchemaVersion = store.SchemaVersion
 	next.state.Time, next.state.Cause = timestamppb.Now(), c.Cause
 	if err := next.prepare(); err != nil {
 		return Result{}, err

@@ -76,6 +76,7 @@ func (a *acks) response(stream int64, _ *discoveryv3.DeltaDiscoveryRequest, r *d
 	if stream == a.stream {
 		a.sent[r.Nonce] = r
 	}
+	a.log.Debug("sent", "type", r.TypeUrl, "resources", len(r.Resources), "removed", len(r.RemovedResources))
 }
 
 // request takes a subscription, an acknowledgement or a refusal.

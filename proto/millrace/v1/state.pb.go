@@ -27,7 +27,7 @@ const (
 // State is one version of everything the store holds. It is written whole, so that no reader sees half a change.
 type State struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The form of this message; see config.StateVersion.
+	// The form of this message; see store.SchemaVersion.
 	SchemaVersion uint32 `protobuf:"varint,1,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	// A document per gateway, gateway.id set and unique. One with the id of the file's gateway adds resources to it.
 	Documents []*Document `protobuf:"bytes,2,rep,name=documents,proto3" json:"documents,omitempty"`
