@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -77,7 +78,20 @@ func New(o Options) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Register adds the API to a gRPC server. Who may call it is for that server to say: the token is for REST.
-func (s *Server) Register(g *grpc.Server) { millracev1.RegisterAdminServiceServer(g, s.service) }
+func (s *Server) Register(g grpc.ServiceRegistrar) {
+	desc := millracev1.AdminService_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i, m := range desc.Methods {
+		desc.Methods[i].Handler = func(srv any, ctx context.Context, decode func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
+			answer, err := m.Handler(srv, ctx, decode, i)
+			if err != nil {
+				return nil, problemOf(err)
+			}
+			return answer, nil
+		}
+	}
+	g.RegisterService(&desc, s.service)
+}
 
 // maxBody bounds a request, in bytes.
 const maxBody = 8 << 20

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/config"
+	"millrace/config/store"
 	"millrace/control"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -25,7 +26,7 @@ type memory struct {
 }
 
 func newMemory(file string) *memory {
-	m := &memory{versions: []*millracev1.State{{SchemaVersion: config.StateVersion, Cause: "start"}}}
+	m := &memory{versions: []*millracev1.State{{SchemaVersion: store.SchemaVersion, Cause: "start"}}}
 	if file != "" {
 		doc, err := config.Load("file.yaml", []byte(file))
 		if err != nil {
