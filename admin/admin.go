@@ -70,7 +70,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &service{plane: o.Plane, clusters: o.Clusters, release: o.Release}
+	s := &service{plane: o.Plane, clusters: o.Clusters, release: o.Release, log: o.Log}
 	return &Server{service: s, handler: guard(o, newREST(s, o))}
 }
 
@@ -85,7 +85,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 		desc.Methods[i].Handler = func(srv any, ctx context.Context, decode func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
 			answer, err := m.Handler(srv, ctx, decode, i)
 			if err != nil {
-				return nil, problemOf(err)
+				return nil, s.service.refusal(m.MethodName, err)
 			}
 			return answer, nil
 		}

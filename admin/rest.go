@@ -100,11 +100,7 @@ func newREST(s *service, o Options) http.Handler {
 	for _, rt := range all {
 		mux.HandleFunc(rt.verb+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
 			if err := rt.serve(s, w, r); err != nil {
-				p := problemOf(err)
-				if p.is(internalError) {
-					o.Log.Error("admin", "method", r.Method, "path", r.URL.Path, "error", err)
-				}
-				p.write(w)
+				s.refusal(r.Method+" "+r.URL.Path, err).write(w)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"log/slog"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -20,6 +21,16 @@ type service struct {
 	plane    Plane
 	clusters Clusters
 	release  string
+	log      *slog.Logger
+}
+
+// refusal is what the client is told of an error; of what it is not told, the log is.
+func (s *service) refusal(call string, err error) *problem {
+	p := problemOf(err)
+	if p.is(internalError) {
+		s.log.Error("admin", "call", call, "error", err)
+	}
+	return p
 }
 
 func (s *service) ListUpstreams(ctx context.Context, r *millracev1.GatewayRequest) (*millracev1.UpstreamList, error) {
