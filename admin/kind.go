@@ -32,14 +32,10 @@ type kind[R resource] struct {
 	name   func(R) string // "" for what has none
 	// same is what tells resources apart that have no id: two of the same stand for one.
 	same func(R) string
-	// check says what a write must not set.
+	// check says what a write must not set; nil when there is no such thing.
 	check func(R) error
-	// carry gives a resource what a write cannot say and the stored one has.
+	// carry gives a resource what a write cannot say and the stored one has; nil when there is no such thing.
 	carry func(next, stored R)
-}
-
-func nothing[R resource](R) error { return nil }
-func nothingToCarry[R resource](R, R) {
 }
 
 var (
@@ -49,7 +45,6 @@ var (
 		setID: func(u *millracev1.Upstream, id string) { u.Id = id },
 		name:  (*millracev1.Upstream).GetName,
 		same:  (*millracev1.Upstream).GetName,
-		check: nothing[*millracev1.Upstream], carry: nothingToCarry[*millracev1.Upstream],
 	}
 	services = kind[*millracev1.Service]{
 		word: "service", prefix: "sv_",
@@ -57,7 +52,6 @@ var (
 		setID: func(s *millracev1.Service, id string) { s.Id = id },
 		name:  (*millracev1.Service).GetName,
 		same:  (*millracev1.Service).GetName,
-		check: nothing[*millracev1.Service], carry: nothingToCarry[*millracev1.Service],
 	}
 	rules = kind[*millracev1.Rule]{
 		word: "rule", prefix: "ru_",
@@ -67,7 +61,6 @@ var (
 		same: func(r *millracev1.Rule) string {
 			return fmt.Sprintf("%q %q %q %q %q", r.Path, r.Methods, r.Headers, r.Query, r.Models) // fmt sorts maps
 		},
-		check: nothing[*millracev1.Rule], carry: nothingToCarry[*millracev1.Rule],
 	}
 	keys = kind[*millracev1.Key]{
 		word: "key", prefix: "key_",
@@ -283,10 +276,14 @@ func (k kind[R]) succeed(g *gateway, next, stored R) error {
 		return invalid.at("id", "cannot be changed")
 	}
 	k.setID(next, stored.GetId())
-	if err := k.check(next); err != nil {
-		return err
+	if k.check != nil {
+		if err := k.check(next); err != nil {
+			return err
+		}
 	}
-	k.carry(next, stored)
+	if k.carry != nil {
+		k.carry(next, stored)
+	}
 	if err := k.free(g, next); err != nil {
 		return err
 	}

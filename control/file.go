@@ -34,7 +34,7 @@ func (p *Plane) watchFiles(ctx context.Context) {
 		p.Log.Error("watch files: changes are not seen", "error", err)
 		return
 	}
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // it only closes what it opened
 	seen := p.watch(w)
 	var rest <-chan time.Time
 	for {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,4 +95,32 @@ func TestSecretFileIsFollowed(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(401)
 	write("key-a")
 	g.answers("a")
+}
+
+// TestBadEditIsSeen: a bad edit shows in the status and in a metric, and goes away with a good one.
+func TestBadEditIsSeen(t *testing.T) {
+	a := openAI("a")
+	g, admin := withAdmin(t, "", pool("", to("a", a, provider(t, a))))
+	metric := func(want string) {
+		t.Helper()
+		g.eventually(want, func() error {
+			r, err := http.Get(admin + "/metrics")
+			if err != nil {
+				return err
+			}
+			if body := g.read(r).want(200).Body; !strings.Contains(body, want) {
+				return errors.New(body)
+			}
+			return nil
+		})
+	}
+	metric("millrace_config_file_ok 1\n")
+	g.edit(func(s string) string { return s + "colour: blue\n" })
+	metric("millrace_config_file_ok 0\n")
+	if status := fmt.Sprint(must(t, "GET", admin+"/api/v1/status", nil)); !strings.Contains(status, "colour: unknown field") {
+		t.Errorf("status: %s", status)
+	}
+	g.edit(func(s string) string { return strings.Replace(s, "colour: blue\n", "", 1) })
+	metric("millrace_config_file_ok 1\n")
+	metric("millrace_config_applied 1\n")
 }

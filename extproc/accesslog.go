@@ -28,7 +28,7 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 	for {
 		message, err := stream.Recv()
 		if err != nil {
-			return nil // Envoy is gone or has a new listener: both are ordinary
+			return nil //nolint:nilerr // Envoy is gone or has a new listener: both are ordinary
 		}
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {
 			l.exchanges.logged(eventOf(entry), int(entry.GetCommonProperties().GetUpstreamRequestAttemptCount()))

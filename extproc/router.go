@@ -72,7 +72,10 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", h.get(":authority")))
 	}
 	route := r.x.runtime.routes[routeName]
-	if route == nil { // Envoy is a configuration ahead or behind, for as long as a change takes
+	if before := r.server.previous.Load(); route == nil && before != nil { // Envoy has not heard of the change yet
+		r.x.runtime, route = before, before.routes[routeName]
+	}
+	if route == nil {
 		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway's configuration is changing"))
 	}
 	r.x.route = route

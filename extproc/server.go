@@ -38,6 +38,7 @@ type Server struct {
 	options   Options
 	started   time.Time
 	runtime   atomic.Pointer[Runtime]
+	previous  atomic.Pointer[Runtime] // what Envoy may still choose targets from
 	exchanges *registry
 }
 
@@ -46,8 +47,19 @@ func NewServer(o Options) *Server {
 	return &Server{options: o, started: time.Now(), exchanges: newRegistry(o.Events)}
 }
 
-// Use makes new requests see this runtime. Requests under way keep theirs.
-func (s *Server) Use(r *Runtime) { s.runtime.Store(r) }
+// Use makes new requests see this runtime. Requests under way keep theirs. Calls must not overlap.
+func (s *Server) Use(r *Runtime) { s.previous.Store(s.runtime.Swap(r)) }
+
+// target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be ahead of the exchange's
+// runtime or one change behind it.
+func (s *Server) target(x *exchange, name string) *target {
+	for _, r := range []*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()} {
+		if r != nil && r.targets[name] != nil {
+			return r.targets[name]
+		}
+	}
+	return nil
+}
 
 // Register adds both services to g.
 func (s *Server) Register(g *grpc.Server) {

@@ -100,7 +100,7 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	if a.x == nil {
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
-	a.target = a.x.runtime.targets[targetName]
+	a.target = a.server.target(a.x, targetName)
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
 	}

@@ -55,7 +55,10 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
-	s.admin = &http.Server{Handler: api, ReadTimeout: adminTimeout}
+	mux := http.NewServeMux()
+	mux.Handle("/", api)
+	mux.Handle("GET /metrics", s.metrics())
+	s.admin = &http.Server{Handler: mux, ReadTimeout: adminTimeout}
 	go func() {
 		if err := s.admin.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("admin: %w", err)
@@ -71,7 +74,9 @@ func (s *sidecar) stopAdmin() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	s.admin.Shutdown(ctx)
+	if err := s.admin.Shutdown(ctx); err != nil {
+		s.log.Warn("admin: requests were cut", "error", err)
+	}
 }
 
 // targetHealth words what Envoy knows for the API.

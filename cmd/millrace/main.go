@@ -25,6 +25,13 @@ type commands struct {
 	Validate validateCommand `cmd:"" help:"Check a configuration file and print its effective form."`
 	Health   healthCommand   `cmd:"" help:"Tell by the exit code whether the sidecar in this folder is up."`
 
+	Status   statusCommand   `cmd:"" help:"Show where a running gateway stands."`
+	Apply    applyCommand    `cmd:"" help:"Send a whole document for one gateway."`
+	Get      getCommand      `cmd:"" help:"Show resources."`
+	Diff     diffCommand     `cmd:"" help:"Show what changed between two versions."`
+	Rollback rollbackCommand `cmd:"" help:"Go back to a version."`
+	Target   targetCommand   `cmd:"" help:"Drain, enable, disable or weigh a target."`
+
 	Version kong.VersionFlag `help:"Print the version."`
 }
 

@@ -58,7 +58,7 @@ func Scan(body []byte) ([]Member, error) {
 	switch _, err := d.ReadToken(); {
 	case err == nil:
 		return nil, errors.New("more than one JSON value")
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return nil, explain(err)
 	}
 	return members, nil
@@ -75,7 +75,7 @@ func unquote(quoted []byte) (string, error) {
 
 // explain words a decoder's error for the client: its own text without the package's name.
 func explain(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return errors.New("empty body")
 	}
 	var syntax *jsontext.SyntacticError

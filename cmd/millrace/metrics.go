@@ -1,0 +1,42 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"millrace/control"
+)
+
+// metrics serves what the sidecar itself knows; Envoy's own are at its admin socket (/stats/prometheus). Everything is read
+// when it is asked for: nothing is counted twice, and requests pay nothing.
+func (s *sidecar) metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	gauge := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "millrace", Name: name, Help: help}, value))
+	}
+	status := func(holds func(control.Status) bool) func() float64 {
+		return func() float64 {
+			if holds(s.plane.Status()) {
+				return 1
+			}
+			return 0
+		}
+	}
+	gauge("config_applied", "1 while Envoy has acknowledged every resource of the present configuration.",
+		status(func(st control.Status) bool { return st.State == control.Applied }))
+	gauge("config_file_ok", "0 while the configuration file's content cannot be used; the one before it is then.",
+		status(func(st control.Status) bool { return st.File.Error == "" }))
+	gauge("store_ok", "0 while the store cannot be reached or read.",
+		status(func(st control.Status) bool { return st.Store == "" }))
+	gauge("envoy_connected", "1 while Envoy takes its configuration from this sidecar.",
+		status(func(st control.Status) bool { return st.Envoy.Connected }))
+	gauge("ready", "1 while /health/ready says so.", status(func(st control.Status) bool { return st.Ready }))
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "millrace", Name: "events_dropped_total", Help: "Events that were not written: the queue was full, or they could not be encoded.",
+	}, func() float64 { return float64(s.recorder.Dropped()) }))
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
+}
