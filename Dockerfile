@@ -9,12 +9,13 @@ RUN go mod download
 COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/millrace ./cmd/millrace \
-  && mkdir /out/run
+  && mkdir /out/run /out/data
 
 FROM ${BASE_IMAGE}
 COPY --from=build /out/millrace /usr/local/bin/millrace
 # The user of Envoy's own image: both open each other's sockets, nobody else does.
 COPY --from=build --chown=101:101 /out/run /run/millrace
+COPY --from=build --chown=101:101 /out/data /var/lib/millrace
 USER 101:101
 ENTRYPOINT ["/usr/local/bin/millrace"]
 CMD ["serve", "--config", "/etc/millrace/config.yaml", "--socket-dir", "/run/millrace"]

@@ -37,6 +37,14 @@ test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
 	go test $(RACE) -timeout 5m ./...
 
+.PHONY: soak
+soak: envoy ## Run the long forms of the tests that have one: 1,000 changes under load.
+	MILLRACE_SOAK=1 go test -count=1 -v -timeout 20m -run 'TestChangesUnderLoad' ./e2e
+
+.PHONY: overhead
+overhead: build envoy ## Measure CPU and latency per request beside a bare Envoy.
+	go run ./bench
+
 .PHONY: golden
 golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
 	@packages=$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/[[ ]millrace\/internal\/golden/ {print $$1}'); \
