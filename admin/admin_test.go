@@ -362,11 +362,13 @@ func TestWrites(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		}
+		a.send("DELETE", gateway+"/keys/team-a", "").problem(409, "in-use") // it would open the gateway
+		a.send("PATCH", gateway, `{"auth": "required"}`).want(200)
 		a.send("DELETE", gateway+"/keys/team-a", "").want(204)
 	})
 	t.Run("the gateway", func(t *testing.T) {
 		same(t, a.send("PATCH", gateway, `{"hosts": ["llm.example.com"], "timeouts": {"request_timeout": "30s"}}`).want(200),
-			`{"id": "*", "name": "multi-provider-gateway", "subdomain": "your-subdomain", "hosts": ["llm.example.com"], "timeouts": {"request_timeout": "30s"}}`)
+			`{"id": "*", "name": "multi-provider-gateway", "subdomain": "your-subdomain", "hosts": ["llm.example.com"], "timeouts": {"request_timeout": "30s"}, "auth": "required"}`)
 		a.send("PUT", gateway, seedGateway).want(200)
 		a.send("DELETE", base+"/multi-provider-gateway", "").want(204)
 		a.send("GET", gateway, "").problem(404, "not-found")
@@ -568,11 +570,12 @@ rules:
 	a.send("PATCH", base+"/team/upstreams/chat/targets/a", `{"credentials": {"header_value": "Bearer other-secret"}}`).want(200)
 	same(t, a.send("GET", "/api/v1/versions/4/diff/5", "").want(200)["differences"],
 		`[{"path": "gateways[team].upstreams[chat].targets[a].credentials.header_value", "from": "[redacted]", "to": "[redacted]"}]`)
+	a.send("PATCH", base+"/team", `{"auth": "required"}`).want(200)
 	a.send("DELETE", base+"/team/keys/k", "").want(204)
 	a.send("GET", "/api/v1/versions/3", "").want(200)
 
 	back := a.send("POST", "/api/v1/versions/3/rollback", "")
-	if n := len(back.want(200)["differences"].([]any)); n != 3 || back.Header.Get("X-Millrace-Revision") != "7" {
+	if n := len(back.want(200)["differences"].([]any)); n != 3 || back.Header.Get("X-Millrace-Revision") != "8" {
 		t.Errorf("got %s %v", back.Body, back.Header)
 	}
 	same(t, a.send("GET", base+"/team/upstreams/chat/targets/a", "").want(200)["weight"], `2`)

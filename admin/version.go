@@ -87,8 +87,8 @@ func (s *service) DiffVersions(ctx context.Context, r *millracev1.DiffRequest) (
 	return &millracev1.Differences{Differences: diff(from.GetDocuments(), to.GetDocuments())}, nil
 }
 
-// Rollback keeps the keys of every gateway that there is: what was revoked since must not admit again. A gateway that was
-// removed since comes back with the keys it had, for without keys it would admit everyone.
+// Rollback keeps the keys of every gateway that there is, and whether it needs one: what was revoked since must not admit again,
+// and nothing opens. A gateway that was removed since comes back with the keys it had, for without keys it would admit everyone.
 func (s *service) Rollback(ctx context.Context, r *millracev1.RollbackRequest) (*millracev1.Differences, error) {
 	then, err := s.plane.At(ctx, uint64(r.Revision))
 	if err != nil {
@@ -105,8 +105,15 @@ func (s *service) Rollback(ctx context.Context, r *millracev1.RollbackRequest) (
 			i := slices.IndexFunc(now, func(other *millracev1.Document) bool { return other.Gateway.Id == d.Gateway.Id })
 			if i >= 0 {
 				d.Keys = now[i].Keys
+				d.Gateway.Auth = now[i].Gateway.Auth
 			} else if d.Gateway.Id == e.file.Gateway.Name {
 				d.Keys = nil // the gateway is there, and these keys are gone
+			}
+		}
+		for _, d := range now { // the file's gateway is always there, also in versions that had nothing of it
+			is := func(other *millracev1.Document) bool { return other.Gateway.Id == d.Gateway.Id }
+			if d.Gateway.Id == e.file.GetGateway().GetName() && len(d.Keys) > 0 && !slices.ContainsFunc(next, is) {
+				next = append(next, &millracev1.Document{Gateway: d.Gateway, Keys: d.Keys})
 			}
 		}
 		differences = diff(now, next)

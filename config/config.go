@@ -58,7 +58,8 @@ type Gateway struct {
 	Pool      Pool
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
-	Keys      []Key   // when there are any, a request needs one
+	Keys      []Key
+	NeedsKey  bool // a request is let in by one of Keys alone
 }
 
 // Key admits a client.
@@ -93,6 +94,24 @@ const (
 	Random             Algorithm = "random"
 )
 
+// The algorithms that hash send what is equal to one target, for as long as it is there, and go by weights over all.
+const (
+	SourceHash Algorithm = "source-hash" // the client's address
+	URIHash    Algorithm = "uri-hash"    // the path, without the query
+	HeaderHash Algorithm = "header-hash"
+	CookieHash Algorithm = "cookie-hash"
+	PromptHash Algorithm = "prompt-hash" // how the conversation begins
+)
+
+// Hashes tells whether the algorithm is one of those.
+func (a Algorithm) Hashes() bool {
+	switch a {
+	case SourceHash, URIHash, HeaderHash, CookieHash, PromptHash:
+		return true
+	}
+	return false
+}
+
 // Upstream is a pool of targets.
 type Upstream struct {
 	Name      string // unique in all gateways: "gateway/upstream"
@@ -102,6 +121,10 @@ type Upstream struct {
 	Attempts  uint32   // at least 1
 	// Listed keeps requests to targets that list their model.
 	Listed bool
+	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.
+	HashHeader, HashCookie string
+	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
+	HashBalance uint32
 }
 
 // Passive is when and for how long a failing target is taken out.

@@ -71,6 +71,7 @@ func expandProviders(doc *millracev1.Document) {
 func setUpstreamDefaults(u *millracev1.Upstream) {
 	setIfZero(&u.Algorithm, string(RoundRobin))
 	setIfZero(&u.ModelChoice, "any")
+	setHashDefaults(u)
 	if u.HealthChecks == nil {
 		u.HealthChecks = &millracev1.HealthChecks{Passive: true}
 	}
@@ -82,6 +83,18 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 		setIfZero(&t.Id, targetID(t, i))
 		if t.Weight == nil {
 			t.Weight = proto.Uint32(1)
+		}
+	}
+}
+
+func setHashDefaults(u *millracev1.Upstream) {
+	const defaultPromptBalance = 200
+	switch Algorithm(u.Algorithm) {
+	case CookieHash:
+		setIfZero(&u.HashCookie, "millrace")
+	case PromptHash:
+		if u.HashBalanceFactor == nil {
+			u.HashBalanceFactor = proto.Uint32(defaultPromptBalance)
 		}
 	}
 }

@@ -2,10 +2,8 @@ package config
 
 import (
 	"bytes"
-	"strconv"
 
 	"go.yaml.in/yaml/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -50,15 +48,15 @@ func redact(m protoreflect.Message) {
 
 // Print writes the effective document as YAML in the words it can be written in. Literal secrets are redacted.
 func Print(doc *millracev1.Document) ([]byte, error) {
-	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(Redact(doc))
+	data, err := JSON(doc)
 	if err != nil {
 		return nil, err
 	}
 	var node yaml.Node
-	if err := yaml.Unmarshal(data, &node); err != nil { // JSON is YAML, and nodes keep its order
+	if err := yaml.Unmarshal(yamlSafe(data), &node); err != nil { // JSON is YAML, and nodes keep its order
 		return nil, err
 	}
-	shorten("", &node)
+	block(&node)
 	var out bytes.Buffer
 	e := yaml.NewEncoder(&out)
 	e.SetIndent(2)
@@ -68,30 +66,10 @@ func Print(doc *millracev1.Document) ([]byte, error) {
 	return out.Bytes(), e.Close()
 }
 
-// shorten puts nodes into block style and writes sizes, provider names and literals as the plain values that scalars reads.
-func shorten(key string, n *yaml.Node) {
+// block takes JSON's brackets and quotes away; the encoder puts back the quotes that YAML needs.
+func block(n *yaml.Node) {
 	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
-	switch {
-	case n.Kind == yaml.MappingNode && len(n.Content) == 2:
-		only, value := n.Content[0].Value, n.Content[1]
-		switch {
-		case only == "bytes":
-			size, err := strconv.ParseUint(value.Value, 10, 64)
-			if err == nil {
-				*n = yaml.Node{Kind: yaml.ScalarNode, Value: formatBytes(size)}
-				return
-			}
-		case only == "literal", key == "provider" && only == "name":
-			*n = *value
-			n.Style = 0
-			return
-		}
-	}
-	for i, c := range n.Content {
-		name := key
-		if n.Kind == yaml.MappingNode {
-			name = n.Content[i&^1].Value
-		}
-		shorten(name, c)
+	for _, c := range n.Content {
+		block(c)
 	}
 }

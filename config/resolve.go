@@ -64,6 +64,12 @@ func Version(documents ...*millracev1.Document) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
+// What gateway.auth can say.
+const (
+	authRequired = "required"
+	authNone     = "none"
+)
+
 type resolver struct {
 	validation
 	files []string
@@ -120,6 +126,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	for _, k := range doc.Keys {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
+	g.NeedsKey = doc.Gateway.Auth == authRequired || len(g.Keys) > 0 && doc.Gateway.Auth != authNone
 	return g
 }
 
@@ -170,6 +177,10 @@ func (r *resolver) upstream(gateway, path string, u *millracev1.Upstream) *Upstr
 		Algorithm: Algorithm(u.Algorithm),
 		Attempts:  u.Retry.Attempts,
 		Listed:    u.ModelChoice == "listed",
+
+		HashHeader:  u.HashHeader,
+		HashCookie:  u.HashCookie,
+		HashBalance: u.GetHashBalanceFactor(),
 	}
 	if h := u.HealthChecks; h.Passive {
 		resolved.Passive = &Passive{Failures: h.Threshold, Out: time.Duration(h.Interval) * time.Second}

@@ -75,11 +75,34 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 				weights[t.GetWeight()] = true
 			}
 		}
+		v.hashing(path, u)
 		if Algorithm(u.Algorithm) == Random && len(weights) > 1 {
 			v.errorf(path+".algorithm", "random takes no notice of weights and the targets have different ones; use weighted-round-robin or equal weights")
 		}
 	}
 	return known
+}
+
+// hashing checks that what says how to hash belongs to the algorithm.
+func (v *validation) hashing(path string, u *millracev1.Upstream) {
+	algorithm := Algorithm(u.Algorithm)
+	for _, f := range []struct {
+		field, value string
+		of           Algorithm
+	}{{"hash_header", u.HashHeader, HeaderHash}, {"hash_cookie", u.HashCookie, CookieHash}} {
+		switch {
+		case algorithm == f.of && f.value == "":
+			v.errorf(path+"."+f.field, "needed for algorithm %s", f.of)
+		case algorithm != f.of && f.value != "":
+			v.errorf(path+"."+f.field, "is for algorithm %s", f.of)
+		}
+	}
+	switch {
+	case u.HashBalanceFactor != nil && !algorithm.Hashes():
+		v.errorf(path+".hash_balance_factor", "is for the algorithms that hash")
+	case u.GetHashBalanceFactor() > 0 && u.GetHashBalanceFactor() < 100:
+		v.errorf(path+".hash_balance_factor", "want 0 or at least 100: below that no target could have its share")
+	}
 }
 
 func (v *validation) target(path string, t *millracev1.Target) {

@@ -91,7 +91,7 @@ func (p *Plane) reload(ctx context.Context) {
 	p.changing.Lock()
 	defer p.changing.Unlock()
 	was := p.current()
-	next := &version{state: was.state, revision: was.revision}
+	next := &version{file: was.file, state: was.state, revision: was.revision}
 	err := func() (err error) {
 		if p.File != "" {
 			if next.file, next.content, err = readFile(p.File); err != nil {

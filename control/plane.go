@@ -48,7 +48,7 @@ type Plane struct {
 
 // version is one configuration with everything made of it.
 type version struct {
-	file     *millracev1.Document // nil without a file
+	file     *millracev1.Document // without a file, what an empty one means
 	content  string               // of the file, as read
 	state    *millracev1.State
 	revision uint64
@@ -61,7 +61,8 @@ type version struct {
 // Start reads the file and the store and offers what they say. Nothing serves before it has returned without an error.
 func Start(ctx context.Context, o Options) (*Plane, error) {
 	p := &Plane{Options: o}
-	v := &version{state: &millracev1.State{}}
+	v := &version{file: &millracev1.Document{}, state: &millracev1.State{}}
+	config.SetDefaults(v.file)
 	var err error
 	if o.File != "" {
 		if v.file, v.content, err = readFile(o.File); err != nil {
@@ -401,8 +402,8 @@ func (p *Plane) storeFailed(err error) {
 	}
 }
 
-// Snapshot returns what REST calls read: the stored state and the file's effective document, nil when there is none. Neither
-// must be changed.
+// Snapshot returns what REST calls read: the stored state and the file's effective document, which without a file is an empty
+// one's. Neither must be changed.
 func (p *Plane) Snapshot(context.Context) (uint64, *millracev1.State, *millracev1.Document, error) {
 	v := p.current()
 	return v.revision, v.state, v.file, nil

@@ -40,6 +40,32 @@ func TestKeys(t *testing.T) {
 	g.get("/health").want(200)
 }
 
+// TestKeysAndRollback: neither revoking the last key nor going back to a version without keys opens a gateway.
+func TestKeysAndRollback(t *testing.T) {
+	a := openAI("a")
+	g, admin := withAdmin(t, "", pool("", to("a", a, provider(t, a))))
+	base := admin + "/api/v1/gateways/default"
+	newPool(t, base, "extra", "/extra", map[string]any{"id": "x", "provider": "openai"})
+	g.post("/v1/chat/completions", chatHello).want(200)
+	key := must(t, "POST", base+"/keys", map[string]any{"name": "only"})["key"].(string)
+	g.post("/v1/chat/completions", chatHello).want(401)
+	must(t, "POST", admin+"/api/v1/versions/1/rollback", nil)
+	g.post("/v1/chat/completions", chatHello).want(401)
+	g.post("/v1/chat/completions", chatHello, "Authorization: Bearer "+key).want(200)
+	if status, _, problem, err := api("DELETE", base+"/keys/only", nil); err != nil || status != 409 {
+		t.Errorf("the last key: %d %v %v", status, problem, err)
+	}
+	g.edit(func(s string) string { return strings.Replace(s, "gateway:\n", "gateway:\n  auth: required\n", 1) })
+	g.eventually("the last key can be revoked", func() error {
+		status, _, problem, err := api("DELETE", base+"/keys/only", nil)
+		if err != nil || status != 204 {
+			return fmt.Errorf("%d %v %v", status, problem, err)
+		}
+		return nil
+	})
+	g.post("/v1/chat/completions", chatHello, "Authorization: Bearer "+key).want(401)
+}
+
 // TestRules: the longest path wins, among equal paths the rule with more conditions; methods, headers, query, model and
 // strip_path count; weighted services share (B22, C26).
 func TestRules(t *testing.T) {

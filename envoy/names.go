@@ -36,6 +36,8 @@ const (
 	HeaderStream = "x-millrace-stream"
 	// HeaderModel carries the model to rules that choose by it. Only the router stream sets it.
 	HeaderModel = "x-millrace-model"
+	// HeaderPromptHash chooses the target of a conversation. Only the router stream sets it; no target sees it.
+	HeaderPromptHash = "x-millrace-prompt-hash"
 	// HeaderRequestID identifies an exchange to both streams, to the access log and to the provider. Envoy and the router
 	// stream set it; a client's own is replaced.
 	HeaderRequestID = "x-request-id"

@@ -31,6 +31,7 @@ type route struct {
 	allow   string          // methods, for the refusal's header
 	byModel bool            // which rule it is depends on the model: Envoy chooses again once it is known
 	listed  bool            // models are all there is
+	prompts bool            // Envoy chooses targets by how the conversation begins
 	models  map[string]bool // names that some target lists
 	list    []byte          // the answer to GET …/models
 }
@@ -62,10 +63,11 @@ func Compile(c *config.Config) (*Runtime, error) {
 				r.targets[t.Name] = compiled
 			}
 		}
-		keys := compileKeys(g.Keys)
-		byModel := map[string]bool{} // paths
+		keys := compileKeys(g)
+		byModel, prompts := map[string]bool{}, map[string]bool{} // paths
 		for _, rule := range g.Rules {
 			byModel[rule.Path] = byModel[rule.Path] || len(rule.Models) > 0
+			prompts[rule.Path] = prompts[rule.Path] || slices.ContainsFunc(rule.Shares, hashesPrompts)
 		}
 		for _, rule := range g.Rules {
 			compiled := compileRoute(g, rule)
@@ -74,6 +76,7 @@ func Compile(c *config.Config) (*Runtime, error) {
 			if compiled.byModel {
 				undecided := *compiled
 				undecided.listed = false
+				undecided.prompts = prompts[rule.Path]
 				r.routes[envoy.RouteModel+g.Name+" "+rule.Path] = &undecided
 			}
 			r.allow(g, rule)
@@ -81,6 +84,8 @@ func Compile(c *config.Config) (*Runtime, error) {
 	}
 	return r, nil
 }
+
+func hashesPrompts(s config.Share) bool { return s.Upstream.Algorithm == config.PromptHash }
 
 func compileTarget(t *config.Target) (*target, error) {
 	codec, ok := provider.Of(llm.Schema(t.Schema))
@@ -103,6 +108,7 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		path:    strings.TrimSuffix(rule.Path, "/"),
 		strip:   rule.Strip,
 		listed:  true,
+		prompts: slices.ContainsFunc(rule.Shares, hashesPrompts),
 		models:  map[string]bool{},
 	}
 	owner := map[string]string{}

@@ -17,12 +17,13 @@ type keys struct {
 	now    func() time.Time
 }
 
-func compileKeys(configured []config.Key) *keys {
-	if len(configured) == 0 {
+// compileKeys returns nil for a gateway that lets in anyone.
+func compileKeys(g *config.Gateway) *keys {
+	if !g.NeedsKey {
 		return nil
 	}
-	k := &keys{byHash: make(map[string]config.Key, len(configured)), now: time.Now}
-	for _, key := range configured {
+	k := &keys{byHash: make(map[string]config.Key, len(g.Keys)), now: time.Now}
+	for _, key := range g.Keys {
 		k.byHash[key.Hash] = key
 	}
 	return k

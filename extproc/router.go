@@ -147,9 +147,11 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if r.x.route.byModel {
 		choose = append(choose, header(envoy.HeaderModel, head.Model))
 	}
-	common := &extprocv3.CommonResponse{}
+	common := &extprocv3.CommonResponse{ClearRouteCache: len(choose) > 0}
+	if r.x.route.prompts {
+		choose = append(choose, header(envoy.HeaderPromptHash, promptHash(body)))
+	}
 	if len(choose) > 0 {
-		common.ClearRouteCache = true
 		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: choose}
 	}
 	return r.withMetadata(&extprocv3.ProcessingResponse{

@@ -37,8 +37,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	b.routes()
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
-			b.pool(g, u)
-			b.endpoints(u)
+			b.pools(g, u)
 			for _, t := range u.Targets {
 				b.target(g, t)
 			}

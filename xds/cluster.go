@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -36,11 +38,41 @@ import (
 // unlimited stands for no limit where Envoy has a default that is one.
 const unlimited = 1_000_000
 
-// pool is the cluster of an upstream. Its endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and
-// counting are done per target, whatever DNS says.
-func (b *builder) pool(g *config.Gateway, u *config.Upstream) {
+// pools makes the cluster that an upstream is. Where targets are chosen by a hash it is a pool for each priority under one
+// name: Envoy's hashing takes no notice of a retry that wants another priority, the cluster above them does.
+func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
+	levels := byPriority(u.Targets)
+	if !u.Algorithm.Hashes() || len(levels) < 2 {
+		b.pool(g, u, u.Name)
+		b.endpoints(u, u.Name, levels)
+		return
+	}
+	aggregate := &aggregatev3.ClusterConfig{}
+	for i := range levels {
+		name := fmt.Sprintf("%s#%d", u.Name, i)
+		aggregate.Clusters = append(aggregate.Clusters, name)
+		b.pool(g, u, name)
+		b.endpoints(u, name, levels[i:i+1])
+	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
-		Name:                          u.Name,
+		Name: u.Name,
+		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name:        "envoy.clusters.aggregate",
+			TypedConfig: packed(aggregate),
+		}},
+		ConnectTimeout:                seconds(g.Timeouts.Connect),
+		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
+		CircuitBreakers:               breakers(0), // the pools have their own
+		TypedExtensionProtocolOptions: b.protocol(g),
+	})
+}
+
+// pool is a cluster whose endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and counting are done per
+// target, whatever DNS says.
+func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
+	b.add(resource.ClusterType, &clusterv3.Cluster{
+		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
 		ConnectTimeout:                seconds(g.Timeouts.Connect),
@@ -50,14 +82,16 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream) {
 		OutlierDetection:              ejection(u.Passive),
 		CircuitBreakers:               breakers(g.Pool.MaxConnections),
 		TransportSocketMatches:        b.sockets(u),
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(b.poolHTTP(g)),
-		},
+		TypedExtensionProtocolOptions: b.protocol(g),
 	})
 }
 
+func (b *builder) protocol(g *config.Gateway) map[string]*anypb.Any {
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(b.poolHTTP(g))}
+}
+
 func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
-	policy := endpointPolicy(u.Algorithm)
+	policy := endpointPolicy(u)
 	if !u.Listed {
 		return policy
 	}
@@ -69,8 +103,11 @@ func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 	})
 }
 
-func endpointPolicy(a config.Algorithm) *clusterv3.LoadBalancingPolicy {
-	switch a {
+func endpointPolicy(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
+	if u.Algorithm.Hashes() {
+		return onePolicy("envoy.load_balancing_policies.maglev", maglev(u))
+	}
+	switch u.Algorithm {
 	case config.LeastConnections:
 		return onePolicy("envoy.load_balancing_policies.least_request", &leastrequestv3.LeastRequest{
 			SelectionMethod: leastrequestv3.LeastRequest_FULL_SCAN,

@@ -14,26 +14,37 @@ import (
 // strictPriority makes a level be left only when all of it is down; Envoy's 140 would share early.
 const strictPriority = 100_000
 
-// endpoints lists the targets of an upstream. Weight, drain and membership change here and only here.
-func (b *builder) endpoints(u *config.Upstream) {
-	levels := map[uint32]*endpointv3.LocalityLbEndpoints{}
+// byPriority groups targets, those that are tried first in front.
+func byPriority(targets []*config.Target) [][]*config.Target {
+	var levels [][]*config.Target
+	for priority := range uint32(len(targets)) {
+		var level []*config.Target
+		for _, t := range targets {
+			if t.Priority == priority {
+				level = append(level, t)
+			}
+		}
+		if level != nil {
+			levels = append(levels, level)
+		}
+	}
+	return levels
+}
+
+// endpoints lists the targets of a pool. Weight, drain and membership change here and only here.
+func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.Target) {
 	assignment := &endpointv3.ClusterLoadAssignment{
-		ClusterName: u.Name,
+		ClusterName: pool,
 		Policy: &endpointv3.ClusterLoadAssignment_Policy{
 			OverprovisioningFactor: wrapperspb.UInt32(strictPriority),
 		},
 	}
-	for priority := range uint32(len(u.Targets)) {
-		for _, t := range u.Targets {
-			if t.Priority != priority {
-				continue
-			}
-			if levels[priority] == nil {
-				levels[priority] = &endpointv3.LocalityLbEndpoints{Priority: priority}
-				assignment.Endpoints = append(assignment.Endpoints, levels[priority])
-			}
-			levels[priority].LbEndpoints = append(levels[priority].LbEndpoints, endpoint(u, t))
+	for i, targets := range levels {
+		level := &endpointv3.LocalityLbEndpoints{Priority: uint32(i)}
+		for _, t := range targets {
+			level.LbEndpoints = append(level.LbEndpoints, endpoint(u, t))
 		}
+		assignment.Endpoints = append(assignment.Endpoints, level)
 	}
 	b.add(resource.EndpointType, assignment)
 }

@@ -26,7 +26,7 @@ import (
 func (b *builder) routes() {
 	routes := &routev3.RouteConfiguration{
 		Name:                           envoy.Routes,
-		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel},
+		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash},
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 	}
 	for _, g := range b.config.Gateways {
@@ -154,6 +154,7 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	action := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Shares[0].Upstream.Name},
 		RetryPolicy:      retryPolicy(r.Shares),
+		HashPolicy:       cookiePolicies(r.Shares),
 	}
 	if len(r.Shares) > 1 {
 		weighted := &routev3.WeightedCluster{}
@@ -168,13 +169,20 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	return &routev3.Route{Name: r.RouteName(g), Match: match(r), Action: &routev3.Route_Route{Route: action}}
 }
 
+// hashedPicks is how often a pool that hashes is asked for a target that was not tried. Each pick is as good as random, by
+// weight, and costs a look into a table.
+const hashedPicks = 1000
+
 // retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of the next. It lists no
 // status that is the client's fault. Envoy has one policy a route: shares of an A/B test get the most that any of them wants.
 func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
-	attempts, targets := uint32(1), 0
+	attempts, picks := uint32(1), 0
 	for _, s := range shares {
 		attempts = max(attempts, s.Upstream.Attempts)
-		targets = max(targets, len(s.Upstream.Targets))
+		picks = max(picks, 2*len(s.Upstream.Targets)+3)
+		if s.Upstream.Algorithm.Hashes() {
+			picks = max(picks, hashedPicks)
+		}
 	}
 	return &routev3.RetryPolicy{
 		RetryOn:              "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
@@ -186,7 +194,7 @@ func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 				TypedConfig: packed(&previoushostsv3.PreviousHostsPredicate{}),
 			},
 		}},
-		HostSelectionRetryMaxAttempts: int64(2*targets + 3),
+		HostSelectionRetryMaxAttempts: int64(picks),
 		RetryPriority: &routev3.RetryPolicy_RetryPriority{
 			Name: "envoy.retry_priorities.previous_priorities",
 			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{

@@ -147,7 +147,7 @@ func (s *sidecar) warn() {
 		return
 	}
 	for _, g := range s.config.Gateways {
-		if len(g.Keys) == 0 && len(g.Rules) > 0 {
+		if !g.NeedsKey && len(g.Rules) > 0 {
 			s.log.Warn("anyone who can connect may use this gateway and the providers' keys behind it: it has no keys", "gateway", g.Name)
 		}
 	}

@@ -159,7 +159,9 @@ type Gateway struct {
 	MaxRequestBytes *Bytes               `protobuf:"bytes,12,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	DrainTimeout    *durationpb.Duration `protobuf:"bytes,13,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	// The certificates that providers' own are checked against, as a path where Envoy runs.
-	CaFile        string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	CaFile string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one.
+	Auth          string `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +290,13 @@ func (x *Gateway) GetDrainTimeout() *durationpb.Duration {
 func (x *Gateway) GetCaFile() string {
 	if x != nil {
 		return x.CaFile
+	}
+	return ""
+}
+
+func (x *Gateway) GetAuth() string {
+	if x != nil {
+		return x.Auth
 	}
 	return ""
 }
@@ -788,9 +797,16 @@ type Upstream struct {
 	Retry        *Retry                 `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
 	// any: every target may serve every request, with its default_model where it lacks the one named. listed: only targets
 	// that list the model serve it; a model no target lists is 404.
-	ModelChoice   string `protobuf:"bytes,7,opt,name=model_choice,json=modelChoice,proto3" json:"model_choice,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ModelChoice string `protobuf:"bytes,7,opt,name=model_choice,json=modelChoice,proto3" json:"model_choice,omitempty"`
+	// The header whose value chooses the target with header-hash. A request without it goes to any target.
+	HashHeader string `protobuf:"bytes,8,opt,name=hash_header,json=hashHeader,proto3" json:"hash_header,omitempty"`
+	// The cookie whose value chooses the target with cookie-hash. A client that has none is given one for its session.
+	HashCookie string `protobuf:"bytes,9,opt,name=hash_cookie,json=hashCookie,proto3" json:"hash_cookie,omitempty"`
+	// Of the algorithms that hash: the most requests under way that a target may have, in per cent of its share of them all;
+	// beyond it a request goes to another target. 0: no bound. 200 with prompt-hash, else 0, when it is left out.
+	HashBalanceFactor *uint32 `protobuf:"varint,10,opt,name=hash_balance_factor,json=hashBalanceFactor,proto3,oneof" json:"hash_balance_factor,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Upstream) Reset() {
@@ -870,6 +886,27 @@ func (x *Upstream) GetModelChoice() string {
 		return x.ModelChoice
 	}
 	return ""
+}
+
+func (x *Upstream) GetHashHeader() string {
+	if x != nil {
+		return x.HashHeader
+	}
+	return ""
+}
+
+func (x *Upstream) GetHashCookie() string {
+	if x != nil {
+		return x.HashCookie
+	}
+	return ""
+}
+
+func (x *Upstream) GetHashBalanceFactor() uint32 {
+	if x != nil && x.HashBalanceFactor != nil {
+		return *x.HashBalanceFactor
+	}
+	return 0
 }
 
 // Target is one endpoint of one provider account.
@@ -1879,7 +1916,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\x9e\x05\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xcc\x05\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -1897,7 +1934,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\tstreaming\x18\v \x01(\v2\x16.millrace.v1.StreamingR\tstreaming\x12>\n" +
 	"\x11max_request_bytes\x18\f \x01(\v2\x12.millrace.v1.BytesR\x0fmaxRequestBytes\x12>\n" +
 	"\rdrain_timeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x17\n" +
-	"\aca_file\x18\x0e \x01(\tR\x06caFile\"M\n" +
+	"\aca_file\x18\x0e \x01(\tR\x06caFile\x12,\n" +
+	"\x04auth\x18\x0f \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x10R\brequiredR\x04noneR\x04auth\"M\n" +
 	"\x03Tls\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
 	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"J\n" +
@@ -1925,16 +1963,23 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x04fileB\x0f\n" +
 	"\x06source\x12\x05\xbaH\x02\b\x01\":\n" +
 	"\tProviders\x12-\n" +
-	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\xfd\x02\n" +
+	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\x9f\x05\n" +
 	"\bUpstream\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x12d\n" +
-	"\talgorithm\x18\x03 \x01(\tBF\xbaHC\xd8\x01\x01r>R\vround-robinR\x14weighted-round-robinR\x11least-connectionsR\x06randomR\talgorithm\x127\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x12\xa4\x01\n" +
+	"\talgorithm\x18\x03 \x01(\tB\x85\x01\xbaH\x81\x01\xd8\x01\x01r|R\vround-robinR\x14weighted-round-robinR\x11least-connectionsR\x06randomR\vsource-hashR\buri-hashR\vheader-hashR\vcookie-hashR\vprompt-hashR\talgorithm\x127\n" +
 	"\atargets\x18\x04 \x03(\v2\x13.millrace.v1.TargetB\b\xbaH\x05\x92\x01\x02\b\x01R\atargets\x12>\n" +
 	"\rhealth_checks\x18\x05 \x01(\v2\x19.millrace.v1.HealthChecksR\fhealthChecks\x12(\n" +
 	"\x05retry\x18\x06 \x01(\v2\x12.millrace.v1.RetryR\x05retry\x128\n" +
-	"\fmodel_choice\x18\a \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x03anyR\x06listedR\vmodelChoice\"\x94\x06\n" +
+	"\fmodel_choice\x18\a \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x03anyR\x06listedR\vmodelChoice\x12H\n" +
+	"\vhash_header\x18\b \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
+	"hashHeader\x12H\n" +
+	"\vhash_cookie\x18\t \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
+	"hashCookie\x123\n" +
+	"\x13hash_balance_factor\x18\n" +
+	" \x01(\rH\x00R\x11hashBalanceFactor\x88\x01\x01B\x16\n" +
+	"\x14_hash_balance_factor\"\x94\x06\n" +
 	"\x06Target\x12<\n" +
 	"\x02id\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x02id\x121\n" +
 	"\bprovider\x18\x02 \x01(\v2\x15.millrace.v1.ProviderR\bprovider\x12\x12\n" +
@@ -2154,6 +2199,7 @@ func file_millrace_v1_config_proto_init() {
 		(*Secret_Env)(nil),
 		(*Secret_File)(nil),
 	}
+	file_millrace_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}

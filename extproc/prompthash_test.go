@@ -1,0 +1,50 @@
+package extproc
+
+import "testing"
+
+func TestPromptHash(t *testing.T) {
+	const first = `{"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`
+	for _, c := range []struct {
+		name, body string
+		same       bool
+	}{
+		{"a later turn, another model, other settings, other order",
+			`{"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}],"stream":true,"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"},{"role":"assistant","content":"hi"},{"role":"user","content":"more"}],"model":"n"}`, true},
+		{"blocks with a mark for caching in place of a string",
+			`{"model":"m","messages":[{"content":"be kind","role":"system"},{"role":"user","content":[{"type":"text","text":"hello","cache_control":{"type":"ephemeral"}}]}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`, true},
+		{"an escape that says the same", `{"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hell\u006f"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`, true},
+		{"another first message", `{"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello!"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`, false},
+		{"another system prompt", `{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hello"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`, false},
+		{"other tools", `{"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"tools":[{"type":"function","function":{"name":"g"}}]}`, false},
+	} {
+		if got := promptHash([]byte(c.body)) == promptHash([]byte(first)); got != c.same {
+			t.Errorf("%s: same %v, want %v", c.name, got, c.same)
+		}
+	}
+	for _, body := range []string{`{}`, `{"messages":null,"input":"x"}`, `{"messages":[1,[],{}]}`, `{"messages":{"role":"user"}}`, `{"system":[{"text":"a"}],"messages":[]}`} {
+		if len(promptHash([]byte(body))) != 32 {
+			t.Errorf("%s: no hash", body)
+		}
+	}
+}
+
+func FuzzPromptHash(f *testing.F) {
+	f.Add([]byte(`{"system":"s","messages":[{"role":"assistant"},{"role":"user","content":[{"type":"text","text":"t"}]},{}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if promptHash(body) != promptHash(body) {
+			t.Error("not stable")
+		}
+	})
+}
+
+func BenchmarkPromptHash(b *testing.B) {
+	body := []byte(`{"model":"m","messages":[{"role":"user","content":"hello"}`)
+	for range 200 {
+		body = append(body, `,{"role":"assistant","content":"some words that a model said at some length, and then some more of them"}`...)
+	}
+	body = append(body, "]}"...)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		promptHash(body)
+	}
+}
