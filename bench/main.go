@@ -48,7 +48,7 @@ func run(binary string, n, workers int) error {
 	if err != nil {
 		return err
 	}
-	go http.Serve(upstream, http.HandlerFunc(provide))
+	go func() { fmt.Fprintln(os.Stderr, http.Serve(upstream, http.HandlerFunc(provide))) }()
 
 	bare, err := startBare(envoyBinary, dir, upstream.Addr().String())
 	if err != nil {
@@ -93,14 +93,22 @@ func body(size int, stream bool) string {
 
 // provide is a provider that costs next to nothing: a fixed answer in the schema of the path.
 func provide(w http.ResponseWriter, r *http.Request) {
-	request, _ := io.ReadAll(r.Body)
+	request, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	say := func(s string) {
+		if _, err := io.WriteString(w, s); err != nil {
+			panic(http.ErrAbortHandler) // the client has gone: its own error tells
+		}
+	}
 	anthropic := strings.HasSuffix(r.URL.Path, "/messages")
 	if !strings.Contains(string(request), `"stream":true`) {
 		w.Header().Set("content-type", "application/json")
 		if anthropic {
-			io.WriteString(w, `{"id":"m","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"hello"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}`)
+			say(`{"id":"m","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"hello"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}`)
 		} else {
-			io.WriteString(w, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`)
+			say(`{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`)
 		}
 		return
 	}
@@ -110,7 +118,7 @@ func provide(w http.ResponseWriter, r *http.Request) {
 		chunks = anthropicStream
 	}
 	for _, c := range chunks {
-		io.WriteString(w, c)
+		say(c)
 		w.(http.Flusher).Flush()
 	}
 }
@@ -200,8 +208,9 @@ func launch(cmd *exec.Cmd, port int, probe string, withSidecar bool) (*subject, 
 		return nil, err
 	}
 	s := &subject{url: fmt.Sprintf("http://127.0.0.1:%d", port), envoy: cmd.Process.Pid, stop: func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 	}}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		r, err := http.Get(s.url + probe)

@@ -49,11 +49,6 @@ var errorTypes = map[string]llm.ErrorType{
 	"overloaded_error":     llm.ErrOverloaded,
 }
 
-type errorBody struct {
-	Type  string      `json:"type"`
-	Error errorObject `json:"error"`
-}
-
 type errorObject struct {
 	Type    string `json:"type"`
 	Message string `json:"message"`
