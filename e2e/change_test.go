@@ -181,6 +181,7 @@ func TestChangesUnderLoad(t *testing.T) {
 
 // TestManyTargets: 1,000 targets in 100 upstreams are applied, and one weight touches one resource of one type.
 func TestManyTargets(t *testing.T) {
+	t.Parallel()
 	var document strings.Builder
 	document.WriteString("upstreams:\n")
 	for u := range 100 {
@@ -211,6 +212,7 @@ func TestManyTargets(t *testing.T) {
 
 // TestEnvoyRefuses: what only Envoy can refuse is rejected with its own words, and both halves stay as they were.
 func TestEnvoyRefuses(t *testing.T) {
+	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}
 	s := provider(t, p)
 	g, admin := withAdmin(t, "ca_file: /no/such/file.pem", "")
@@ -239,6 +241,7 @@ func TestEnvoyRefuses(t *testing.T) {
 
 // TestWritesAreConditional: ETags and If-Match, dry runs, versions, diffs and rollback.
 func TestWritesAreConditional(t *testing.T) {
+	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}
 	s := provider(t, p)
 	g, admin := withAdmin(t, "", "")
@@ -287,6 +290,7 @@ func TestWritesAreConditional(t *testing.T) {
 
 // TestKill9: sidecar and Envoy are killed in the middle of writes; what was acknowledged is there afterwards, whole.
 func TestKill9(t *testing.T) {
+	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}
 	s := provider(t, p)
 	g := prepare(t, "", "")
@@ -356,6 +360,7 @@ func TestKill9(t *testing.T) {
 
 // TestCommands: the client commands, in text and in JSON.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}
 	s := provider(t, p)
 	g, admin := withAdmin(t, "", "")

@@ -39,6 +39,7 @@ func (g *gateway) answers(target string) {
 // TestFileIsFollowed: an edit of the file is applied while requests run; one that is wrong, and one that only Envoy can
 // refuse, change nothing and are said in the log, and the next good one is applied.
 func TestFileIsFollowed(t *testing.T) {
+	t.Parallel()
 	a, b := openAI("a"), openAI("b")
 	g := start(t, "", pool("algorithm: weighted-round-robin", to("a", a, provider(t, a)), to("b", b, provider(t, b), "weight: 0")))
 	g.answers("a")
@@ -81,6 +82,7 @@ func (g *gateway) said(words string) {
 
 // TestSecretFileIsFollowed: a key in a file can be rotated.
 func TestSecretFileIsFollowed(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	s := provider(t, a)
 	secret := filepath.Join(t.TempDir(), "key")
@@ -99,6 +101,7 @@ func TestSecretFileIsFollowed(t *testing.T) {
 
 // TestBadEditIsSeen: a bad edit shows in the status and in a metric, and goes away with a good one.
 func TestBadEditIsSeen(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g, admin := withAdmin(t, "", pool("", to("a", a, provider(t, a))))
 	metric := func(want string) {

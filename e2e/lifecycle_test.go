@@ -106,6 +106,7 @@ func shortTempDir(t *testing.T) string {
 
 // TestEnvoyKilled: `millrace run` does not restart Envoy in silence: it ends, and its exit status and last words say why.
 func TestEnvoyKilled(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
 	g.exec("run", "--config", g.Config)
@@ -125,6 +126,7 @@ func TestEnvoyKilled(t *testing.T) {
 
 // TestParentKilled: Envoy does not outlive `millrace run`.
 func TestParentKilled(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
 	g.exec("run", "--config", g.Config)
@@ -168,6 +170,7 @@ func child(t *testing.T, parent int) int {
 
 // TestDrain: told to stop, the gateway is no longer ready, lets a running stream finish, and ends with exit status 0.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "", pool("", to("a", a, provider(t, a))))
 	gate := make(chan struct{})
@@ -203,6 +206,7 @@ func TestDrain(t *testing.T) {
 
 // TestDrainTimeout: a stream that does not end is cut when the drain timeout is over.
 func TestDrainTimeout(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "drain_timeout: 1s", pool("", to("a", a, provider(t, a))))
 	a.Script(fakellm.Reply{Answer: &fakellm.Answer{Text: "one two"}, StopAfter: 2, End: fakellm.Hang})
@@ -219,6 +223,7 @@ func TestDrainTimeout(t *testing.T) {
 // TestSlowClient: answers much larger than any buffer, to clients that read late or leave, do not hurt Envoy
 // (docs/rationale.md, "Why can no buffer on the way of an answer fill up?").
 func TestSlowClient(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "max_request_bytes: 100KB", pool("", to("a", a, provider(t, a))))
 	event := `data: {"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("x", 2000) + `"}}]}` + "\n\n"
@@ -258,6 +263,7 @@ func TestSlowClient(t *testing.T) {
 
 // TestTwoSidecarsOnOneSocket: the second refuses, the first goes on.
 func TestTwoSidecarsOnOneSocket(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
 	dir := shortTempDir(t)
@@ -275,6 +281,7 @@ func TestTwoSidecarsOnOneSocket(t *testing.T) {
 
 // TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without a restart.
 func TestListenerTLS(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
@@ -315,6 +322,7 @@ func TestListenerTLS(t *testing.T) {
 
 // TestValidateCommand: errors with file, line and column and exit status 1; the effective document and 0 otherwise.
 func TestValidateCommand(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	os.WriteFile(file, []byte("providers:\n  targets:\n  - {provider: opnai}\ncolour: blue\n"), 0o600)
 	out, err := exec.Command(binary, "validate", file).CombinedOutput()
@@ -331,6 +339,7 @@ func TestValidateCommand(t *testing.T) {
 
 // TestRefusesWhatItCannotKeep: a configuration that asks for checks this version does not make is not served.
 func TestRefusesWhatItCannotKeep(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a)))+"policies: {chain: [dlp], policy: {dlp: {action: redact}}}\n")
 	g.exec("run", "--config", g.Config)

@@ -16,6 +16,7 @@ func hashOf(key string) string {
 // TestKeys: a gateway with keys takes none but them, from any header an SDK uses, and says so in the client's schema (D07,
 // D10, A34). The client's key goes nowhere.
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "", pool("", to("a", a, provider(t, a)))+fmt.Sprintf(`keys:
 - {name: good, hash: %s, expires_at: "2099-01-01T00:00:00Z"}
@@ -42,6 +43,7 @@ func TestKeys(t *testing.T) {
 
 // TestKeysAndRollback: neither revoking the last key nor going back to a version without keys opens a gateway.
 func TestKeysAndRollback(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g, admin := withAdmin(t, "", pool("", to("a", a, provider(t, a))))
 	base := admin + "/api/v1/gateways/default"
@@ -69,6 +71,7 @@ func TestKeysAndRollback(t *testing.T) {
 // TestRules: the longest path wins, among equal paths the rule with more conditions; methods, headers, query, model and
 // strip_path count; weighted services share (B22, C26).
 func TestRules(t *testing.T) {
+	t.Parallel()
 	names := []string{"plain", "header", "query", "model", "longer", "ai", "left", "right"}
 	var document strings.Builder
 	document.WriteString("upstreams:\n")

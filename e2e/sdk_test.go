@@ -21,6 +21,7 @@ func sdkTargets(t *testing.T, f func(t *testing.T, g *gateway, p *fakellm.Provid
 		{Name: "an", Schema: fakellm.AnthropicMessages, Key: "key-an"},
 	} {
 		t.Run(p.Schema, func(t *testing.T) {
+			t.Parallel()
 			s := provider(t, p)
 			f(t, start(t, "", pool("", to(p.Name, p, s, "default_model: served-model"))), p)
 		})

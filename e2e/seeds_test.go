@@ -98,6 +98,7 @@ func withAdmin(t *testing.T, settings, resources string) (*gateway, string) {
 // TestSeedCommands: every curl of seeds 001 and 003 runs as it stands, in order, against a running gateway, and ends with a
 // balanced, translated answer (B01-B31, D01-D15).
 func TestSeedCommands(t *testing.T) {
+	t.Parallel()
 	oa := &fakellm.Provider{Name: "oa", Schema: fakellm.OpenAIChat}
 	an := &fakellm.Provider{Name: "an", Schema: fakellm.AnthropicMessages}
 	fakes := map[string]*fakellm.Server{"openai": provider(t, oa), "anthropic": provider(t, an)}

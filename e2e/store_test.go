@@ -33,6 +33,7 @@ func natsServer(t *testing.T, dir string, port int) *server.Server {
 // TestSharedStore: a write through one sidecar is applied by every other that shares the store; with the store gone both go on
 // serving, refuse writes, start again with what was applied last, and follow the store once it is back.
 func TestSharedStore(t *testing.T) {
+	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}
 	s := provider(t, p)
 	dir, port := t.TempDir(), freePort(t)
@@ -86,6 +87,7 @@ func TestSharedStore(t *testing.T) {
 
 // TestFileOwned: what the file says cannot be changed over REST, what REST says lives beside it.
 func TestFileOwned(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	s := provider(t, a)
 	g, admin := withAdmin(t, "", pool("", to("a", a, s)))

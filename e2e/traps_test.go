@@ -59,6 +59,7 @@ func TestFailoverCarriesNothingOver(t *testing.T) {
 		{anthropicAI("a"), anthropicAI("b")},
 	} {
 		t.Run(c.a.Schema+" to "+c.b.Schema, func(t *testing.T) {
+			t.Parallel()
 			g := failover(t, c.a, c.b, `headers: {x-team: secret-of-a, anthropic-version: "2023-06-01", anthropic-beta: for-a, user-agent: agent-of-a}`)
 			c.a.Script(fakellm.Fail(503, "down"))
 			g.post("/v1/chat/completions", chatHello,
@@ -120,6 +121,7 @@ func TestStreamThatOpensWithAnErrorFailsOverUnseen(t *testing.T) {
 			"reset before the status": {fakellm.RefuseTCP(), ""},
 		} {
 			t.Run(a("").Schema+" "+name, func(t *testing.T) {
+				t.Parallel()
 				pa, pb := a("a"), anthropicAI("b")
 				g := failover(t, pa, pb)
 				pa.Script(c.reply)
@@ -141,6 +143,7 @@ func TestStreamThatOpensWithAnErrorFailsOverUnseen(t *testing.T) {
 
 // TestSilenceIsAFirstTokenTimeout: first_byte_timeout runs to the first event with content, not to the headers.
 func TestSilenceIsAFirstTokenTimeout(t *testing.T) {
+	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
 	g := start(t, "timeouts: {first_byte_timeout: 1s}", pool("",
 		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
@@ -156,6 +159,7 @@ func TestSilenceIsAFirstTokenTimeout(t *testing.T) {
 
 // TestWeightsCountTargetsNotAddresses: two targets on one host and port, told apart by their keys, get their shares.
 func TestWeightsCountTargetsNotAddresses(t *testing.T) {
+	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat, KeepRequests: 4000}
 	s := provider(t, p)
 	g := start(t, "", pool("algorithm: weighted-round-robin",
@@ -187,6 +191,7 @@ func parallel(workers, n int, f func(i int)) {
 
 // TestLargeBodies: a 30 MB request passes both streams, patched and translated; a 5 MB answer comes back.
 func TestLargeBodies(t *testing.T) {
+	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
 	g := start(t, "max_request_bytes: 32MiB", pool("", to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
 	text := strings.Repeat("thirty megabytes of prompt ", 30_000_000/27)
@@ -211,6 +216,7 @@ func TestLargeBodies(t *testing.T) {
 // TestTooLarge: a body over the limit is 413 in the client's schema, with and without a content-length, and leaves the
 // gateway well.
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "max_request_bytes: 100KB", pool("", to("a", a, provider(t, a))))
 	body := `{"model":"gpt-4o","messages":[{"role":"user","content":"` + strings.Repeat("x", 300_000) + `"}]}`
@@ -241,6 +247,7 @@ func TestTooLarge(t *testing.T) {
 
 // TestRefusals: each is in the client's schema and names what was wrong; none goes upstream.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
 	g := start(t, "", pool("", to("a", a, provider(t, a), "weight: 0"), to("b", b, provider(t, b), "default_model: m"))+
 		"- {path: /post-only, service: chat, methods: [POST], strip_path: true}\n")
@@ -371,6 +378,7 @@ func TestBrokenStreamEndsInTheClientsDialect(t *testing.T) {
 			"early end":   {Answer: &fakellm.Answer{Text: "one two three"}, StopAfter: 4},
 		} {
 			t.Run(p("").Schema+" "+name, func(t *testing.T) {
+				t.Parallel()
 				a := p("a")
 				g := start(t, "", pool("", to("a", a, provider(t, a), "default_model: m")))
 				a.Script(reply, reply)
@@ -392,6 +400,7 @@ func TestBrokenStreamEndsInTheClientsDialect(t *testing.T) {
 
 // TestNativeTrafficIsByteExact: between client and target of one schema only what must change does, there and back.
 func TestNativeTrafficIsByteExact(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "", pool("", to("a", a, provider(t, a))))
 	body := "{ \"messages\" : [ {\"content\":\"\\u00e9 <&> 1.0\" , \"role\":\"user\"} ],\n\t\"temperature\": 1.0, \"model\":\"gpt-4o\", \"seed\" : 9007199254740993}"
@@ -407,6 +416,7 @@ func TestNativeTrafficIsByteExact(t *testing.T) {
 
 // TestAnswersWithoutBody: headers that end the answer still become a whole error, and a retry.
 func TestAnswersWithoutBody(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: false}", to("a", a, provider(t, a))))
 	empty := func(status int) fakellm.Reply {
@@ -424,6 +434,7 @@ func TestAnswersWithoutBody(t *testing.T) {
 
 // TestSecretsAreNotQuoted: a provider that repeats the gateway's credential in its error does not tell the client.
 func TestSecretsAreNotQuoted(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
 	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: false}", to("a", a, provider(t, a))))
 	quoting := fakellm.Fail(401, "Incorrect API key provided: key-a. (Bearer key-a)")
@@ -449,6 +460,7 @@ func TestSecretsAreNotQuoted(t *testing.T) {
 
 // TestUnionRequest: one body with the fields of both schemas is served by either (seed 001, B24-B28).
 func TestUnionRequest(t *testing.T) {
+	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
 	g := start(t, "", pool("", to("a", a, provider(t, a)), to("b", b, provider(t, b), "default_model: claude-x")))
 	union := `{"model":"gpt-4","messages":[{"role":"user","content":"Hello!"}],"max_tokens":1000,"system":"You are an assistant","temperature":0.7,"stream":%v}`
@@ -469,6 +481,7 @@ func TestUnionRequest(t *testing.T) {
 // TestModels: the list is the union of what the targets say; with model_choice listed, others are 404 and the listed ones
 // only go where they are.
 func TestModels(t *testing.T) {
+	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
 	g := start(t, "", pool("model_choice: listed", to("a", a, provider(t, a), "models: [gpt-4o]"), to("b", b, provider(t, b), "models: [claude-x], model_map: {smart: claude-x}")))
 	g.get("/v1/models").want(200, `"object":"list"`, `"gpt-4o"`, `"claude-x"`, `"smart"`)
@@ -485,6 +498,7 @@ func TestModels(t *testing.T) {
 
 // TestTLSTarget: a target's certificate is checked against its name.
 func TestTLSTarget(t *testing.T) {
+	t.Parallel()
 	ca, conf := certificate(t)
 	p := openAI("a")
 	s, err := fakellm.StartTLS(p, "", conf)
