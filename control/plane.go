@@ -30,6 +30,8 @@ type Options struct {
 	Log       *slog.Logger
 	// Draining tells that the process is about to end; it is then not ready.
 	Draining func() bool
+	// Servable tells whether, of the targets there are, one can serve.
+	Servable func() bool
 }
 
 // Plane carries out changes, one at a time. Its methods may be called at the same time.
@@ -424,15 +426,17 @@ func (p *Plane) Status() Status {
 	case xds.Rejected:
 		s.State = Rejected
 	}
-	s.Ready = s.State == Applied && !p.Draining()
+	s.Ready = p.Ready()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.File.Error, s.Store = p.fileErr, p.storeErr
 	return s
 }
 
-// Ready tells whether requests are served: Envoy has the configuration, and nobody has asked us to go.
-func (p *Plane) Ready() bool { return p.Envoy.Status().Phase == xds.Applied && !p.Draining() }
+// Ready tells whether requests are served: Envoy has the configuration, nobody has asked us to go, and some target can serve.
+func (p *Plane) Ready() bool {
+	return !p.Draining() && p.Envoy.Status().Phase == xds.Applied && p.Servable()
+}
 
 // Versions lists what can be gone back to, newest first.
 func (p *Plane) Versions(ctx context.Context) ([]VersionInfo, error) {

@@ -20,6 +20,27 @@ import (
 	"millrace/internal/fakellm"
 )
 
+// TestReady: readiness goes when no target is left that could serve, and comes back with one; liveness stays (A08).
+func TestReady(t *testing.T) {
+	t.Parallel()
+	a := openAI("a")
+	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: true, threshold: 2, interval: 1}", to("a", a, provider(t, a))))
+	a.Script(fakellm.Fail(500, "no"), fakellm.Fail(500, "no"))
+	for range 2 {
+		g.post("/v1/chat/completions", chatHello).want(500)
+	}
+	for _, status := range []int{503, 200} {
+		g.eventually("readiness changes", func() error {
+			if r := g.get("/health/ready"); r.Status != status {
+				return fmt.Errorf("status %d", r.Status)
+			}
+			return nil
+		})
+		g.get("/health").want(200, `"status":"ok"`, `"instance_id"`, `"uptime_seconds"`)
+	}
+	g.post("/v1/chat/completions", chatHello).want(200)
+}
+
 // TestSidecarKilled: without its sidecar Envoy says so at once, as JSON in the client's schema, and serves again within 2 s of
 // the sidecar's return.
 func TestSidecarKilled(t *testing.T) {

@@ -111,6 +111,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		DataDir:   flags.DataDir,
 		Log:       log,
 		Draining:  s.draining.Load,
+		Servable:  (&servable{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
 		end()
