@@ -45,6 +45,10 @@ soak: envoy ## Run the long forms of the tests that have one: 1,000 changes unde
 overhead: build envoy ## Measure CPU and latency per request beside a bare Envoy.
 	go run ./bench
 
+.PHONY: chaos
+chaos: envoy ## Run the fault matrix and print it; MILLRACE_WRITE_DOCS=1 rewrites docs/failure-modes.md.
+	go test -count=1 -v -run '^TestFaultMatrix$$' ./e2e
+
 .PHONY: golden
 golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
 	@packages=$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/[[ ]millrace\/internal\/golden/ {print $$1}'); \

@@ -81,6 +81,7 @@ type Timeouts struct {
 type Pool struct {
 	IdleTimeout    time.Duration
 	MaxConnections uint32 // 0: no bound
+	HTTP2          bool   // where targets offer it
 }
 
 // Algorithm is how a pool picks among the targets of one priority.
@@ -117,8 +118,11 @@ type Upstream struct {
 	Name      string // unique in all gateways: "gateway/upstream"
 	Algorithm Algorithm
 	Targets   []*Target
-	Passive   *Passive // nil: targets are never taken out
+	Passive   *Passive // nil: targets are never taken out for their answers
+	Active    *Active  // nil: targets are not asked
+	Breaker   *Breaker // nil: there is none
 	Attempts  uint32   // at least 1
+	Retry     Retry
 	// Listed keeps requests to targets that list their model.
 	Listed bool
 	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.
@@ -131,6 +135,31 @@ type Upstream struct {
 type Passive struct {
 	Failures uint32
 	Out      time.Duration
+}
+
+// Breaker is which share of failures takes a target out, and for how long.
+type Breaker struct {
+	FailurePercentage uint32
+	RequestVolume     uint32
+	Reset             time.Duration
+}
+
+// Retry is how attempts after the first are made.
+type Retry struct {
+	PerTry        time.Duration // of a whole answer; 0: no bound of its own
+	Backoff       time.Duration
+	MaxInterval   time.Duration // at least Backoff
+	MaxRetryAfter time.Duration // 0: retry-after is not waited for
+	BudgetPercent uint32        // 0: no bound
+}
+
+// Active is how targets are asked whether they are well.
+type Active struct {
+	Path       string // "" asks for a TCP connection alone
+	Interval   time.Duration
+	Timeout    time.Duration
+	Fall, Rise uint32
+	Expected   []uint32 // statuses; at least one with a path
 }
 
 // Target is one endpoint of one provider account.

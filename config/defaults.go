@@ -78,6 +78,8 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 	h := u.HealthChecks
 	setIfZero(&h.Threshold, 3)
 	setIfZero(&h.Interval, 60)
+	setActiveDefaults(h.Active)
+	setBreakerDefaults(u.CircuitBreaker)
 	setIfZero(&ensure(&u.Retry).Attempts, 3)
 	for i, t := range u.Targets {
 		setIfZero(&t.Id, targetID(t, i))
@@ -85,6 +87,28 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 			t.Weight = proto.Uint32(1)
 		}
 	}
+}
+
+func setActiveDefaults(a *millracev1.ActiveHealthCheck) {
+	if a == nil {
+		return
+	}
+	setDuration(&a.Interval, 10*time.Second)
+	setDuration(&a.Timeout, min(a.Interval.AsDuration(), 5*time.Second))
+	setIfZero(&a.Fall, 3)
+	setIfZero(&a.Rise, 2)
+	if a.Path != "" && len(a.ExpectedStatus) == 0 {
+		a.ExpectedStatus = []uint32{200}
+	}
+}
+
+func setBreakerDefaults(b *millracev1.CircuitBreaker) {
+	if b == nil {
+		return
+	}
+	setIfZero(&b.FailurePercentage, 50)
+	setIfZero(&b.RequestVolume, 10)
+	setDuration(&b.Reset_, 30*time.Second)
 }
 
 func setHashDefaults(u *millracev1.Upstream) {

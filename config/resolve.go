@@ -98,6 +98,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		Pool: Pool{
 			IdleTimeout:    doc.Gateway.ConnectionPool.IdleTimeout.AsDuration(),
 			MaxConnections: doc.Gateway.ConnectionPool.MaxTotal,
+			HTTP2:          doc.Gateway.ConnectionPool.Http2,
 		},
 	}
 	byName := map[string]*Upstream{}
@@ -176,6 +177,7 @@ func (r *resolver) upstream(gateway, path string, u *millracev1.Upstream) *Upstr
 		Name:      name,
 		Algorithm: Algorithm(u.Algorithm),
 		Attempts:  u.Retry.Attempts,
+		Retry:     resolveRetry(u.Retry),
 		Listed:    u.ModelChoice == "listed",
 
 		HashHeader:  u.HashHeader,
@@ -185,11 +187,36 @@ func (r *resolver) upstream(gateway, path string, u *millracev1.Upstream) *Upstr
 	if h := u.HealthChecks; h.Passive {
 		resolved.Passive = &Passive{Failures: h.Threshold, Out: time.Duration(h.Interval) * time.Second}
 	}
+	if b := u.CircuitBreaker; b != nil {
+		resolved.Breaker = &Breaker{FailurePercentage: b.FailurePercentage, RequestVolume: b.RequestVolume, Reset: b.Reset_.AsDuration()}
+	}
+	if a := u.HealthChecks.Active; a != nil {
+		resolved.Active = &Active{
+			Path:     a.Path,
+			Interval: a.Interval.AsDuration(),
+			Timeout:  a.Timeout.AsDuration(),
+			Fall:     a.Fall,
+			Rise:     a.Rise,
+			Expected: a.ExpectedStatus,
+		}
+	}
 	for j, t := range u.Targets {
 		resolved.Targets = append(resolved.Targets, r.target(name, fmt.Sprintf("%s.targets[%d]", path, j), t))
 	}
 	closePriorityGaps(resolved.Targets)
 	return resolved
+}
+
+func resolveRetry(r *millracev1.Retry) Retry {
+	const defaultBackoff, defaultRounds = 25 * time.Millisecond, 10
+	backoff := cmp.Or(r.Backoff.AsDuration(), defaultBackoff)
+	return Retry{
+		PerTry:        r.PerTryTimeout.AsDuration(),
+		Backoff:       backoff,
+		MaxInterval:   cmp.Or(r.MaxInterval.AsDuration(), defaultRounds*backoff),
+		MaxRetryAfter: r.MaxRetryAfter.AsDuration(),
+		BudgetPercent: r.BudgetPercent,
+	}
 }
 
 // closePriorityGaps numbers the levels from 0 without holes, as Envoy wants them.

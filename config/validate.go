@@ -76,6 +76,12 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 			}
 		}
 		v.hashing(path, u)
+		if r := resolveRetry(u.GetRetry()); r.MaxInterval < r.Backoff {
+			v.errorf(path+".retry.max_interval", "is less than backoff")
+		}
+		if a := u.GetHealthChecks().GetActive(); a.GetPath() == "" && len(a.GetExpectedStatus()) > 0 {
+			v.errorf(path+".health_checks.active.expected_status", "needs a path: without one no request is made")
+		}
 		if Algorithm(u.Algorithm) == Random && len(weights) > 1 {
 			v.errorf(path+".algorithm", "random takes no notice of weights and the targets have different ones; use weighted-round-robin or equal weights")
 		}
@@ -257,9 +263,6 @@ func NotYet(doc *millracev1.Document) Errors {
 		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
 	}
 	for i, u := range doc.Upstreams {
-		if u.GetHealthChecks().GetActive() != nil {
-			v.errorf(fmt.Sprintf("upstreams[%d].health_checks.active", i), "active health checks are not made by this version")
-		}
 		for j, t := range u.Targets {
 			if t.Timeouts != nil {
 				v.errorf(fmt.Sprintf("upstreams[%d].targets[%d].timeouts", i, j), "the gateway's timeouts hold for every target in this version")

@@ -42,6 +42,7 @@ func chatTurns(conversation string, n int) string {
 // TestPromptHash shows the stickiness of A28 that pays for LLMs: all turns of a conversation go to one target, conversations
 // are shared by weight (A17), and when the target fails another one answers (B30) and later turns go on.
 func TestPromptHash(t *testing.T) {
+	t.Parallel()
 	for _, choice := range []string{"any", "listed"} {
 		t.Run(choice, func(t *testing.T) {
 			models := ""
@@ -100,6 +101,7 @@ func TestPromptHash(t *testing.T) {
 
 // TestPromptHashIsBounded: a conversation that asks for more at once than twice a target's share overflows to the others.
 func TestPromptHashIsBounded(t *testing.T) {
+	t.Parallel()
 	fakes, targets := three(t)
 	gate := make(chan struct{})
 	for _, p := range fakes {
@@ -131,12 +133,13 @@ func TestPromptHashIsBounded(t *testing.T) {
 // TestHashes: what has the same header, path, address or cookie goes to one target (A28, C07), and its failure moves the
 // request on to the next priority (B30).
 func TestHashes(t *testing.T) {
+	t.Parallel()
 	jar := func() *http.Client {
 		j, err := cookiejar.New(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &http.Client{Jar: j}
+		return &http.Client{Jar: j, Transport: &http.Transport{}} // Envoy makes the cookie of the connection's addresses
 	}
 	for _, c := range []struct {
 		name, upstream string
@@ -179,6 +182,7 @@ func TestHashes(t *testing.T) {
 					}
 				}
 				seen[first] = true
+				client.CloseIdleConnections()
 			}
 			if want := map[bool]int{true: 3, false: 1}[c.spreads]; len(seen) != want {
 				t.Errorf("targets %v, want %d of them", seen, want)
@@ -204,6 +208,7 @@ func TestHashes(t *testing.T) {
 
 // TestLeastConnections: a request goes to the target that has the fewest under way (A35, B05, C17).
 func TestLeastConnections(t *testing.T) {
+	t.Parallel()
 	fakes, targets := three(t)
 	g := start(t, "", pool("algorithm: least-connections", targets...))
 	gates := map[string]chan struct{}{}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"millrace/config"
 	"millrace/envoy"
@@ -26,14 +27,16 @@ type route struct {
 	gateway string
 	keys    *keys  // nil: none is needed
 	path    string // the rule's, "" for "/"
-	strip   bool
-	refusal *llm.Error      // of a route that exists to refuse
-	allow   string          // methods, for the refusal's header
-	byModel bool            // which rule it is depends on the model: Envoy chooses again once it is known
-	listed  bool            // models are all there is
-	prompts bool            // Envoy chooses targets by how the conversation begins
-	models  map[string]bool // names that some target lists
-	list    []byte          // the answer to GET …/models
+	// interChunk is how long a stream may be silent behind its first token.
+	interChunk time.Duration
+	strip      bool
+	refusal    *llm.Error      // of a route that exists to refuse
+	allow      string          // methods, for the refusal's header
+	byModel    bool            // which rule it is depends on the model: Envoy chooses again once it is known
+	listed     bool            // models are all there is
+	prompts    bool            // Envoy chooses targets by how the conversation begins
+	models     map[string]bool // names that some target lists
+	list       []byte          // the answer to GET …/models
 }
 
 // target is one target with everything about it that no request changes.
@@ -104,12 +107,13 @@ func compileTarget(t *config.Target) (*target, error) {
 
 func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 	compiled := &route{
-		gateway: g.Name,
-		path:    strings.TrimSuffix(rule.Path, "/"),
-		strip:   rule.Strip,
-		listed:  true,
-		prompts: slices.ContainsFunc(rule.Shares, hashesPrompts),
-		models:  map[string]bool{},
+		gateway:    g.Name,
+		interChunk: g.Timeouts.InterChunk,
+		path:       strings.TrimSuffix(rule.Path, "/"),
+		strip:      rule.Strip,
+		listed:     true,
+		prompts:    slices.ContainsFunc(rule.Shares, hashesPrompts),
+		models:     map[string]bool{},
 	}
 	owner := map[string]string{}
 	for _, share := range rule.Shares {

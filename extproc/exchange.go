@@ -32,6 +32,8 @@ type exchange struct {
 	attempts []*millracev1.Attempt
 	open     int // attempts that have not ended
 	usage    *llm.Usage
+	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
+	status   uint32
 	refusal  *llm.Error
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
@@ -204,7 +206,7 @@ func (x *exchange) describe() *millracev1.Event {
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
 	e.Attempts = x.attempts
-	if n := len(x.attempts); n > 0 && x.attempts[n-1].Status == e.Status { // else the answer was Envoy's own
+	if n := len(x.attempts); n > 0 && x.attempts[n-1] == x.answered && x.status == e.Status { // else the answer was Envoy's own
 		e.Target, e.Provider = x.attempts[n-1].Target, x.attempts[n-1].Provider
 	}
 	if x.usage != nil {

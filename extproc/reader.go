@@ -10,6 +10,8 @@ import (
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/go-json-experiment/json/jsontext"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
@@ -31,6 +33,8 @@ type reader struct {
 	bodiless  bool   // the answer had no body: what the client gets goes with the headers
 	over      bool   // the last byte for the client is out; what else comes is not for it
 	ended     bool   // the stream said that it was complete, or failed
+	closed    bool   // the target's last byte is in
+	told      bool   // the client has all of its stream but the end, which waits for the target's
 }
 
 // maxHeld bounds what a stream may say before its first meaningful event.
@@ -53,7 +57,7 @@ func (r *reader) ok() bool { return r.status >= 200 && r.status < 300 }
 
 // push takes the next bytes of the answer.
 func (r *reader) push(chunk []byte) error {
-	if r.over {
+	if r.over || r.told {
 		return nil
 	}
 	if r.decoder == nil {
@@ -65,7 +69,7 @@ func (r *reader) push(chunk []byte) error {
 	}
 	frames, err := r.decoder.Push(chunk)
 	for _, f := range frames {
-		if err := r.frame(f); err != nil || r.over {
+		if err := r.frame(f); err != nil || r.over || r.told {
 			return err
 		}
 	}
@@ -86,10 +90,15 @@ func (r *reader) frame(f llm.Frame) error {
 				return r.refuse(e.Err)
 			}
 			r.attempt.fail(e.Err)
-			if r.encoder != nil {
-				r.held = r.encoder.Close(r.held, e.Err)
-				return r.finish()
+			if r.encoder == nil && f.OwnError {
+				break // the client reads it as it is
 			}
+			if !r.committed {
+				if err := r.commit(r.status, -1); err != nil {
+					return err
+				}
+			}
+			return r.closeWith(e.Err)
 		case llm.End:
 			r.ended = true
 		case llm.UsageReport, llm.Start:
@@ -131,11 +140,15 @@ func (r *reader) end(trailers bool) error {
 	if r.over {
 		return nil
 	}
+	r.closed = true
 	var err error
-	if r.decoder == nil {
+	switch {
+	case r.decoder == nil:
 		err = r.whole()
-	} else {
-		err = r.endStream()
+	case r.told:
+		err = r.send(true)
+	default:
+		err = r.endStream(llm.Errorf(llm.ErrBadGateway, "target %q: the stream broke off", r.record.Target))
 	}
 	if err != nil || !trailers {
 		return err
@@ -145,10 +158,37 @@ func (r *reader) end(trailers bool) error {
 	})
 }
 
-// endStream ends the client's stream the way the target's ended: completely, or as broken.
-func (r *reader) endStream() error {
+// streaming tells whether the client has a part of a stream and waits for the rest.
+func (r *reader) streaming() bool { return r.decoder != nil && r.committed && !r.over }
+
+// errAbandoned ends the attempt: Envoy closes the connection to the target, and the client's stream with it.
+var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up")
+
+// silent gives up a stream that has said nothing for too long, or that goes on when nothing it says counts any more. The client
+// is told why.
+func (r *reader) silent() error {
+	if r.over {
+		return nil
+	}
+	if !r.told {
+		if err := r.endSilent(); err != nil {
+			return err
+		}
+	}
+	return errAbandoned
+}
+
+func (r *reader) endSilent() error {
+	return r.endStream(llm.Errorf(llm.ErrTimeout, "target %q: the stream was silent for %s", r.record.Target, r.x.route.interChunk))
+}
+
+// endStream ends the client's stream: completely if the target said that it was complete, else as broken, with the error.
+func (r *reader) endStream(unfinished *llm.Error) error {
 	for _, f := range r.decoder.Close() {
-		if err := r.frame(f); err != nil || r.over {
+		if n := len(f.Events); n > 0 && f.Events[n-1].Kind == llm.Failure && !f.OwnError { // half an event
+			return r.broken(unfinished)
+		}
+		if err := r.frame(f); err != nil || r.over || r.told {
 			return err
 		}
 	}
@@ -156,12 +196,17 @@ func (r *reader) endStream() error {
 	case !r.committed && r.ended:
 		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: empty stream", r.record.Target))
 	case !r.ended:
-		return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: the stream broke off", r.record.Target))
+		return r.broken(unfinished)
 	}
+	return r.done()
+}
+
+// done ends a stream that the target said was complete.
+func (r *reader) done() error {
 	if r.encoder != nil {
 		r.held = r.encoder.Close(r.held, nil)
 	}
-	return r.finish()
+	return r.finishStream()
 }
 
 // broken ends a stream that cannot go on: as a failed attempt while nothing is out, else in the client's own dialect.
@@ -169,15 +214,32 @@ func (r *reader) broken(e *llm.Error) error {
 	if !r.committed {
 		return r.refuse(e)
 	}
-	r.attempt.fail(e)
-	if !r.ended {
-		encoder := r.encoder
-		if encoder == nil {
-			encoder = r.x.client.Client.NewStreamEncoder(r.x.head)
-		}
-		r.held = encoder.Close(r.held, e)
+	if r.ended { // what comes behind the end is nobody's loss
+		return r.done()
 	}
-	return r.finish()
+	r.attempt.fail(e)
+	return r.closeWith(e)
+}
+
+// closeWith ends a stream, part of which is out, with an error event of the client's schema.
+func (r *reader) closeWith(e *llm.Error) error {
+	encoder := r.encoder
+	if encoder == nil {
+		encoder = r.x.client.Client.NewStreamEncoder(r.x.head)
+		if len(r.held) > 0 && !bytes.HasSuffix(r.held, []byte("\n\n")) { // the target's last event lacks its end
+			r.held = append(r.held, "\n\n"...)
+		}
+	}
+	r.held = encoder.Close(r.held, e)
+	return r.finishStream()
+}
+
+// finishStream sends what is left of a stream, and its end if the target's is there. It must not be sent before: Envoy 1.40.0
+// then leaves the connection to the target open and takes what still comes on it to an object that is gone ("envoy bug failure:
+// Wrapped decoder use after free detected"). A target that does not end is given up (silent).
+func (r *reader) finishStream() error {
+	r.told = true
+	return r.send(r.closed)
 }
 
 // finish sends what is left and the end.
@@ -218,7 +280,7 @@ func (r *reader) wholeError() error {
 	}
 	r.attempt.fail(e)
 	r.held = r.redacted(r.held, true)
-	return r.complete(r.status)
+	return r.complete(r.attempt.status(e))
 }
 
 // redacted takes the target's credentials out of bytes that may hold an error: providers quote the key they did not like.
@@ -252,6 +314,7 @@ func (r *reader) commit(status, length int) error {
 	r.committed = true
 	answered := status >= 200 && status < 300
 	r.note(func() {
+		r.x.answered, r.x.status = r.record, uint32(status)
 		if answered || r.record.Status == 0 {
 			r.record.Status = uint32(status)
 		}

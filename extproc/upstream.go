@@ -31,6 +31,7 @@ type attempt struct {
 	record *millracev1.Attempt // the exchange's; written under its lock
 	call   llm.Call
 	reader *reader // of the answer; nil until its headers came
+	watch  *watch  // on the rest of a stream that the client has a part of; else nil
 }
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
@@ -44,7 +45,13 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 		}
 	}()
 	for {
-		message, err := stream.Recv()
+		message, err := a.receive()
+		if errors.Is(err, errSilent) {
+			err = a.reader.silent()
+			if err == nil {
+				continue
+			}
+		}
 		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
 			return nil
 		}
@@ -56,6 +63,23 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 		}
 	}
 }
+
+// receive waits for Envoy's next message, once the client has a part of a stream no longer than it may be silent (errSilent).
+func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
+	if a.watch == nil && a.reader != nil && a.reader.streaming() {
+		a.watch = newWatch(a.stream, a.x.route.interChunk)
+	}
+	if a.watch == nil {
+		return a.stream.Recv()
+	}
+	if a.reader.told {
+		a.watch.finish(endsWithin)
+	}
+	return a.watch.receive()
+}
+
+// endsWithin is how long a target may take to end a stream that has failed.
+const endsWithin = time.Second
 
 func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	switch m := message.Request.(type) {
@@ -211,12 +235,19 @@ func (a *attempt) status(e *llm.Error) int {
 	}
 }
 
-// close completes the record of an attempt that ended without an answer of the target: Envoy gave up on it or the client
-// went away.
+// close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
+// or the client went away, or Envoy gave up.
 func (a *attempt) close() {
+	if a.watch != nil {
+		a.watch.stop()
+	}
 	a.note(func() {
-		if a.record.Status == 0 && a.record.Error == "" {
+		switch {
+		case a.record.Error != "":
+		case a.record.Status == 0:
 			a.record.Error = "ended before an answer"
+		case a.reader != nil && a.reader.streaming() && !a.reader.told:
+			a.record.Error = "the stream was cut"
 		}
 	})
 }

@@ -35,6 +35,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}}
 	b.listener()
 	b.routes()
+	b.probes()
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
 			b.pools(g, u)

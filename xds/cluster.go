@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -63,15 +64,15 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
 		ConnectTimeout:                seconds(g.Timeouts.Connect),
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
-		CircuitBreakers:               breakers(0), // the pools have their own
-		TypedExtensionProtocolOptions: b.protocol(g),
+		CircuitBreakers:               breakers(0, u.Retry.BudgetPercent), // connections are the pools'
+		TypedExtensionProtocolOptions: protocol(poolHTTP(g)),
 	})
 }
 
 // pool is a cluster whose endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and counting are done per
 // target, whatever DNS says.
 func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
-	b.add(resource.ClusterType, &clusterv3.Cluster{
+	c := &clusterv3.Cluster{
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
@@ -79,15 +80,36 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		LoadBalancingPolicy:           balancing(u),
 		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
-		OutlierDetection:              ejection(u.Passive),
-		CircuitBreakers:               breakers(g.Pool.MaxConnections),
+		OutlierDetection:              ejection(u.Passive, u.Breaker),
+		CircuitBreakers:               breakers(g.Pool.MaxConnections, u.Retry.BudgetPercent),
+		HealthChecks:                  poolChecks(u.Active),
 		TransportSocketMatches:        b.sockets(u),
-		TypedExtensionProtocolOptions: b.protocol(g),
-	})
+		TypedExtensionProtocolOptions: protocol(poolHTTP(g)),
+	}
+	if g.Pool.HTTP2 && u.Active == nil && !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return !t.TLS }) {
+		b.negotiate(g, c)
+	}
+	b.add(resource.ClusterType, c)
 }
 
-func (b *builder) protocol(g *config.Gateway) map[string]*anypb.Any {
-	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(b.poolHTTP(g))}
+// negotiate lets the targets of a pool choose HTTP/2. Envoy wants every transport socket of such a pool, used or not, to be one that
+// negotiates.
+func (b *builder) negotiate(g *config.Gateway, c *clusterv3.Cluster) {
+	tls := socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS())
+	c.TransportSocketMatches, c.TransportSocket = nil, tls.TransportSocket
+	options := poolHTTP(g)
+	options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			InitialStreamWindowSize:     wrapperspb.UInt32(1 << 30), // see noBackPressure
+			InitialConnectionWindowSize: wrapperspb.UInt32(noBackPressure),
+		},
+	}}
+	c.TypedExtensionProtocolOptions = protocol(options)
+}
+
+func protocol(options *upstreamhttpv3.HttpProtocolOptions) map[string]*anypb.Any {
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(options)}
 }
 
 func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
@@ -123,34 +145,56 @@ func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
 	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{TypedExtensionConfig: extension(name, m)}}}
 }
 
-// ejection takes a target out after so many failures in a row. Without the percentage a pool of two would never lose one.
-func ejection(p *config.Passive) *clusterv3.OutlierDetection {
-	if p == nil {
+// ejection takes a target out after so many failures in a row, or when so many of its answers were failures. Without
+// the percentage a pool of two would never lose one.
+func ejection(p *config.Passive, c *config.Breaker) *clusterv3.OutlierDetection {
+	if p == nil && c == nil {
 		return nil
 	}
 	const sweep = 10 * time.Second
-	return &clusterv3.OutlierDetection{
-		Consecutive_5Xx:                    wrapperspb.UInt32(p.Failures),
-		EnforcingConsecutive_5Xx:           wrapperspb.UInt32(100),
+	d := &clusterv3.OutlierDetection{
+		EnforcingConsecutive_5Xx:           wrapperspb.UInt32(0),
 		EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
 		EnforcingSuccessRate:               wrapperspb.UInt32(0),
-		BaseEjectionTime:                   seconds(p.Out),
-		Interval:                           seconds(min(sweep, p.Out)),
 		MaxEjectionPercent:                 wrapperspb.UInt32(100),
 	}
+	var out time.Duration
+	if p != nil {
+		out = p.Out
+		d.Consecutive_5Xx = wrapperspb.UInt32(p.Failures)
+		d.EnforcingConsecutive_5Xx = wrapperspb.UInt32(100)
+	}
+	if c != nil {
+		out = c.Reset
+		d.FailurePercentageThreshold = wrapperspb.UInt32(c.FailurePercentage)
+		d.FailurePercentageRequestVolume = wrapperspb.UInt32(c.RequestVolume)
+		d.FailurePercentageMinimumHosts = wrapperspb.UInt32(1)
+		d.EnforcingFailurePercentage = wrapperspb.UInt32(100)
+	}
+	d.BaseEjectionTime = seconds(out)
+	d.Interval = seconds(min(sweep, out))
+	return d
 }
 
-func breakers(maxConnections uint32) *clusterv3.CircuitBreakers {
+func breakers(maxConnections, retryPercent uint32) *clusterv3.CircuitBreakers {
 	connections := wrapperspb.UInt32(unlimited)
 	if maxConnections > 0 {
 		connections = wrapperspb.UInt32(maxConnections)
 	}
-	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+	limits := &clusterv3.CircuitBreakers_Thresholds{
 		MaxConnections:     connections,
 		MaxPendingRequests: wrapperspb.UInt32(unlimited),
 		MaxRequests:        wrapperspb.UInt32(unlimited),
 		MaxRetries:         wrapperspb.UInt32(unlimited), // Envoy's default of 3 at once would end failover under load
-	}}}
+	}
+	if retryPercent > 0 {
+		const always = 3
+		limits.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+			BudgetPercent:       &typev3.Percent{Value: float64(retryPercent)},
+			MinRetryConcurrency: wrapperspb.UInt32(always),
+		}
+	}
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
 }
 
 // sockets are TLS and plain text, each inside the connection to the internal listener, which is told the endpoint's
@@ -202,7 +246,7 @@ func socketMatch(name string, tls bool, inner string, m proto.Message) *clusterv
 	}
 }
 
-func (b *builder) poolHTTP(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
+func poolHTTP(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
 	return &upstreamhttpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -264,19 +308,23 @@ func failures() *commonmatcherv3.MatchPredicate {
 
 // target is the cluster that connects: Envoy's own DNS and connect timeout, no HTTP.
 func (b *builder) target(g *config.Gateway, t *config.Target) {
+	b.add(resource.ClusterType, b.connecting(g, t, t.Name))
+}
+
+func (b *builder) connecting(g *config.Gateway, t *config.Target, name string) *clusterv3.Cluster {
 	kind := clusterv3.Cluster_LOGICAL_DNS
 	if _, err := netip.ParseAddr(t.Host); err == nil {
 		kind = clusterv3.Cluster_STATIC
 	}
-	b.add(resource.ClusterType, &clusterv3.Cluster{
-		Name:                          t.Name,
+	return &clusterv3.Cluster{
+		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		ConnectTimeout:                seconds(g.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
-		CircuitBreakers:               breakers(0),
+		CircuitBreakers:               breakers(0, 0),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
-			ClusterName: t.Name,
+			ClusterName: name,
 			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
 				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 					Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
@@ -286,5 +334,5 @@ func (b *builder) target(g *config.Gateway, t *config.Target) {
 				}},
 			}}}},
 		},
-	})
+	}
 }

@@ -42,14 +42,14 @@ func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.
 	for i, targets := range levels {
 		level := &endpointv3.LocalityLbEndpoints{Priority: uint32(i)}
 		for _, t := range targets {
-			level.LbEndpoints = append(level.LbEndpoints, endpoint(u, t))
+			level.LbEndpoints = append(level.LbEndpoints, b.endpoint(u, t))
 		}
 		assignment.Endpoints = append(assignment.Endpoints, level)
 	}
 	b.add(resource.EndpointType, assignment)
 }
 
-func endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
+func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
 	e := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Hostname: t.Host,
@@ -60,6 +60,9 @@ func endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
 		}},
 		LoadBalancingWeight: wrapperspb.UInt32(weight(u, t)),
 		Metadata:            metadata(u, t),
+	}
+	if u.Active != nil {
+		e.GetEndpoint().HealthCheckConfig = b.checkedAt(t)
 	}
 	if t.Weight == 0 {
 		e.HealthStatus = corev3.HealthStatus_DRAINING

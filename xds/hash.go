@@ -24,14 +24,9 @@ func maglev(u *config.Upstream) *maglevv3.Maglev {
 	return &maglevv3.Maglev{ConsistentHashingLbConfig: hashing}
 }
 
-// hashPolicy is what a pool hashes. It is the pool's own, not the route's: the upstreams of an A/B test may differ. A cookie
-// is the exception (cookiePolicies).
+// hashPolicy is what a pool hashes. It is the pool's own where it can be: the upstreams of an A/B test may differ.
 func hashPolicy(u *config.Upstream) *routev3.RouteAction_HashPolicy {
 	switch u.Algorithm {
-	case config.SourceHash:
-		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
-			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
-		}}
 	case config.URIHash:
 		p := headerPolicy(":path")
 		p.GetHeader().RegexRewrite = &matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: `\?.*`}}
@@ -50,11 +45,17 @@ func headerPolicy(name string) *routev3.RouteAction_HashPolicy {
 	}}
 }
 
-// cookiePolicies make Envoy hash a cookie, and give one to a client that has none, which only a route can.
-func cookiePolicies(shares []config.Share) []*routev3.RouteAction_HashPolicy {
+// routePolicies are what only a route can hash: the address (a pool under another cluster is not told it), and a cookie, which is
+// given to a client that has none.
+func routePolicies(shares []config.Share) []*routev3.RouteAction_HashPolicy {
 	var policies []*routev3.RouteAction_HashPolicy
 	for _, s := range shares {
-		if s.Upstream.Algorithm == config.CookieHash {
+		switch s.Upstream.Algorithm {
+		case config.SourceHash:
+			policies = append(policies, &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
+				ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+			}})
+		case config.CookieHash:
 			policies = append(policies, &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Cookie_{
 				Cookie: &routev3.RouteAction_HashPolicy_Cookie{
 					Name: s.Upstream.HashCookie,

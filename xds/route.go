@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -133,7 +134,11 @@ func headerIs(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 
 func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
-	route.GetRoute().Timeout = seconds(g.Timeouts.Request)
+	action := route.GetRoute()
+	action.Timeout = seconds(g.Timeouts.Request)
+	if perTry := perTryTimeout(r.Shares); perTry > 0 {
+		action.RetryPolicy.PerTryTimeout = seconds(perTry)
+	}
 	return route
 }
 
@@ -145,8 +150,9 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	action := route.GetRoute()
 	action.Timeout = &durationpb.Duration{}
 	action.RetryPolicy.PerTryTimeout = seconds(g.Timeouts.FirstByte)
-	// Envoy's idle timer runs from the attempt's start: it must not end the wait for the first token early.
-	action.RetryPolicy.PerTryIdleTimeout = seconds(max(g.Timeouts.InterChunk, g.Timeouts.FirstByte))
+	// The sidecar ends silent streams, in words. Envoy's idle timer is for a sidecar that does not, and runs from the attempt's
+	// start: it must not end the wait for the first token early.
+	action.RetryPolicy.PerTryIdleTimeout = seconds(max(g.Timeouts.InterChunk, g.Timeouts.FirstByte) + 5*time.Second)
 	return route
 }
 
@@ -154,7 +160,7 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	action := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Shares[0].Upstream.Name},
 		RetryPolicy:      retryPolicy(r.Shares),
-		HashPolicy:       cookiePolicies(r.Shares),
+		HashPolicy:       routePolicies(r.Shares),
 	}
 	if len(r.Shares) > 1 {
 		weighted := &routev3.WeightedCluster{}
@@ -184,7 +190,11 @@ func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 			picks = max(picks, hashedPicks)
 		}
 	}
+	back, limited := backOff(shares)
 	return &routev3.RetryPolicy{
+		RetryBackOff:            back,
+		RateLimitedRetryBackOff: limited,
+
 		RetryOn:              "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
 		RetriableStatusCodes: []uint32{http.StatusTooManyRequests},
 		NumRetries:           wrapperspb.UInt32(attempts - 1),

@@ -76,6 +76,9 @@ type Frame struct {
 	// Injected marks a frame that is there only because the gateway asked for it and the client did not (OpenAI's
 	// usage-only chunk). A same-schema relay leaves it out.
 	Injected bool
+	// OwnError marks a frame that is the provider's own error event. A same-schema relay passes it on; a Failure of any other
+	// frame the client could not read as one.
+	OwnError bool
 }
 
 // StreamDecoder reads one provider stream. Its methods must not overlap.

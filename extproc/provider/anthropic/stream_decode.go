@@ -37,7 +37,10 @@ type streamDecoder struct {
 }
 
 // mark is a frame whose slices are not cut yet: raw and events may still move while the chunk is read.
-type mark struct{ rawEnd, eventsEnd int }
+type mark struct {
+	rawEnd, eventsEnd int
+	own               bool // the provider's own error event
+}
 
 // openBlock is a content block by its index in the provider's message. Only calls have a tool number.
 type openBlock struct {
@@ -81,6 +84,8 @@ func (d *streamDecoder) cut() []llm.Frame {
 		d.frames = append(d.frames, llm.Frame{
 			Raw:    d.raw[from.rawEnd:to.rawEnd:to.rawEnd],
 			Events: d.events[from.eventsEnd:to.eventsEnd:to.eventsEnd],
+
+			OwnError: to.own,
 		})
 		from = to
 	}
@@ -90,10 +95,11 @@ func (d *streamDecoder) cut() []llm.Frame {
 // take reads one event of the provider. Events behind the terminal one pass without a meaning.
 func (d *streamDecoder) take(e sse.Event) {
 	d.raw = append(d.raw, e.Raw...)
+	own := false
 	if e.Data != nil && !d.over {
-		d.read(e)
+		own = d.read(e)
 	}
-	d.marks = append(d.marks, mark{len(d.raw), len(d.events)})
+	d.marks = append(d.marks, mark{len(d.raw), len(d.events), own})
 }
 
 func (d *streamDecoder) add(e llm.Event) { d.events = append(d.events, e) }
@@ -109,7 +115,8 @@ type envelope struct {
 	kind, index, delta, block, message, usage, err jsontext.Value
 }
 
-func (d *streamDecoder) read(e sse.Event) {
+// read tells what an event means, and whether it is the provider's own error.
+func (d *streamDecoder) read(e sse.Event) (own bool) {
 	var in envelope
 	err := d.reader.read(e.Data, func(name, value jsontext.Value) {
 		switch string(name) {
@@ -131,7 +138,7 @@ func (d *streamDecoder) read(e sse.Event) {
 	})
 	if err != nil {
 		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds an event that is not JSON"))
-		return
+		return false
 	}
 	kind := e.Name
 	if in.kind != nil {
@@ -156,11 +163,14 @@ func (d *streamDecoder) read(e sse.Event) {
 		d.add(llm.Event{Kind: llm.Ping})
 	case "error":
 		d.fail(failure(readError(e.Data)))
+		return true
 	default:
 		if in.err.Kind() == '{' {
 			d.fail(failure(readError(e.Data)))
+			return true
 		}
 	}
+	return false
 }
 
 // word unquotes a short string into scratch: it lives until the next call.

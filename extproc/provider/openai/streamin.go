@@ -74,6 +74,7 @@ type streamDecoder struct {
 
 	started bool // Start has been told
 	over    bool // End or Failure has been told: what follows is passed on unread
+	own     bool // the frame at hand is the provider's own error event
 	ids     callIDs
 	choices []choiceIn
 
@@ -143,11 +144,12 @@ func (d *streamDecoder) frame(e sse.Event) {
 	raw, events := len(d.raw), len(d.events)
 	d.raw = append(d.raw, e.Raw...)
 	injected := false
+	d.own = false
 	if !d.over {
 		injected = d.read(e)
 	}
 	d.frames = append(d.frames, llm.Frame{
-		Raw: d.raw[raw:len(d.raw):len(d.raw)], Events: d.events[events:len(d.events):len(d.events)], Injected: injected,
+		Raw: d.raw[raw:len(d.raw):len(d.raw)], Events: d.events[events:len(d.events):len(d.events)], Injected: injected, OwnError: d.own,
 	})
 }
 
@@ -156,6 +158,12 @@ func (d *streamDecoder) emit(e llm.Event) { d.events = append(d.events, e) }
 func (d *streamDecoder) fail(err *llm.Error) {
 	d.over = true
 	d.emit(llm.Event{Kind: llm.Failure, Err: err})
+}
+
+// failed is fail with what the provider said.
+func (d *streamDecoder) failed(data []byte) {
+	d.own = true
+	d.fail(insideError(data))
 }
 
 var done = []byte("[DONE]")
@@ -171,7 +179,7 @@ func (d *streamDecoder) read(e sse.Event) (injected bool) {
 		d.over = true
 		d.emit(llm.Event{Kind: llm.End})
 	case string(e.Name) == "error":
-		d.fail(insideError(data))
+		d.failed(data)
 	default:
 		return d.chunk(data)
 	}
@@ -183,7 +191,7 @@ func (d *streamDecoder) chunk(data []byte) (injected bool) {
 	bare := !d.started && len(c.Choices) == 0 && (given(d.first.Message) || given(d.first.Detail))
 	switch {
 	case given(c.Error) || bool(c.Object) || bare:
-		d.fail(insideError(data))
+		d.failed(data)
 		return false
 	case err != nil:
 		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds something that is not a chat completion chunk"))

@@ -486,8 +486,11 @@ type ConnectionPool struct {
 	MaxIdlePerHost uint32               `protobuf:"varint,1,opt,name=max_idle_per_host,json=maxIdlePerHost,proto3" json:"max_idle_per_host,omitempty"`
 	IdleTimeout    *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	MaxTotal       uint32               `protobuf:"varint,3,opt,name=max_total,json=maxTotal,proto3" json:"max_total,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Speak HTTP/2 with targets that offer it in their TLS handshake, in upstreams whose targets all have TLS and that have no
+	// active health checks. All else is HTTP/1.1.
+	Http2         bool `protobuf:"varint,4,opt,name=http2,proto3" json:"http2,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConnectionPool) Reset() {
@@ -539,6 +542,13 @@ func (x *ConnectionPool) GetMaxTotal() uint32 {
 		return x.MaxTotal
 	}
 	return 0
+}
+
+func (x *ConnectionPool) GetHttp2() bool {
+	if x != nil {
+		return x.Http2
+	}
+	return false
 }
 
 // Streaming is how streamed answers are handled.
@@ -804,7 +814,8 @@ type Upstream struct {
 	HashCookie string `protobuf:"bytes,9,opt,name=hash_cookie,json=hashCookie,proto3" json:"hash_cookie,omitempty"`
 	// Of the algorithms that hash: the most requests under way that a target may have, in per cent of its share of them all;
 	// beyond it a request goes to another target. 0: no bound. 200 with prompt-hash, else 0, when it is left out.
-	HashBalanceFactor *uint32 `protobuf:"varint,10,opt,name=hash_balance_factor,json=hashBalanceFactor,proto3,oneof" json:"hash_balance_factor,omitempty"`
+	HashBalanceFactor *uint32         `protobuf:"varint,10,opt,name=hash_balance_factor,json=hashBalanceFactor,proto3,oneof" json:"hash_balance_factor,omitempty"`
+	CircuitBreaker    *CircuitBreaker `protobuf:"bytes,11,opt,name=circuit_breaker,json=circuitBreaker,proto3" json:"circuit_breaker,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -907,6 +918,13 @@ func (x *Upstream) GetHashBalanceFactor() uint32 {
 		return *x.HashBalanceFactor
 	}
 	return 0
+}
+
+func (x *Upstream) GetCircuitBreaker() *CircuitBreaker {
+	if x != nil {
+		return x.CircuitBreaker
+	}
+	return nil
 }
 
 // Target is one endpoint of one provider account.
@@ -1270,15 +1288,23 @@ func (x *HealthChecks) GetActive() *ActiveHealthCheck {
 	return nil
 }
 
-// ActiveHealthCheck asks the target itself.
+// ActiveHealthCheck asks each target itself, at its own address and with its own headers and credential. A target gets requests
+// once it has passed.
 type ActiveHealthCheck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Interval      *durationpb.Duration   `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
-	Fall          uint32                 `protobuf:"varint,3,opt,name=fall,proto3" json:"fall,omitempty"`
-	Rise          uint32                 `protobuf:"varint,4,opt,name=rise,proto3" json:"rise,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is asked for with GET, the whole path. When it is left out, a TCP connection is all that is asked for.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// From one check to the next; 10s when it is left out.
+	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Failures in a row that take a target out, successes in a row that bring it back; 3 and 2 when they are left out.
+	Fall uint32 `protobuf:"varint,3,opt,name=fall,proto3" json:"fall,omitempty"`
+	Rise uint32 `protobuf:"varint,4,opt,name=rise,proto3" json:"rise,omitempty"`
+	// For the answer; the interval, at most 5s, when it is left out.
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// The statuses that are good ones; 200 when it is left out.
+	ExpectedStatus []uint32 `protobuf:"varint,6,rep,packed,name=expected_status,json=expectedStatus,proto3" json:"expected_status,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ActiveHealthCheck) Reset() {
@@ -1339,18 +1365,109 @@ func (x *ActiveHealthCheck) GetRise() uint32 {
 	return 0
 }
 
+func (x *ActiveHealthCheck) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ActiveHealthCheck) GetExpectedStatus() []uint32 {
+	if x != nil {
+		return x.ExpectedStatus
+	}
+	return nil
+}
+
+// CircuitBreaker takes a target out when too many of its answers are failures, though not in a row. What is a failure is as with
+// health_checks.passive.
+type CircuitBreaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Per cent of the requests between two looks, which are 10s apart, or reset where that is less; 50 when it is left out.
+	FailurePercentage uint32 `protobuf:"varint,1,opt,name=failure_percentage,json=failurePercentage,proto3" json:"failure_percentage,omitempty"`
+	// A target with fewer requests than that between two looks stays; 10 when it is left out.
+	RequestVolume uint32 `protobuf:"varint,2,opt,name=request_volume,json=requestVolume,proto3" json:"request_volume,omitempty"`
+	// For how long it stays out the first time, longer each time it fails again; 30s when it is left out. It takes the place
+	// of health_checks.interval.
+	Reset_        *durationpb.Duration `protobuf:"bytes,3,opt,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CircuitBreaker) Reset() {
+	*x = CircuitBreaker{}
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CircuitBreaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CircuitBreaker) ProtoMessage() {}
+
+func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
+func (*CircuitBreaker) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CircuitBreaker) GetFailurePercentage() uint32 {
+	if x != nil {
+		return x.FailurePercentage
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetRequestVolume() uint32 {
+	if x != nil {
+		return x.RequestVolume
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetReset_() *durationpb.Duration {
+	if x != nil {
+		return x.Reset_
+	}
+	return nil
+}
+
 // Retry is what happens when an attempt fails before the client has seen anything of it.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Attempts in all, the first one included.
-	Attempts      uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// For each attempt at a whole answer. Streams have first_byte_timeout.
+	PerTryTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=per_try_timeout,json=perTryTimeout,proto3" json:"per_try_timeout,omitempty"`
+	// The wait before an attempt is random, at most backoff before the second, twice that before the third and so on, and never
+	// more than max_interval; 25ms and ten times backoff when they are left out.
+	Backoff     *durationpb.Duration `protobuf:"bytes,3,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	MaxInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=max_interval,json=maxInterval,proto3" json:"max_interval,omitempty"`
+	// The longest retry-after that is waited for, where there is no other target to ask; not at all when it is left out.
+	MaxRetryAfter *durationpb.Duration `protobuf:"bytes,5,opt,name=max_retry_after,json=maxRetryAfter,proto3" json:"max_retry_after,omitempty"`
+	// The most further attempts that may be under way, in per cent of the requests under way, though three always may. 0: no
+	// bound.
+	BudgetPercent uint32 `protobuf:"varint,6,opt,name=budget_percent,json=budgetPercent,proto3" json:"budget_percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1479,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,12 +1492,47 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Retry) GetAttempts() uint32 {
 	if x != nil {
 		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Retry) GetPerTryTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.PerTryTimeout
+	}
+	return nil
+}
+
+func (x *Retry) GetBackoff() *durationpb.Duration {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+func (x *Retry) GetMaxInterval() *durationpb.Duration {
+	if x != nil {
+		return x.MaxInterval
+	}
+	return nil
+}
+
+func (x *Retry) GetMaxRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.MaxRetryAfter
+	}
+	return nil
+}
+
+func (x *Retry) GetBudgetPercent() uint32 {
+	if x != nil {
+		return x.BudgetPercent
 	}
 	return 0
 }
@@ -1402,7 +1554,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1566,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1579,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Service) GetId() string {
@@ -1505,7 +1657,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1669,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1682,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rule) GetId() string {
@@ -1622,7 +1774,7 @@ type WeightedService struct {
 
 func (x *WeightedService) Reset() {
 	*x = WeightedService{}
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1786,7 @@ func (x *WeightedService) String() string {
 func (*WeightedService) ProtoMessage() {}
 
 func (x *WeightedService) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1799,7 @@ func (x *WeightedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedService.ProtoReflect.Descriptor instead.
 func (*WeightedService) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WeightedService) GetService() string {
@@ -1679,7 +1831,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1843,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1856,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Key) GetId() string {
@@ -1754,7 +1906,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1918,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1931,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pack) GetName() string {
@@ -1814,7 +1966,7 @@ type Policies struct {
 
 func (x *Policies) Reset() {
 	*x = Policies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1978,7 @@ func (x *Policies) String() string {
 func (*Policies) ProtoMessage() {}
 
 func (x *Policies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1991,7 @@ func (x *Policies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policies.ProtoReflect.Descriptor instead.
 func (*Policies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Policies) GetChain() []string {
@@ -1867,7 +2019,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2031,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2044,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Events) GetFile() string {
@@ -1946,11 +2098,12 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x0frequest_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x0erequestTimeout\x12L\n" +
 	"\x0fconnect_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x0econnectTimeout\x12Q\n" +
 	"\x12first_byte_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10firstByteTimeout\x12J\n" +
-	"\x0epolicy_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rpolicyTimeout\"\xa0\x01\n" +
+	"\x0epolicy_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rpolicyTimeout\"\xb6\x01\n" +
 	"\x0eConnectionPool\x12)\n" +
 	"\x11max_idle_per_host\x18\x01 \x01(\rR\x0emaxIdlePerHost\x12F\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12\x1b\n" +
-	"\tmax_total\x18\x03 \x01(\rR\bmaxTotal\"\x95\x01\n" +
+	"\tmax_total\x18\x03 \x01(\rR\bmaxTotal\x12\x14\n" +
+	"\x05http2\x18\x04 \x01(\bR\x05http2\"\x95\x01\n" +
 	"\tStreaming\x12S\n" +
 	"\x13inter_chunk_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x11interChunkTimeout\x123\n" +
 	"\vbuffer_size\x18\x02 \x01(\v2\x12.millrace.v1.BytesR\n" +
@@ -1963,7 +2116,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x04fileB\x0f\n" +
 	"\x06source\x12\x05\xbaH\x02\b\x01\":\n" +
 	"\tProviders\x12-\n" +
-	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\x9f\x05\n" +
+	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\xe5\x05\n" +
 	"\bUpstream\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -1978,7 +2131,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vhash_cookie\x18\t \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
 	"hashCookie\x123\n" +
 	"\x13hash_balance_factor\x18\n" +
-	" \x01(\rH\x00R\x11hashBalanceFactor\x88\x01\x01B\x16\n" +
+	" \x01(\rH\x00R\x11hashBalanceFactor\x88\x01\x01\x12D\n" +
+	"\x0fcircuit_breaker\x18\v \x01(\v2\x1b.millrace.v1.CircuitBreakerR\x0ecircuitBreakerB\x16\n" +
 	"\x14_hash_balance_factor\"\x94\x06\n" +
 	"\x06Target\x12<\n" +
 	"\x02id\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x02id\x121\n" +
@@ -2017,14 +2171,27 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\apassive\x18\x01 \x01(\bR\apassive\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12\x1a\n" +
 	"\binterval\x18\x03 \x01(\rR\binterval\x126\n" +
-	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\"\x9a\x01\n" +
-	"\x11ActiveHealthCheck\x12\x1c\n" +
-	"\x04path\x18\x01 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12?\n" +
+	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\"\x96\x02\n" +
+	"\x11ActiveHealthCheck\x12\x1f\n" +
+	"\x04path\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03:\x01/R\x04path\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12\x12\n" +
 	"\x04fall\x18\x03 \x01(\rR\x04fall\x12\x12\n" +
-	"\x04rise\x18\x04 \x01(\rR\x04rise\",\n" +
+	"\x04rise\x18\x04 \x01(\rR\x04rise\x12=\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\atimeout\x128\n" +
+	"\x0fexpected_status\x18\x06 \x03(\rB\x0f\xbaH\f\x92\x01\t\"\a*\x05\x10\xd8\x04(dR\x0eexpectedStatus\"\xac\x01\n" +
+	"\x0eCircuitBreaker\x126\n" +
+	"\x12failure_percentage\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18dR\x11failurePercentage\x12%\n" +
+	"\x0erequest_volume\x18\x02 \x01(\rR\rrequestVolume\x12;\n" +
+	"\x05reset\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x05reset\"\x87\x03\n" +
 	"\x05Retry\x12#\n" +
-	"\battempts\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18\x14R\battempts\"\xd4\x01\n" +
+	"\battempts\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18\x14R\battempts\x12K\n" +
+	"\x0fper_try_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rperTryTimeout\x12A\n" +
+	"\abackoff\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x062\x04\x10\xc0\x84=R\abackoff\x12J\n" +
+	"\fmax_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x062\x04\x10\xc0\x84=R\vmaxInterval\x12M\n" +
+	"\x0fmax_retry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\rmaxRetryAfter\x12.\n" +
+	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\"\xd4\x01\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2101,7 +2268,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -2119,74 +2286,82 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Credentials)(nil),           // 13: millrace.v1.Credentials
 	(*HealthChecks)(nil),          // 14: millrace.v1.HealthChecks
 	(*ActiveHealthCheck)(nil),     // 15: millrace.v1.ActiveHealthCheck
-	(*Retry)(nil),                 // 16: millrace.v1.Retry
-	(*Service)(nil),               // 17: millrace.v1.Service
-	(*Rule)(nil),                  // 18: millrace.v1.Rule
-	(*WeightedService)(nil),       // 19: millrace.v1.WeightedService
-	(*Key)(nil),                   // 20: millrace.v1.Key
-	(*Pack)(nil),                  // 21: millrace.v1.Pack
-	(*Policies)(nil),              // 22: millrace.v1.Policies
-	(*Events)(nil),                // 23: millrace.v1.Events
-	nil,                           // 24: millrace.v1.Target.ModelMapEntry
-	nil,                           // 25: millrace.v1.Target.HeadersEntry
-	nil,                           // 26: millrace.v1.Rule.HeadersEntry
-	nil,                           // 27: millrace.v1.Rule.QueryEntry
-	nil,                           // 28: millrace.v1.Key.LimitsEntry
-	nil,                           // 29: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 32: google.protobuf.Struct
+	(*CircuitBreaker)(nil),        // 16: millrace.v1.CircuitBreaker
+	(*Retry)(nil),                 // 17: millrace.v1.Retry
+	(*Service)(nil),               // 18: millrace.v1.Service
+	(*Rule)(nil),                  // 19: millrace.v1.Rule
+	(*WeightedService)(nil),       // 20: millrace.v1.WeightedService
+	(*Key)(nil),                   // 21: millrace.v1.Key
+	(*Pack)(nil),                  // 22: millrace.v1.Pack
+	(*Policies)(nil),              // 23: millrace.v1.Policies
+	(*Events)(nil),                // 24: millrace.v1.Events
+	nil,                           // 25: millrace.v1.Target.ModelMapEntry
+	nil,                           // 26: millrace.v1.Target.HeadersEntry
+	nil,                           // 27: millrace.v1.Rule.HeadersEntry
+	nil,                           // 28: millrace.v1.Rule.QueryEntry
+	nil,                           // 29: millrace.v1.Key.LimitsEntry
+	nil,                           // 30: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 33: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
 	9,  // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
 	10, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
-	17, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
-	18, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
-	20, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
-	21, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
-	22, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	23, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	18, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
+	19, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
+	21, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
+	22, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
+	23, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
+	24, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
 	2,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
 	3,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
 	4,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
 	5,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
 	6,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	7,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	30, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	31, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	8,  // 16: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	30, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	30, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	30, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	30, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	30, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	30, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	31, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	31, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	31, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	31, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	31, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	31, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
 	7,  // 23: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
 	11, // 24: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
 	11, // 25: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
 	14, // 26: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	16, // 27: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	12, // 28: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	24, // 29: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	25, // 30: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	13, // 31: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	4,  // 32: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 33: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	8,  // 34: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	15, // 35: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	30, // 36: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	26, // 37: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	27, // 38: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	19, // 39: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	31, // 40: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 41: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	29, // 42: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	32, // 43: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	17, // 27: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	16, // 28: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	12, // 29: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	25, // 30: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	26, // 31: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	13, // 32: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	4,  // 33: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	8,  // 34: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	8,  // 35: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	15, // 36: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	31, // 37: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	31, // 38: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	31, // 39: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	31, // 40: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	31, // 41: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	31, // 42: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	31, // 43: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	27, // 44: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	28, // 45: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	20, // 46: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	32, // 47: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	29, // 48: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	30, // 49: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	33, // 50: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2201,15 +2376,15 @@ func file_millrace_v1_config_proto_init() {
 	}
 	file_millrace_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

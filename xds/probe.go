@@ -1,0 +1,243 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	credentialv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	genericv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/injected_credentials/generic/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"millrace/config"
+)
+
+// probePrefix stands before a target's name in what belongs to its health check.
+const probePrefix = "probe:"
+
+// startInterval is the time between checks of a target that has not passed yet, in a pool that nobody has used: when Envoy
+// starts, its first check is made before the listener below is open.
+const startInterval = 250 * time.Millisecond
+
+// probes is the way of active health checks: pool → listener "probes" → the target's probe cluster. A pool cannot check its
+// endpoints directly, see docs/rationale.md, "Why do health checks take a listener of their own?".
+func (b *builder) probes() {
+	var routes []*routev3.VirtualHost
+	var filters []*hcmv3.HttpFilter
+	for _, g := range b.config.Gateways {
+		for _, u := range g.Upstreams {
+			if u.Active == nil {
+				continue
+			}
+			for _, t := range u.Targets {
+				b.probe(g, u.Active, t)
+				if u.Active.Path == "" {
+					filters = append(filters, connected(t))
+				} else {
+					routes = append(routes, probeRoute(u.Active, t))
+				}
+			}
+		}
+	}
+	if len(routes)+len(filters) > 0 {
+		b.probeListener(routes, filters)
+	}
+}
+
+// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A Unix socket would
+// do, but Envoy 1.40.0 crashes when asked for /config_dump?include_eds while a health check has one.
+func (b *builder) probeAddress() *corev3.Address {
+	host := "127.0.0.2"
+	if b.config.Listen.Address == host {
+		host = "127.0.0.3"
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       host,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: b.config.Listen.Port},
+	}}}
+}
+
+// probeHost is the host name that a target's checks are told apart by.
+func probeHost(t *config.Target) string {
+	sum := sha256.Sum256([]byte(t.Name))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (b *builder) checkedAt(t *config.Target) *endpointv3.Endpoint_HealthCheckConfig {
+	return &endpointv3.Endpoint_HealthCheckConfig{Address: b.probeAddress(), Hostname: probeHost(t)}
+}
+
+// poolChecks ask the listener about each endpoint. With a path that is the check itself, which the listener passes on. Without
+// one it is the question whether the probe cluster, which does the checks, thinks the target well.
+func poolChecks(a *config.Active) []*corev3.HealthCheck {
+	if a == nil {
+		return nil
+	}
+	check := &corev3.HealthCheck{
+		Timeout:                      seconds(a.Timeout),
+		Interval:                     seconds(a.Interval),
+		UnhealthyThreshold:           wrapperspb.UInt32(a.Fall),
+		HealthyThreshold:             wrapperspb.UInt32(a.Rise),
+		NoTrafficInterval:            seconds(min(startInterval, a.Interval)),
+		NoTrafficHealthyInterval:     seconds(a.Interval),
+		TransportSocketMatchCriteria: object(socketKey, structpb.NewBoolValue(false)), // the listener speaks plain text
+	}
+	request := &corev3.HealthCheck_HttpHealthCheck{Path: a.Path}
+	for _, status := range a.Expected {
+		request.ExpectedStatuses = append(request.ExpectedStatuses, &typev3.Int64Range{Start: int64(status), End: int64(status) + 1})
+	}
+	if a.Path == "" {
+		request.Path = "/"
+		check.Interval = seconds(min(time.Second, a.Interval))
+		check.NoTrafficHealthyInterval = check.Interval
+		check.UnhealthyThreshold, check.HealthyThreshold = wrapperspb.UInt32(1), wrapperspb.UInt32(1)
+	}
+	check.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: request}
+	return []*corev3.HealthCheck{check}
+}
+
+// probe is the cluster that checks of one target go out by.
+func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
+	name := probePrefix + t.Name
+	c := b.connecting(g, t, name)
+	if a.Path == "" {
+		c.HealthChecks = []*corev3.HealthCheck{{
+			Timeout:            seconds(a.Timeout),
+			Interval:           seconds(a.Interval),
+			NoTrafficInterval:  seconds(a.Interval), // it never has any traffic
+			UnhealthyThreshold: wrapperspb.UInt32(a.Fall),
+			HealthyThreshold:   wrapperspb.UInt32(a.Rise),
+			HealthChecker:      &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}},
+		}}
+		b.add(resource.ClusterType, c)
+		return
+	}
+	if t.TLS {
+		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
+		c.TransportSocket = &corev3.TransportSocket{
+			Name:       "envoy.transport_sockets.tls",
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS())},
+		}
+	}
+	options := &upstreamhttpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		},
+	}
+	if t.AuthHeader != "" {
+		options.HttpFilters = append(options.HttpFilters, b.credential(name, t))
+	}
+	options.HttpFilters = append(options.HttpFilters, &hcmv3.HttpFilter{
+		Name:       "envoy.filters.http.upstream_codec",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&upstreamcodecv3.UpstreamCodec{})},
+	})
+	c.TypedExtensionProtocolOptions = protocol(options)
+	b.add(resource.ClusterType, c)
+}
+
+// credential adds the target's own to its checks. It is a secret resource, which Envoy's configuration dump does not show.
+func (b *builder) credential(name string, t *config.Target) *hcmv3.HttpFilter {
+	b.add(resource.SecretType, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
+		Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: t.AuthValue}},
+	}}})
+	return &hcmv3.HttpFilter{
+		Name: "envoy.filters.http.credential_injector",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&credentialv3.CredentialInjector{
+			Overwrite: true,
+			Credential: extension("envoy.http.injected_credentials.generic", &genericv3.Generic{
+				Credential: &tlsv3.SdsSecretConfig{Name: name, SdsConfig: ads()},
+				Header:     t.AuthHeader,
+			}),
+		})},
+	}
+}
+
+// probeRoute makes a check of the pool's one for the target: its host, its headers, and nothing of Envoy's.
+func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
+	path, _, _ := strings.Cut(a.Path, "?") // Envoy matches without the query
+	host := &routev3.VirtualHost{
+		Name:    t.Name,
+		Domains: []string{probeHost(t)},
+		Routes: []*routev3.Route{{
+			// Nothing else may come this way: it has a credential at its end, and any process of this machine could use it.
+			Match: &routev3.RouteMatch{
+				PathSpecifier: &routev3.RouteMatch_Path{Path: path},
+				Headers:       []*routev3.HeaderMatcher{headerIs(":method", exactly("GET"))},
+			},
+			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+				ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: probePrefix + t.Name},
+				HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: t.Authority()},
+				Timeout:              seconds(a.Timeout),
+			}},
+		}},
+		RequestHeadersToRemove: []string{"x-forwarded-proto", "x-request-id"},
+	}
+	headers := map[string]string{}
+	maps.Copy(headers, schemaHeaders[t.Schema])
+	for name, values := range t.Headers {
+		headers[strings.ToLower(name)] = strings.Join(values, ", ")
+	}
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		host.RequestHeadersToAdd = append(host.RequestHeadersToAdd, &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: name, Value: strings.ReplaceAll(headers[name], "%", "%%")},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		})
+	}
+	return host
+}
+
+// schemaHeaders are those that a provider wants with every request (https://docs.claude.com/en/api/versioning).
+var schemaHeaders = map[string]map[string]string{"anthropic.messages": {"anthropic-version": "2023-06-01"}}
+
+// connected answers the pool's question from what the probe cluster found out.
+func connected(t *config.Target) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name: probePrefix + t.Name,
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&healthv3.HealthCheck{
+			PassThroughMode:              wrapperspb.Bool(false),
+			ClusterMinHealthyPercentages: map[string]*typev3.Percent{probePrefix + t.Name: {Value: 100}},
+			Headers:                      []*routev3.HeaderMatcher{headerIs(":authority", exactly(probeHost(t)))},
+		})},
+	}
+}
+
+func (b *builder) probeListener(routes []*routev3.VirtualHost, filters []*hcmv3.HttpFilter) {
+	manager := &hcmv3.HttpConnectionManager{
+		StatPrefix:        "probes",
+		RouteSpecifier:    &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: "probes", VirtualHosts: routes}},
+		GenerateRequestId: wrapperspb.Bool(false),
+		SkipXffAppend:     true,
+		HttpFilters: append(filters, &hcmv3.HttpFilter{
+			Name:       "envoy.filters.http.router",
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{SuppressEnvoyHeaders: true})},
+		}),
+	}
+	b.add(resource.ListenerType, &listenerv3.Listener{
+		Name:    "probes",
+		Address: b.probeAddress(),
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(manager)},
+		}}}},
+	})
+}
