@@ -94,9 +94,9 @@ var faults = []fault{
 			down:  "502 or 503 server_error | a=none;b=none;a=none | ended before an answer",
 		},
 		stream: cells{
-			alone: "200 begun, then left open from a | a=200 | the stream was cut",
-			next:  "200 begun, then left open from a | a=200 | the stream was cut",
-			down:  "200 begun, then left open from a | a=200 | the stream was cut",
+			alone: "200 begun, then cut from a | a=200 | the stream was cut",
+			next:  "200 begun, then cut from a | a=200 | the stream was cut",
+			down:  "200 begun, then cut from a | a=200 | the stream was cut",
 		},
 	},
 	{
@@ -181,9 +181,9 @@ var faults = []fault{
 			down:  "504 timeout | a=none | ended before an answer",
 		},
 		stream: cells{
-			alone: `200 begun, then error event timeout left open from a | a=504 | target "a": the stream was silent for 2s`,
-			next:  `200 begun, then error event timeout left open from a | a=504 | target "a": the stream was silent for 2s`,
-			down:  `200 begun, then error event timeout left open from a | a=504 | target "a": the stream was silent for 2s`,
+			alone: `200 begun, then error event timeout cut from a | a=504 | target "a": the stream was silent for 2s`,
+			next:  `200 begun, then error event timeout cut from a | a=504 | target "a": the stream was silent for 2s`,
+			down:  `200 begun, then error event timeout cut from a | a=504 | target "a": the stream was silent for 2s`,
 		},
 	},
 	{
@@ -735,8 +735,8 @@ Target ` + "`a`" + ` speaks the client's schema, ` + "`b`" + `, the next one, An
 and all timeouts are two seconds. The columns:
 
 - **client**: the status, and either *answer* (complete), or the type of the error in the body, or, of a stream that had *begun*, how it
-  ended: with an error event of the client's schema, *cut*, the connection closed in the middle, or *left open*: it is over, and
-  Envoy closes an HTTP/1.1 connection a minute later (an HTTP/2 stream is reset at once). *from* is ` + "`x-millrace-target`" + `;
+  ended: with an error event of the client's schema, or *cut*: Envoy closes an HTTP/1.1 connection in the middle, within five
+  seconds (an HTTP/2 stream is reset at once). *from* is ` + "`x-millrace-target`" + `;
   without it Envoy answered.
 - **attempts**: the event's, which is ` + "`x-millrace-attempts`" + ` but for a stream that failed once it had begun. *none* gave no status
   before it was given up. *?* could not be connected to: its target is named, or it is "unreached", depending on how far Envoy was.

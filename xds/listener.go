@@ -26,9 +26,10 @@ const (
 	sidecarTimeout = 10 * time.Second
 	// headersTimeout ends connections that never finish their request's headers.
 	headersTimeout = 10 * time.Second
-	// closeTimeout is how long a client may take to read the last of an answer on a connection that is then closed. Envoy's
-	// default of 1 s cuts slow readers short, and while draining every connection is one that is then closed.
-	closeTimeout = 60 * time.Second
+	// closeTimeout is how long a client may read nothing of the last of an answer on a connection that is then closed. Envoy's
+	// default of 1 s cuts slow readers short, and while draining every connection is one that is then closed; but a client whose
+	// stream broke waits for so long, too.
+	closeTimeout = 5 * time.Second
 	// logInterval is the longest that an access-log entry waits for others.
 	logInterval = 200 * time.Millisecond
 )
