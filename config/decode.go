@@ -14,6 +14,7 @@ import (
 // Decode reads one resource or document, in YAML or JSON, into m. Unknown fields, duplicate keys, values of the wrong type and
 // what breaks a rule stated in the proto are errors, all reported at once; the error is an Errors. Defaults are not filled in.
 func Decode(data []byte, m proto.Message) error {
+	data = oneLineEnd(data)
 	root, err := parse("", data)
 	if err != nil {
 		return err

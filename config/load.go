@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ func (es Errors) Error() string {
 // Load reads a document in YAML or JSON, fills in the defaults and checks it. file is its name for error messages. Unknown
 // fields, duplicate keys and values of the wrong type are errors. The error is an Errors.
 func Load(file string, data []byte) (*millracev1.Document, error) {
+	data = oneLineEnd(data)
 	root, err := parse(file, data)
 	if err != nil {
 		return nil, err
@@ -84,6 +86,17 @@ func Load(file string, data []byte) (*millracev1.Document, error) {
 	})
 	samePlace := func(a, b Error) bool { return a.Line == b.Line && a.Column == b.Column && a.Path == b.Path }
 	return nil, slices.CompactFunc(found, samePlace) // a value of the wrong type breaks its rules too: the first says it all
+}
+
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
+
+// oneLineEnd writes all that YAML 1.1 takes for a line's end as LF. protoyaml counts lines by LF alone, and panics when an error
+// is in a line that it has not counted.
+func oneLineEnd(data []byte) []byte {
+	if !bytes.ContainsAny(data, "\r\u0085\u2028\u2029") {
+		return data
+	}
+	return []byte(lineEnds.Replace(string(data)))
 }
 
 var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): (?s)(.*)$`)
