@@ -52,8 +52,7 @@ type Listen struct {
 // Gateway is one virtual host.
 type Gateway struct {
 	Name      string
-	Subdomain string
-	Hosts     []string
+	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
 	Pool      Pool
 	Upstreams []*Upstream

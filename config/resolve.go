@@ -86,9 +86,8 @@ func resolveListen(g *millracev1.Gateway) Listen {
 
 func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
-		Name:      doc.Gateway.Name,
-		Subdomain: doc.Gateway.Subdomain,
-		Hosts:     doc.Gateway.Hosts,
+		Name:    doc.Gateway.Name,
+		Domains: domains(doc.Gateway),
 		Timeouts: Timeouts{
 			Request:    doc.Gateway.Timeouts.RequestTimeout.AsDuration(),
 			Connect:    doc.Gateway.Timeouts.ConnectTimeout.AsDuration(),

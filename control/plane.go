@@ -278,7 +278,6 @@ func (p *Plane) revert(ctx context.Context, bad *version, reason string) {
 		return // nothing was ever applied: Envoy keeps what it could take
 	}
 	back := *good
-	back.file, back.content = good.file, good.content
 	if opened := p.store(); opened != nil && bad.revision != good.revision {
 		state := proto.CloneOf(good.state)
 		state.Time, state.Cause = timestamppb.Now(), "back to the last applied version: "+reason

@@ -171,15 +171,12 @@ func (r *reader) silent() error {
 		return nil
 	}
 	if !r.told {
-		if err := r.endSilent(); err != nil {
+		e := llm.Errorf(llm.ErrTimeout, "target %q: the stream was silent for %s", r.record.Target, r.x.route.interChunk)
+		if err := r.endStream(e); err != nil {
 			return err
 		}
 	}
 	return errAbandoned
-}
-
-func (r *reader) endSilent() error {
-	return r.endStream(llm.Errorf(llm.ErrTimeout, "target %q: the stream was silent for %s", r.record.Target, r.x.route.interChunk))
 }
 
 // endStream ends the client's stream: completely if the target said that it was complete, else as broken, with the error.
@@ -242,9 +239,6 @@ func (r *reader) finishStream() error {
 	return r.send(r.closed)
 }
 
-// finish sends what is left and the end.
-func (r *reader) finish() error { return r.send(true) }
-
 // whole reads an answer that is complete.
 func (r *reader) whole() error {
 	if e := r.header.get("content-encoding"); e != "" && e != "identity" {
@@ -306,7 +300,7 @@ func (r *reader) complete(status int) error {
 	if err := r.commit(status, len(r.held)); err != nil || r.over {
 		return err
 	}
-	return r.finish()
+	return r.send(true)
 }
 
 // commit sends the headers. length is the body's, -1 for a stream.

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"regexp"
@@ -31,7 +30,7 @@ func (b *builder) routes() {
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 	}
 	for _, g := range b.config.Gateways {
-		host := &routev3.VirtualHost{Name: g.Name, Domains: domains(g)}
+		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
 				host.Routes = append(host.Routes, streamRoute(g, r), plainRoute(g, r))
@@ -73,18 +72,6 @@ func leftOver(g *config.Gateway, level []*config.Rule) []*routev3.Route {
 		routes = append(routes, refusal(envoy.RouteMethod+g.Name+" "+path, prefix(path), http.StatusMethodNotAllowed))
 	}
 	return routes
-}
-
-// domains are the hosts a gateway answers to; one that names none answers to all that no other does.
-func domains(g *config.Gateway) []string {
-	var d []string
-	if g.Subdomain != "" {
-		d = append(d, g.Subdomain+".*")
-	}
-	if d = append(d, g.Hosts...); len(d) == 0 {
-		d = []string{"*"}
-	}
-	return d
 }
 
 func prefix(path string) *routev3.RouteMatch {
@@ -221,7 +208,7 @@ func refusal(name string, m *routev3.RouteMatch, status uint32) *routev3.Route {
 		Match: m,
 		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
 			Status: status,
-			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: fmt.Sprint(http.StatusText(int(status)))}},
+			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: http.StatusText(int(status))}},
 		}},
 	}
 }
