@@ -54,21 +54,26 @@ func (x *exchange) request() (*llm.Request, *llm.Error) {
 	return x.decoded, x.failure
 }
 
-// begin notes a new attempt at t.
-func (x *exchange) begin(t *target) *millracev1.Attempt {
+// begin notes attempt number n, from 1, at t. Attempts may begin out of order: Envoy opens a stream before it is connected, and
+// when the connection is refused at once the next attempt's stream may be read first.
+func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
 	a := &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Model: t.config.Model(x.head.Model)}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.attempts = append(x.attempts, a)
+	x.fill(n)
+	x.attempts[n-1] = a
 	x.open++
 	return a
 }
 
-// unreached notes attempts up to number n that never got a stream of their own: Envoy could not connect. It does not say to
-// which target.
+// unreached notes attempts up to number n of which no stream was seen: Envoy could not connect. It does not say to which target.
 func (x *exchange) unreached(n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.fill(n)
+}
+
+func (x *exchange) fill(n int) {
 	for len(x.attempts) < n {
 		x.attempts = append(x.attempts, &millracev1.Attempt{Error: "no connection"})
 	}

@@ -128,8 +128,7 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
 	}
-	a.x.unreached(number - 1)
-	a.record = a.x.begin(a.target)
+	a.record = a.x.begin(max(number, 1), a.target)
 	want := a.clientHeaders()
 	call, err := a.encode(want)
 	if err != nil {
