@@ -185,6 +185,8 @@ type Target struct {
 	Headers    http.Header // as configured, without the credential
 	AuthHeader string      // "" when the target needs no credential
 	AuthValue  string      // the whole header value; secret
+
+	Answer string // given without asking anyone; "" of every target that is asked
 }
 
 // Authority is the host, with the port where it is not the scheme's own.

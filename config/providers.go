@@ -11,11 +11,16 @@ type hosting struct {
 	prefix string // what stands before the key in it
 }
 
+// static is the provider, and the schema, of targets that have their answer.
+const static = "static"
+
 var hostings = []hosting{
 	// https://platform.openai.com/docs/api-reference/authentication
 	{name: "openai", host: "api.openai.com", base: "/v1", schema: "openai.chat", auth: "Authorization", prefix: "Bearer "},
 	// https://docs.anthropic.com/en/api/overview
 	{name: "anthropic", host: "api.anthropic.com", base: "/v1", schema: "anthropic.messages", auth: "X-Api-Key"},
+	// Nobody: the gateway gives the target's answer itself.
+	{name: static, schema: static},
 }
 
 // hostingOf finds a row by provider name.

@@ -249,6 +249,7 @@ func (r *resolver) target(upstream, path string, t *millracev1.Target) *Target {
 		DefaultModel: t.DefaultModel,
 		ModelMap:     t.ModelMap,
 		Headers:      http.Header{},
+		Answer:       t.Answer,
 	}
 	if t.Disabled {
 		resolved.Weight = 0
@@ -284,7 +285,7 @@ func place(t *millracev1.Target) (hosting, address) {
 	if !known {
 		h = hostingAt(t.Host)
 	}
-	a := address{host: cmp.Or(t.Host, h.host), port: t.Port, tls: t.Protocol != "http", base: h.base}
+	a := address{host: cmp.Or(t.Host, h.host), port: t.Port, tls: t.Protocol != "http" && h.name != static, base: h.base}
 	if t.Protocol == "" && t.Port == 80 {
 		a.tls = false
 	}

@@ -113,6 +113,13 @@ func (v *validation) hashing(path string, u *millracev1.Upstream) {
 
 func (v *validation) target(path string, t *millracev1.Target) {
 	p := t.GetProvider()
+	if p.GetName() == static || p.GetType() == static {
+		v.static(path, t)
+		return
+	}
+	if t.Answer != "" {
+		v.errorf(path+".answer", "is for the provider %s", static)
+	}
 	for field, name := range map[string]string{"provider": p.GetName(), "provider.type": p.GetType()} {
 		if _, ok := hostingOf(name); name != "" && !ok {
 			v.errorf(path+"."+field, "unknown provider %q; known are %s", name, strings.Join(providerNames(), ", "))
@@ -139,6 +146,31 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	if name := t.GetCredentials().GetHeaderName(); name != "" {
 		if reason := badTargetHeader(name); reason != "" {
 			v.errorf(path+".credentials.header_name", "%s", reason)
+		}
+	}
+}
+
+// static checks a target that nobody is asked for.
+func (v *validation) static(path string, t *millracev1.Target) {
+	if t.Answer == "" {
+		v.errorf(path+".answer", "needed: what the target says")
+	}
+	for _, f := range []struct {
+		field string
+		given bool
+	}{
+		{"provider.base_url", t.Provider.BaseUrl != ""},
+		{"provider.secret_key_ref", t.Provider.SecretKeyRef != nil},
+		{"host", t.Host != ""},
+		{"port", t.Port != 0},
+		{"protocol", t.Protocol != ""},
+		{"path", t.Path != ""},
+		{"headers", len(t.Headers) > 0},
+		{"credentials", t.Credentials != nil},
+		{"timeouts", t.Timeouts != nil},
+	} {
+		if f.given {
+			v.errorf(path+"."+f.field, "a static target asks nobody")
 		}
 	}
 }

@@ -12,6 +12,8 @@ const (
 	// TargetsListener is the bootstrap's internal listener. Every endpoint of every pool leads to it, and it leads on to
 	// the cluster named in the endpoint's metadata (MetadataCluster).
 	TargetsListener = "targets"
+	// NobodyListener is the bootstrap's internal listener for targets that are never asked.
+	NobodyListener = "nobody"
 	// NodeID is what Envoy calls itself towards the sidecar. There is one Envoy to a sidecar.
 	NodeID = "millrace-envoy"
 	// Listener and Routes are the two resources that the app-facing side consists of.

@@ -91,6 +91,9 @@ func Compile(c *config.Config) (*Runtime, error) {
 func hashesPrompts(s config.Share) bool { return s.Upstream.Algorithm == config.PromptHash }
 
 func compileTarget(t *config.Target) (*target, error) {
+	if t.Answer != "" {
+		return &target{config: t}, nil
+	}
 	codec, ok := provider.Of(llm.Schema(t.Schema))
 	if !ok || codec.Target == nil {
 		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)

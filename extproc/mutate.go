@@ -92,7 +92,7 @@ func header(name, v string) *corev3.HeaderValueOption {
 	}
 }
 
-// answer ends the request here with a JSON body.
+// answer ends the request here with a JSON body, or another that the extra headers tell.
 func answer(status int, body []byte, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	set := []*corev3.HeaderValueOption{header("content-type", "application/json")}
 	for _, h := range extra {

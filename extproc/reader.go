@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"mime"
 	"strconv"
 	"strings"
@@ -306,13 +307,7 @@ func (r *reader) complete(status int) error {
 // commit sends the headers. length is the body's, -1 for a stream.
 func (r *reader) commit(status, length int) error {
 	r.committed = true
-	answered := status >= 200 && status < 300
-	r.note(func() {
-		r.x.answered, r.x.status = r.record, uint32(status)
-		if answered || r.record.Status == 0 {
-			r.record.Status = uint32(status)
-		}
-	})
+	r.answered(status)
 	want := map[string]string{}
 	for _, v := range r.header {
 		if mayReachClient(v.Key, r.native()) {
@@ -328,10 +323,7 @@ func (r *reader) commit(status, length int) error {
 		want["cache-control"] = "no-cache"
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
 	}
-	want["x-millrace-request-id"] = r.x.id
-	want["x-selected-provider"] = r.record.Provider
-	want["x-millrace-target"] = r.record.Target
-	want["x-millrace-attempts"] = r.x.log()
+	maps.Copy(want, r.provenance())
 	if len(r.call.Dropped) > 0 {
 		want["x-millrace-dropped"] = strings.Join(r.call.Dropped, ", ")
 	}

@@ -129,6 +129,9 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
 	}
 	a.record = a.x.begin(max(number, 1), a.target)
+	if a.target.config.Answer != "" {
+		return a.fixed(), nil
+	}
 	want := a.clientHeaders()
 	call, err := a.encode(want)
 	if err != nil {
@@ -213,6 +216,26 @@ func (a *attempt) fail(e *llm.Error) {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message
 	})
+}
+
+// answered notes the status that the attempt's answer has for Envoy.
+func (a *attempt) answered(status int) {
+	a.note(func() {
+		a.x.answered, a.x.status = a.record, uint32(status)
+		if status >= 200 && status < 300 || a.record.Status == 0 {
+			a.record.Status = uint32(status)
+		}
+	})
+}
+
+// provenance are the headers that tell the client where its answer came from.
+func (a *attempt) provenance() map[string]string {
+	return map[string]string{
+		"x-millrace-request-id": a.x.id,
+		"x-selected-provider":   a.record.Provider,
+		"x-millrace-target":     a.record.Target,
+		"x-millrace-attempts":   a.x.log(),
+	}
 }
 
 // note changes the attempt's record under the exchange's lock.

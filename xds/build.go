@@ -40,7 +40,9 @@ func Build(c *config.Config) (*Snapshot, error) {
 		for _, u := range g.Upstreams {
 			b.pools(g, u)
 			for _, t := range u.Targets {
-				b.target(g, t)
+				if t.Answer == "" {
+					b.target(g, t)
+				}
 			}
 		}
 	}

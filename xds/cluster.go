@@ -157,6 +157,8 @@ func ejection(p *config.Passive, c *config.Breaker) *clusterv3.OutlierDetection 
 		EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
 		EnforcingSuccessRate:               wrapperspb.UInt32(0),
 		MaxEjectionPercent:                 wrapperspb.UInt32(100),
+		// Active checks ask for less than requests do: one that passes does not bring back a target that fails requests.
+		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),
 	}
 	var out time.Duration
 	if p != nil {

@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"slices"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -54,14 +56,18 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Hostname: t.Host,
 			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
-				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: envoy.TargetsListener},
+				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: leadsTo(t)},
 				EndpointId:           t.Name,
 			}}},
 		}},
 		LoadBalancingWeight: wrapperspb.UInt32(weight(u, t)),
 		Metadata:            metadata(u, t),
 	}
-	if u.Active != nil {
+	switch {
+	case u.Active == nil:
+	case t.Answer != "":
+		e.GetEndpoint().HealthCheckConfig = &endpointv3.Endpoint_HealthCheckConfig{DisableActiveHealthCheck: true}
+	default:
 		e.GetEndpoint().HealthCheckConfig = b.checkedAt(t)
 	}
 	if t.Weight == 0 {
@@ -88,14 +94,34 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 		}},
 	}}
 	if u.Listed {
-		m.FilterMetadata[envoy.MetadataLB] = object(envoy.MetadataModel, structpb.NewListValue(modelList(t)))
+		m.FilterMetadata[envoy.MetadataLB] = object(envoy.MetadataModel, structpb.NewListValue(modelList(models(u, t))))
 	}
 	return m
 }
 
-func modelList(t *config.Target) *structpb.ListValue {
+func leadsTo(t *config.Target) string {
+	if t.Answer != "" {
+		return envoy.NobodyListener
+	}
+	return envoy.TargetsListener
+}
+
+// models are those that the target may be chosen for: one that asks nobody has an answer to all.
+func models(u *config.Upstream, t *config.Target) []string {
+	if t.Answer == "" {
+		return t.AllModels()
+	}
+	var all []string
+	for _, other := range u.Targets {
+		all = append(all, other.AllModels()...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func modelList(names []string) *structpb.ListValue {
 	l := &structpb.ListValue{}
-	for _, model := range t.AllModels() {
+	for _, model := range names {
 		l.Values = append(l.Values, structpb.NewStringValue(model))
 	}
 	return l

@@ -46,6 +46,9 @@ func (b *builder) probes() {
 				continue
 			}
 			for _, t := range u.Targets {
+				if t.Answer != "" {
+					continue
+				}
 				b.probe(g, u.Active, t)
 				if u.Active.Path == "" {
 					filters = append(filters, connected(t))

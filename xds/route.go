@@ -169,8 +169,9 @@ const hashedPicks = 1000
 // retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of the next. It lists no
 // status that is the client's fault. Envoy has one policy a route: shares of an A/B test get the most that any of them wants.
 func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
-	attempts, picks := uint32(1), 0
+	attempts, picks, stay := uint32(1), 0, len(shares[0].Upstream.Targets)
 	for _, s := range shares {
+		stay = min(stay, attemptsPerLevel(s.Upstream))
 		attempts = max(attempts, s.Upstream.Attempts)
 		picks = max(picks, 2*len(s.Upstream.Targets)+3)
 		if s.Upstream.Algorithm.Hashes() {
@@ -195,10 +196,24 @@ func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 		RetryPriority: &routev3.RetryPolicy_RetryPriority{
 			Name: "envoy.retry_priorities.previous_priorities",
 			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
-				TypedConfig: packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1}),
+				TypedConfig: packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: int32(stay)}),
 			},
 		},
 	}
+}
+
+// attemptsPerLevel is how many attempts a request makes at a priority before it goes on to the next: one at each target, as far as
+// the attempts allow to come to the last priority.
+func attemptsPerLevel(u *config.Upstream) int {
+	levels := byPriority(u.Targets)
+	if len(levels) < 2 {
+		return 1
+	}
+	most := int(u.Attempts-1) / (len(levels) - 1)
+	for _, level := range levels[:len(levels)-1] {
+		most = min(most, len(level))
+	}
+	return max(most, 1)
 }
 
 // refusal is a route for what no rule takes. The sidecar answers it; Envoy's own answer is for when it is gone.

@@ -952,7 +952,10 @@ type Target struct {
 	// In place of the gateway's, for this target alone.
 	Timeouts *Timeouts `protobuf:"bytes,14,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// Gets no new requests, whatever its weight; answers under way are finished.
-	Disabled      bool `protobuf:"varint,15,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	Disabled bool `protobuf:"varint,15,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// Of the provider static: the text that every request is answered with, in the client's schema, and nobody is asked. As the
+	// target of the last priority it is what clients get when all others have failed.
+	Answer        string `protobuf:"bytes,16,opt,name=answer,proto3" json:"answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1093,13 @@ func (x *Target) GetDisabled() bool {
 		return x.Disabled
 	}
 	return false
+}
+
+func (x *Target) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
 }
 
 // Provider says whose API a target speaks: a known name ("openai"), or a base URL with the schema's type. A plain string
@@ -2133,7 +2143,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x13hash_balance_factor\x18\n" +
 	" \x01(\rH\x00R\x11hashBalanceFactor\x88\x01\x01\x12D\n" +
 	"\x0fcircuit_breaker\x18\v \x01(\v2\x1b.millrace.v1.CircuitBreakerR\x0ecircuitBreakerB\x16\n" +
-	"\x14_hash_balance_factor\"\x94\x06\n" +
+	"\x14_hash_balance_factor\"\xac\x06\n" +
 	"\x06Target\x12<\n" +
 	"\x02id\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x02id\x121\n" +
 	"\bprovider\x18\x02 \x01(\v2\x15.millrace.v1.ProviderR\bprovider\x12\x12\n" +
@@ -2150,7 +2160,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\aheaders\x18\f \x03(\v2 .millrace.v1.Target.HeadersEntryR\aheaders\x12:\n" +
 	"\vcredentials\x18\r \x01(\v2\x18.millrace.v1.CredentialsR\vcredentials\x121\n" +
 	"\btimeouts\x18\x0e \x01(\v2\x15.millrace.v1.TimeoutsR\btimeouts\x12\x1a\n" +
-	"\bdisabled\x18\x0f \x01(\bR\bdisabled\x1a;\n" +
+	"\bdisabled\x18\x0f \x01(\bR\bdisabled\x12\x16\n" +
+	"\x06answer\x18\x10 \x01(\tR\x06answer\x1a;\n" +
 	"\rModelMapEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +

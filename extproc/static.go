@@ -1,0 +1,54 @@
+package extproc
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"millrace/extproc/llm"
+)
+
+// fixed is the answer of a target that asks nobody.
+func (a *attempt) fixed() *extprocv3.ProcessingResponse {
+	body, contentType, err := a.fixedBody()
+	if err != nil {
+		e := asError(err)
+		a.fail(e)
+		return refusal(a.x, e)
+	}
+	a.answered(http.StatusOK)
+	headers := a.provenance()
+	headers["content-type"] = contentType
+	var set []*corev3.HeaderValueOption
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		set = append(set, header(name, headers[name]))
+	}
+	return answer(http.StatusOK, body, set...)
+}
+
+func (a *attempt) fixedBody() (body []byte, contentType string, err error) {
+	codec, text, model := a.x.client.Client, a.target.config.Answer, a.record.Model
+	now := time.Now().Unix()
+	if !a.x.head.Stream {
+		body, err = codec.EncodeResponse(&llm.Response{
+			ID: a.x.id, Model: model, Created: now,
+			Choices: []llm.Choice{{Parts: []llm.Part{llm.Text{Text: text}}, Stop: llm.StopEnd}},
+		})
+		return body, "application/json", err
+	}
+	encoder := codec.NewStreamEncoder(a.x.head)
+	for _, e := range []llm.Event{
+		{Kind: llm.Start, ID: a.x.id, Model: model, Created: now},
+		{Kind: llm.TextDelta, Text: text},
+		{Kind: llm.Finish, Stop: llm.StopEnd},
+		{Kind: llm.UsageReport, Usage: &llm.Usage{}},
+		{Kind: llm.End},
+	} {
+		body = encoder.Encode(body, e)
+	}
+	return encoder.Close(body, nil), "text/event-stream", nil
+}
