@@ -54,6 +54,7 @@ type Gateway struct {
 	Name      string
 	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
+	Stream    Stream
 	Pool      Pool
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
@@ -70,10 +71,16 @@ type Key struct {
 
 // Timeouts are all positive.
 type Timeouts struct {
-	Request    time.Duration
-	Connect    time.Duration
-	FirstByte  time.Duration
-	InterChunk time.Duration
+	Request   time.Duration
+	Connect   time.Duration
+	FirstByte time.Duration
+}
+
+// Stream is how streams are handled.
+type Stream struct {
+	InterChunk time.Duration // the longest silence behind the first token
+	AtHeaders  bool          // the client gets the head when the target answers, not with the first token
+	KeepAlive  time.Duration // the silence that a comment breaks; 0: none does
 }
 
 // Pool bounds the connections to one upstream's targets.
@@ -150,6 +157,7 @@ type Retry struct {
 	MaxInterval   time.Duration // at least Backoff
 	MaxRetryAfter time.Duration // 0: retry-after is not waited for
 	BudgetPercent uint32        // 0: no bound
+	Hedge         time.Duration // 0: one target is asked at a time
 }
 
 // Active is how targets are asked whether they are well.
@@ -174,6 +182,8 @@ type Target struct {
 
 	BasePath string // "/v1", without a slash at its end; codecs put their operation behind it
 	Path     string // replaces base path and operation; "" when not overridden
+
+	Timeouts Timeouts // of attempts; the gateway's where the target has none of its own
 
 	Weight   uint32 // 0 drains
 	Priority uint32 // from 0, without gaps
@@ -240,6 +250,41 @@ type Rule struct {
 type Share struct {
 	Upstream *Upstream
 	Weight   uint32
+}
+
+// Limits are the longest that the rule's targets may take for an attempt, and for a request with all its attempts: Envoy has
+// one limit a route. What a target may take less is for the sidecar to keep.
+func (r *Rule) Limits(g *Gateway) Timeouts {
+	longest := Timeouts{Request: g.Timeouts.Request}
+	for _, s := range r.Shares {
+		longest = longest.orLonger(s.Upstream.Limits())
+	}
+	return longest
+}
+
+// Limits are the longest that any of the upstream's targets may take.
+func (u *Upstream) Limits() Timeouts {
+	var longest Timeouts
+	for _, t := range u.Targets {
+		longest = longest.orLonger(t.Timeouts)
+	}
+	return longest
+}
+
+func (t Timeouts) orLonger(o Timeouts) Timeouts {
+	return Timeouts{Request: max(t.Request, o.Request), Connect: max(t.Connect, o.Connect), FirstByte: max(t.FirstByte, o.FirstByte)}
+}
+
+// Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams does not want that.
+func (r *Rule) Hedge() time.Duration {
+	longest := time.Duration(0)
+	for _, s := range r.Shares {
+		if s.Upstream.Retry.Hedge == 0 {
+			return 0
+		}
+		longest = max(longest, s.Upstream.Retry.Hedge)
+	}
+	return longest
 }
 
 func (r *Rule) conditions() int {

@@ -33,6 +33,7 @@ func SetDefaults(doc *millracev1.Document) {
 
 	s := ensure(&g.Streaming)
 	setDuration(&s.InterChunkTimeout, 30*time.Second)
+	setIfZero(&s.Commit, commitAtToken)
 	setIfZero(&ensure(&s.BufferSize).Bytes, 64<<10)
 
 	expandProviders(doc)

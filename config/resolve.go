@@ -70,6 +70,12 @@ const (
 	authNone     = "none"
 )
 
+// What streaming.commit can say.
+const (
+	commitAtToken   = "first-token"
+	commitAtHeaders = "headers"
+)
+
 type resolver struct {
 	validation
 	files []string
@@ -88,11 +94,11 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
 		Name:    doc.Gateway.Name,
 		Domains: domains(doc.Gateway),
-		Timeouts: Timeouts{
-			Request:    doc.Gateway.Timeouts.RequestTimeout.AsDuration(),
-			Connect:    doc.Gateway.Timeouts.ConnectTimeout.AsDuration(),
-			FirstByte:  doc.Gateway.Timeouts.FirstByteTimeout.AsDuration(),
+		Timeouts: resolveTimeouts(doc.Gateway.Timeouts, Timeouts{}),
+		Stream: Stream{
 			InterChunk: doc.Gateway.Streaming.InterChunkTimeout.AsDuration(),
+			AtHeaders:  doc.Gateway.Streaming.Commit == commitAtHeaders,
+			KeepAlive:  doc.Gateway.Streaming.KeepAlive.AsDuration(),
 		},
 		Pool: Pool{
 			IdleTimeout:    doc.Gateway.ConnectionPool.IdleTimeout.AsDuration(),
@@ -102,7 +108,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	}
 	byName := map[string]*Upstream{}
 	for i, u := range doc.Upstreams {
-		resolved := r.upstream(g.Name, fmt.Sprintf("upstreams[%d]", i), u)
+		resolved := r.upstream(g, fmt.Sprintf("upstreams[%d]", i), u)
 		g.Upstreams = append(g.Upstreams, resolved)
 		byName[u.Name] = resolved
 		if u.Id != "" {
@@ -170,8 +176,8 @@ func cleanPath(path string) string {
 	return "/"
 }
 
-func (r *resolver) upstream(gateway, path string, u *millracev1.Upstream) *Upstream {
-	name := gateway + "/" + u.Name
+func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Upstream {
+	name := g.Name + "/" + u.Name
 	resolved := &Upstream{
 		Name:      name,
 		Algorithm: Algorithm(u.Algorithm),
@@ -200,7 +206,7 @@ func (r *resolver) upstream(gateway, path string, u *millracev1.Upstream) *Upstr
 		}
 	}
 	for j, t := range u.Targets {
-		resolved.Targets = append(resolved.Targets, r.target(name, fmt.Sprintf("%s.targets[%d]", path, j), t))
+		resolved.Targets = append(resolved.Targets, r.target(g, name, fmt.Sprintf("%s.targets[%d]", path, j), t))
 	}
 	closePriorityGaps(resolved.Targets)
 	return resolved
@@ -215,6 +221,16 @@ func resolveRetry(r *millracev1.Retry) Retry {
 		MaxInterval:   cmp.Or(r.MaxInterval.AsDuration(), defaultRounds*backoff),
 		MaxRetryAfter: r.MaxRetryAfter.AsDuration(),
 		BudgetPercent: r.BudgetPercent,
+		Hedge:         r.Hedge.AsDuration(),
+	}
+}
+
+// resolveTimeouts takes what is not said from the other.
+func resolveTimeouts(t *millracev1.Timeouts, other Timeouts) Timeouts {
+	return Timeouts{
+		Request:   cmp.Or(t.GetRequestTimeout().AsDuration(), other.Request),
+		Connect:   cmp.Or(t.GetConnectTimeout().AsDuration(), other.Connect),
+		FirstByte: cmp.Or(t.GetFirstByteTimeout().AsDuration(), other.FirstByte),
 	}
 }
 
@@ -231,7 +247,7 @@ func closePriorityGaps(targets []*Target) {
 	}
 }
 
-func (r *resolver) target(upstream, path string, t *millracev1.Target) *Target {
+func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Target) *Target {
 	h, addr := place(t)
 	resolved := &Target{
 		Name:         upstream + "/" + t.Id,
@@ -243,6 +259,7 @@ func (r *resolver) target(upstream, path string, t *millracev1.Target) *Target {
 		TLS:          addr.tls,
 		BasePath:     addr.base,
 		Path:         t.Path,
+		Timeouts:     resolveTimeouts(t.Timeouts, g.Timeouts),
 		Weight:       t.GetWeight(),
 		Priority:     t.Priority,
 		Models:       t.Models,

@@ -76,9 +76,7 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 			}
 		}
 		v.hashing(path, u)
-		if r := resolveRetry(u.GetRetry()); r.MaxInterval < r.Backoff {
-			v.errorf(path+".retry.max_interval", "is less than backoff")
-		}
+		v.retry(path+".retry", u)
 		if a := u.GetHealthChecks().GetActive(); a.GetPath() == "" && len(a.GetExpectedStatus()) > 0 {
 			v.errorf(path+".health_checks.active.expected_status", "needs a path: without one no request is made")
 		}
@@ -87,6 +85,19 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 		}
 	}
 	return known
+}
+
+func (v *validation) retry(path string, u *millracev1.Upstream) {
+	r := resolveRetry(u.GetRetry())
+	if r.MaxInterval < r.Backoff {
+		v.errorf(path+".max_interval", "is less than backoff")
+	}
+	if r.Hedge > 0 && slices.ContainsFunc(u.Targets, func(t *millracev1.Target) bool { return t.Answer != "" }) {
+		v.errorf(path+".hedge", "a static target would win every race")
+	}
+	if r.Hedge > 0 && u.GetRetry().GetAttempts() < 2 {
+		v.errorf(path+".hedge", "needs attempts for another target: 2 or more")
+	}
 }
 
 // hashing checks that what says how to hash belongs to the algorithm.
@@ -132,6 +143,9 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	}
 	if t.Host != "" && (strings.ContainsAny(t.Host, "/:@ ") && !isIP(t.Host)) {
 		v.errorf(path+".host", "want a host name or an IP address alone; port, protocol and path have fields of their own")
+	}
+	if t.GetTimeouts().GetPolicyTimeout() != nil {
+		v.errorf(path+".timeouts.policy_timeout", "policies have one limit for all targets, the gateway's")
 	}
 	if t.Credentials != nil && p.GetSecretKeyRef() != nil {
 		v.errorf(path+".credentials", "provider.secret_key_ref gives a credential already")
@@ -293,13 +307,6 @@ func NotYet(doc *millracev1.Document) Errors {
 	}
 	if p := doc.Pack; (p == nil || p.Enabled == nil || p.GetEnabled()) && len(doc.GetPolicies().GetChain()) > 0 {
 		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
-	}
-	for i, u := range doc.Upstreams {
-		for j, t := range u.Targets {
-			if t.Timeouts != nil {
-				v.errorf(fmt.Sprintf("upstreams[%d].targets[%d].timeouts", i, j), "the gateway's timeouts hold for every target in this version")
-			}
-		}
 	}
 	return v.found
 }

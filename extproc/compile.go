@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -27,16 +28,22 @@ type route struct {
 	gateway string
 	keys    *keys  // nil: none is needed
 	path    string // the rule's, "" for "/"
-	// interChunk is how long a stream may be silent behind its first token.
-	interChunk time.Duration
-	strip      bool
-	refusal    *llm.Error      // of a route that exists to refuse
-	allow      string          // methods, for the refusal's header
-	byModel    bool            // which rule it is depends on the model: Envoy chooses again once it is known
-	listed     bool            // models are all there is
-	prompts    bool            // Envoy chooses targets by how the conversation begins
-	models     map[string]bool // names that some target lists
-	list       []byte          // the answer to GET …/models
+	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
+	interChunk, keepAlive time.Duration
+
+	// clock is what Envoy's own allows an attempt. A target that may take less is for the sidecar to watch.
+	clock config.Timeouts
+
+	attempts  int  // at most
+	atHeaders bool // the client gets a stream's head before its first token
+	strip     bool
+	refusal   *llm.Error      // of a route that exists to refuse
+	allow     string          // methods, for the refusal's header
+	byModel   bool            // which rule it is depends on the model: Envoy chooses again once it is known
+	listed    bool            // models are all there is
+	prompts   bool            // Envoy chooses targets by how the conversation begins
+	models    map[string]bool // names that some target lists
+	list      []byte          // the answer to GET …/models
 }
 
 // target is one target with everything about it that no request changes.
@@ -44,6 +51,8 @@ type target struct {
 	config  *config.Target
 	codec   provider.Codec
 	secrets []string // what must never be in an answer
+	// first and whole are how long an attempt may take to its first token, and to the end of a whole answer.
+	first, whole time.Duration
 }
 
 // Compile derives the data path's half of a configuration. The error names the target that cannot be served.
@@ -59,7 +68,7 @@ func Compile(c *config.Config) (*Runtime, error) {
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
 			for _, t := range u.Targets {
-				compiled, err := compileTarget(t)
+				compiled, err := compileTarget(u, t)
 				if err != nil {
 					return nil, err
 				}
@@ -67,20 +76,16 @@ func Compile(c *config.Config) (*Runtime, error) {
 			}
 		}
 		keys := compileKeys(g)
-		byModel, prompts := map[string]bool{}, map[string]bool{} // paths
+		byModel := map[string]bool{} // paths
 		for _, rule := range g.Rules {
 			byModel[rule.Path] = byModel[rule.Path] || len(rule.Models) > 0
-			prompts[rule.Path] = prompts[rule.Path] || slices.ContainsFunc(rule.Shares, hashesPrompts)
 		}
 		for _, rule := range g.Rules {
 			compiled := compileRoute(g, rule)
 			compiled.keys, compiled.byModel = keys, byModel[rule.Path]
 			r.routes[rule.RouteName(g)] = compiled
 			if compiled.byModel {
-				undecided := *compiled
-				undecided.listed = false
-				undecided.prompts = prompts[rule.Path]
-				r.routes[envoy.RouteModel+g.Name+" "+rule.Path] = &undecided
+				r.undecided(envoy.RouteModel+g.Name+" "+rule.Path, *compiled)
 			}
 			r.allow(g, rule)
 		}
@@ -88,9 +93,22 @@ func Compile(c *config.Config) (*Runtime, error) {
 	return r, nil
 }
 
+// none are limits that nobody exceeds.
+var none = config.Timeouts{Request: math.MaxInt64, FirstByte: math.MaxInt64}
+
+// undecided keeps the route of a path whose rules go by the model: until that is known it may be any of them.
+func (r *Runtime) undecided(name string, one route) {
+	one.listed, one.clock = false, none
+	if before := r.routes[name]; before != nil {
+		one.prompts = one.prompts || before.prompts
+		one.attempts = max(one.attempts, before.attempts)
+	}
+	r.routes[name] = &one
+}
+
 func hashesPrompts(s config.Share) bool { return s.Upstream.Algorithm == config.PromptHash }
 
-func compileTarget(t *config.Target) (*target, error) {
+func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	if t.Answer != "" {
 		return &target{config: t}, nil
 	}
@@ -98,7 +116,10 @@ func compileTarget(t *config.Target) (*target, error) {
 	if !ok || codec.Target == nil {
 		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)
 	}
-	compiled := &target{config: t, codec: codec}
+	compiled := &target{config: t, codec: codec, first: t.Timeouts.FirstByte, whole: t.Timeouts.Request}
+	if u.Retry.PerTry > 0 {
+		compiled.whole = min(compiled.whole, u.Retry.PerTry)
+	}
 	if t.AuthValue != "" {
 		compiled.secrets = append(compiled.secrets, t.AuthValue)
 		if _, bare, ok := strings.Cut(t.AuthValue, " "); ok && bare != "" { // "Bearer KEY": a provider that echoes it echoes the key
@@ -111,15 +132,22 @@ func compileTarget(t *config.Target) (*target, error) {
 func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 	compiled := &route{
 		gateway:    g.Name,
-		interChunk: g.Timeouts.InterChunk,
+		interChunk: g.Stream.InterChunk,
+		keepAlive:  g.Stream.KeepAlive,
+		atHeaders:  g.Stream.AtHeaders,
+		clock:      rule.Limits(g),
 		path:       strings.TrimSuffix(rule.Path, "/"),
 		strip:      rule.Strip,
 		listed:     true,
 		prompts:    slices.ContainsFunc(rule.Shares, hashesPrompts),
 		models:     map[string]bool{},
 	}
+	if rule.Hedge() > 0 { // the clock is needed for that
+		compiled.clock = none
+	}
 	owner := map[string]string{}
 	for _, share := range rule.Shares {
+		compiled.attempts = max(compiled.attempts, int(share.Upstream.Attempts))
 		compiled.listed = compiled.listed && share.Upstream.Listed
 		for _, t := range share.Upstream.Targets {
 			for _, name := range t.AllModels() {

@@ -211,8 +211,9 @@ func (x *exchange) describe() *millracev1.Event {
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
 	e.Attempts = x.attempts
-	if n := len(x.attempts); n > 0 && x.attempts[n-1] == x.answered && x.status == e.Status { // else the answer was Envoy's own
-		e.Target, e.Provider = x.attempts[n-1].Target, x.attempts[n-1].Provider
+	decisive := x.decisive()
+	if decisive != nil && decisive == x.answered && x.status == e.Status { // else the answer was Envoy's own
+		e.Target, e.Provider = decisive.Target, decisive.Provider
 	}
 	if x.usage != nil {
 		e.Usage = &millracev1.Usage{
@@ -226,10 +227,21 @@ func (x *exchange) describe() *millracev1.Event {
 	switch {
 	case x.refusal != nil:
 		e.Error = x.refusal.Message
-	case len(x.attempts) > 0:
-		e.Error = x.attempts[len(x.attempts)-1].Error
+	case decisive != nil:
+		e.Error = decisive.Error
 	}
 	return e
+}
+
+// decisive is the attempt that the request ended with: the one that was good, else the last; nil when there was none. mu is held.
+func (x *exchange) decisive() *millracev1.Attempt {
+	if x.answered != nil && x.status < 300 {
+		return x.answered
+	}
+	if n := len(x.attempts); n > 0 {
+		return x.attempts[n-1]
+	}
+	return nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -31,6 +31,8 @@ type reader struct {
 
 	held      []byte // whole: all of the answer so far; stream: what the client gets once the answer is committed
 	committed bool   // the headers are out
+	begun     bool   // some of the body came; Envoy takes none for the client before
+	spoke     bool   // a meaningful event came
 	bodiless  bool   // the answer had no body: what the client gets goes with the headers
 	over      bool   // the last byte for the client is out; what else comes is not for it
 	ended     bool   // the stream said that it was complete, or failed
@@ -58,6 +60,7 @@ func (r *reader) ok() bool { return r.status >= 200 && r.status < 300 }
 
 // push takes the next bytes of the answer.
 func (r *reader) push(chunk []byte) error {
+	r.begun = true
 	if r.over || r.told {
 		return nil
 	}
@@ -106,6 +109,7 @@ func (r *reader) frame(f llm.Frame) error {
 			r.count(e.Usage)
 		}
 		commit = commit || e.Meaningful()
+		r.spoke = r.spoke || commit
 		if r.encoder != nil {
 			r.held = r.encoder.Encode(r.held, e)
 		}
@@ -165,19 +169,19 @@ func (r *reader) streaming() bool { return r.decoder != nil && r.committed && !r
 // errAbandoned ends the attempt: Envoy closes the connection to the target, and the client's stream with it.
 var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up")
 
-// silent gives up a stream that has said nothing for too long, or that goes on when nothing it says counts any more. The client
-// is told why.
-func (r *reader) silent() error {
-	if r.over {
-		return nil
-	}
-	if !r.told {
-		e := llm.Errorf(llm.ErrTimeout, "target %q: the stream was silent for %s", r.record.Target, r.x.route.interChunk)
-		if err := r.endStream(e); err != nil {
-			return err
-		}
+// abandon gives up a stream of which the client has a part, and tells why.
+func (r *reader) abandon(e *llm.Error) error {
+	if err := r.endStream(e); err != nil {
+		return err
 	}
 	return errAbandoned
+}
+
+// keepAlive says something that means nothing: clients skip comments
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes).
+func (r *reader) keepAlive() error {
+	r.held = append(r.held, ": keep-alive\n\n"...)
+	return r.flush()
 }
 
 // endStream ends the client's stream: completely if the target said that it was complete, else as broken, with the error.
@@ -289,8 +293,12 @@ func (r *reader) redacted(raw []byte, mayHoldError bool) []byte {
 	return raw
 }
 
-// refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen.
+// refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen. Should it not, a
+// target that goes on must be cut off (see finishStream).
 func (r *reader) refuse(e *llm.Error) error {
+	if !r.closed && r.last() {
+		return r.giveUp(e)
+	}
 	r.attempt.fail(e)
 	r.held = r.x.client.Client.EncodeError(e)
 	return r.complete(r.attempt.status(e))

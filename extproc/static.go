@@ -1,12 +1,9 @@
 package extproc
 
 import (
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
 	"millrace/extproc/llm"
@@ -20,14 +17,7 @@ func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 		a.fail(e)
 		return refusal(a.x, e)
 	}
-	a.answered(http.StatusOK)
-	headers := a.provenance()
-	headers["content-type"] = contentType
-	var set []*corev3.HeaderValueOption
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		set = append(set, header(name, headers[name]))
-	}
-	return answer(http.StatusOK, body, set...)
+	return a.instead(http.StatusOK, contentType, body)
 }
 
 func (a *attempt) fixedBody() (body []byte, contentType string, err error) {

@@ -5,10 +5,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -31,55 +33,173 @@ type attempt struct {
 	record *millracev1.Attempt // the exchange's; written under its lock
 	call   llm.Call
 	reader *reader // of the answer; nil until its headers came
-	watch  *watch  // on the rest of a stream that the client has a part of; else nil
+
+	number  int // of the attempts at this request, from 1
+	started time.Time
+	phase   phase
+	watch   *watch // from the first phase on that has a limit; nil until then
 }
+
+// phase is what an attempt waits for. Each has its own limit.
+type phase uint8
+
+const (
+	begins  phase = iota // the request
+	waits                // the first token, or a whole answer
+	streams              // the rest of a stream
+	ends                 // the target's end, when all that counts has been said
+	over                 // Envoy's leave: the last byte is out
+)
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
 func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	a := &attempt{server: s, stream: stream}
-	started := time.Now()
+	a := &attempt{server: s, stream: stream, started: time.Now()}
 	defer func() {
 		if a.record != nil {
 			a.close()
-			s.exchanges.end(a.x, a.record, started)
+			s.exchanges.end(a.x, a.record, a.started)
 		}
 	}()
 	for {
 		message, err := a.receive()
-		if errors.Is(err, errSilent) {
-			err = a.reader.silent()
-			if err == nil {
-				continue
-			}
+		switch {
+		case errors.Is(err, errQuiet):
+			err = a.reader.keepAlive()
+		case errors.Is(err, errLate):
+			err = a.late()
+		case errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled:
+			return nil
+		case err == nil:
+			err = a.handle(message)
 		}
-		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
+		if errors.Is(err, errAnswered) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := a.handle(message); err != nil {
-			return err
-		}
 	}
 }
 
-// receive waits for Envoy's next message, once the client has a part of a stream no longer than it may be silent (errSilent).
+// receive waits for Envoy's next message, no longer than the phase allows: errLate. The client has a stream that has been silent for
+// keep_alive: errQuiet.
 func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
-	if a.watch == nil && a.reader != nil && a.reader.streaming() {
-		a.watch = newWatch(a.stream, a.x.route.interChunk)
+	if now := a.nextPhase(); now != a.phase {
+		a.phase = now
+		a.limit()
 	}
 	if a.watch == nil {
 		return a.stream.Recv()
 	}
-	if a.reader.told {
-		a.watch.finish(endsWithin)
+	a.watch.beat = 0
+	if a.reader != nil && a.reader.streaming() && a.reader.begun {
+		a.watch.beat = a.x.route.keepAlive
 	}
 	return a.watch.receive()
 }
 
+func (a *attempt) nextPhase() phase {
+	switch r := a.reader; {
+	case a.record == nil:
+		return begins
+	case r != nil && r.over:
+		return over
+	case r == nil || !r.spoke && !r.told:
+		return waits
+	case r.told:
+		return ends
+	default:
+		return streams
+	}
+}
+
+// limit sets the limit of the phase that has begun.
+func (a *attempt) limit() {
+	switch a.phase {
+	case waits:
+		if most := a.mostWait(); most > 0 {
+			a.watched().by(a.started.Add(most))
+		}
+	case streams:
+		a.watched().within(a.x.route.interChunk)
+	case ends:
+		a.watched().by(time.Now().Add(endsWithin))
+	case over:
+		if a.watch != nil {
+			a.watch.by(time.Time{})
+		}
+	}
+}
+
+func (a *attempt) watched() *watch {
+	if a.watch == nil {
+		a.watch = newWatch(a.stream)
+	}
+	return a.watch
+}
+
 // endsWithin is how long a target may take to end a stream that has failed.
 const endsWithin = time.Second
+
+// mostWait is how long the attempt may take to its first token, or of a whole answer to its end, 0 where Envoy's own clock tells.
+func (a *attempt) mostWait() time.Duration {
+	switch rt := a.x.route; {
+	case a.x.head.Stream && (a.target.first < rt.clock.FirstByte || rt.atHeaders):
+		return a.target.first
+	case !a.x.head.Stream && a.target.whole < rt.clock.Request:
+		return a.target.whole
+	}
+	return 0
+}
+
+// late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
+func (a *attempt) late() error {
+	if a.phase == ends {
+		return errAbandoned
+	}
+	e := llm.Errorf(llm.ErrTimeout, "target %q: no answer within %s", a.record.Target, a.mostWait())
+	if a.phase == streams {
+		e = llm.Errorf(llm.ErrTimeout, "target %q: the stream was silent for %s", a.record.Target, a.x.route.interChunk)
+	}
+	switch {
+	case a.reader != nil && a.reader.committed:
+		return a.reader.abandon(e)
+	case a.reader != nil:
+		return a.reader.refuse(e)
+	case a.last():
+		return a.giveUp(e)
+	default: // Envoy retries what a target answers, and resets; what a filter answers it does not
+		a.watch.by(time.Time{})
+		return nil
+	}
+}
+
+// last tells whether Envoy makes no attempt after this one.
+func (a *attempt) last() bool { return a.number >= a.x.route.attempts }
+
+// giveUp ends the attempt, whatever the target still says, and the request with it.
+func (a *attempt) giveUp(e *llm.Error) error {
+	a.fail(e)
+	if err := a.stream.Send(a.instead(a.status(e), "application/json", a.x.client.Client.EncodeError(e))); err != nil {
+		return err
+	}
+	return errAnswered
+}
+
+// errAnswered ends the stream of an attempt that has its answer.
+var errAnswered = errors.New("answered")
+
+// instead is an answer that the sidecar gives in the target's place.
+func (a *attempt) instead(status int, contentType string, body []byte) *extprocv3.ProcessingResponse {
+	a.answered(status)
+	headers := a.provenance()
+	headers["content-type"] = contentType
+	var set []*corev3.HeaderValueOption
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		set = append(set, header(name, headers[name]))
+	}
+	return answer(status, body, set...)
+}
 
 func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	switch m := message.Request.(type) {
@@ -92,6 +212,9 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		return a.stream.Send(reply)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))
+		if a.x.route.atHeaders && a.reader.decoder != nil && !m.ResponseHeaders.EndOfStream {
+			return a.reader.commit(a.reader.status, -1)
+		}
 		if m.ResponseHeaders.EndOfStream {
 			a.reader.bodiless = true
 			return a.reader.end(false)
@@ -128,7 +251,8 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
 	}
-	a.record = a.x.begin(max(number, 1), a.target)
+	a.number = max(number, 1)
+	a.record = a.x.begin(a.number, a.target)
 	if a.target.config.Answer != "" {
 		return a.fixed(), nil
 	}

@@ -7,16 +7,21 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 )
 
-// errSilent is no end: the stream may be received from again.
-var errSilent = errors.New("silent for too long")
+// errLate and errQuiet are no ends: the stream may be received from again.
+var (
+	errLate  = errors.New("nothing came in time")
+	errQuiet = errors.New("nothing came for a while")
+)
 
-// watch receives from a stream with a limit on silence, which gRPC has not. Only one goroutine may use it.
+// watch receives from a stream with a limit on the wait, which gRPC has not. Only one goroutine may use it.
 type watch struct {
 	messages chan received
-	limit    time.Duration
-	timer    *time.Timer
-	last     bool          // the limit is on all that is left
 	over     chan struct{} // closed by stop
+	timer    *time.Timer
+
+	deadline time.Time     // zero: there is none
+	silence  time.Duration // each message moves the deadline to so long after it; 0: it is fixed
+	beat     time.Duration // a wait of so long is told of; 0: none is
 }
 
 type received struct {
@@ -26,8 +31,8 @@ type received struct {
 
 // newWatch takes the stream over: nobody else may receive from it any more. The goroutine that does ends by stop and the return
 // of the stream's handler, which ends its Recv.
-func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, limit time.Duration) *watch {
-	w := &watch{messages: make(chan received, 4), limit: limit, timer: time.NewTimer(limit), over: make(chan struct{})}
+func newWatch(stream extprocv3.ExternalProcessor_ProcessServer) *watch {
+	w := &watch{messages: make(chan received, 4), over: make(chan struct{}), timer: time.NewTimer(time.Hour)}
 	go func() {
 		for {
 			m, err := stream.Recv()
@@ -44,32 +49,43 @@ func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, limit time.Durat
 	return w
 }
 
-// receive returns the next message, or errSilent once when the limit has passed since the last one.
+// by sets a time by which all must have come; the zero time sets none.
+func (w *watch) by(deadline time.Time) { w.deadline, w.silence = deadline, 0 }
+
+// within sets how long the wait for each message may be.
+func (w *watch) within(silence time.Duration) {
+	w.deadline, w.silence = time.Now().Add(silence), silence
+}
+
+// receive returns the next message; errQuiet when none came for a beat; errLate when none came by the deadline.
 func (w *watch) receive() (*extprocv3.ProcessingRequest, error) {
+	select { // a message that is there is never late
+	case r := <-w.messages:
+		return w.got(r)
+	default:
+	}
+	if w.deadline.IsZero() {
+		return w.got(<-w.messages)
+	}
+	wait, late := time.Until(w.deadline), true
+	if w.beat > 0 && w.beat < wait {
+		wait, late = w.beat, false
+	}
+	w.timer.Reset(wait)
 	select {
 	case r := <-w.messages:
 		return w.got(r)
 	case <-w.timer.C:
 	}
-	select { // both were there
-	case r := <-w.messages:
-		return w.got(r)
-	default:
-		return nil, errSilent
+	if late {
+		return nil, errLate
 	}
-}
-
-// finish limits all that is left, not silence: errSilent comes after the time at the latest.
-func (w *watch) finish(in time.Duration) {
-	if !w.last {
-		w.last = true
-		w.timer.Reset(in)
-	}
+	return nil, errQuiet
 }
 
 func (w *watch) got(r received) (*extprocv3.ProcessingRequest, error) {
-	if !w.last {
-		w.timer.Reset(w.limit)
+	if w.silence > 0 {
+		w.deadline = time.Now().Add(w.silence)
 	}
 	return r.message, r.err
 }

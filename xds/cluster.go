@@ -61,7 +61,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
 			Name:        "envoy.clusters.aggregate",
 			TypedConfig: packed(aggregate),
 		}},
-		ConnectTimeout:                seconds(g.Timeouts.Connect),
+		ConnectTimeout:                seconds(u.Limits().Connect),
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		CircuitBreakers:               breakers(0, u.Retry.BudgetPercent), // connections are the pools'
@@ -76,7 +76,7 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
-		ConnectTimeout:                seconds(g.Timeouts.Connect),
+		ConnectTimeout:                seconds(u.Limits().Connect), // of the TLS handshake; the connection is the target's own cluster's
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		LoadBalancingPolicy:           balancing(u),
 		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
@@ -321,7 +321,7 @@ func (b *builder) connecting(g *config.Gateway, t *config.Target, name string) *
 	return &clusterv3.Cluster{
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
-		ConnectTimeout:                seconds(g.Timeouts.Connect),
+		ConnectTimeout:                seconds(t.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		CircuitBreakers:               breakers(0, 0),

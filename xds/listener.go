@@ -127,7 +127,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 func (b *builder) idleTimeout() time.Duration {
 	longest := 5 * time.Minute
 	for _, g := range b.config.Gateways {
-		longest = max(longest, g.Timeouts.Request+time.Minute, g.Timeouts.FirstByte+time.Minute, g.Timeouts.InterChunk+time.Minute)
+		longest = max(longest, g.Timeouts.Request+time.Minute, g.Timeouts.FirstByte+time.Minute, g.Stream.InterChunk+time.Minute)
 	}
 	return longest
 }

@@ -122,10 +122,11 @@ func headerIs(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	action := route.GetRoute()
-	action.Timeout = seconds(g.Timeouts.Request)
+	action.Timeout = seconds(r.Limits(g).Request)
 	if perTry := perTryTimeout(r.Shares); perTry > 0 {
 		action.RetryPolicy.PerTryTimeout = seconds(perTry)
 	}
+	hedge(action, r.Hedge())
 	return route
 }
 
@@ -136,11 +137,22 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
 	action := route.GetRoute()
 	action.Timeout = &durationpb.Duration{}
-	action.RetryPolicy.PerTryTimeout = seconds(g.Timeouts.FirstByte)
+	first := r.Limits(g).FirstByte
+	action.RetryPolicy.PerTryTimeout = seconds(first)
 	// The sidecar ends silent streams, in words. Envoy's idle timer is for a sidecar that does not, and runs from the attempt's
 	// start: it must not end the wait for the first token early.
-	action.RetryPolicy.PerTryIdleTimeout = seconds(max(g.Timeouts.InterChunk, g.Timeouts.FirstByte) + 5*time.Second)
+	action.RetryPolicy.PerTryIdleTimeout = seconds(max(g.Stream.InterChunk, first) + 5*time.Second)
+	hedge(action, r.Hedge())
 	return route
+}
+
+// hedge has another target asked when an attempt is late, and both awaited. Envoy's clock for an attempt then tells when it is late;
+// when it has failed is for the sidecar to tell.
+func hedge(action *routev3.RouteAction, late time.Duration) {
+	if late > 0 {
+		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+		action.RetryPolicy.PerTryTimeout = seconds(late)
+	}
 }
 
 func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {

@@ -556,7 +556,14 @@ type Streaming struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	InterChunkTimeout *durationpb.Duration   `protobuf:"bytes,1,opt,name=inter_chunk_timeout,json=interChunkTimeout,proto3" json:"inter_chunk_timeout,omitempty"`
 	// The most of a stream that policies may hold back.
-	BufferSize    *Bytes `protobuf:"bytes,2,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
+	BufferSize *Bytes `protobuf:"bytes,2,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
+	// When the client gets the head of a stream. first-token, the default: with its first content, so that a stream that fails
+	// before goes on to the next target unseen. headers: as soon as the target answers; what fails after that, the client is told.
+	Commit string `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`
+	// A stream that is silent for so long is kept open by an SSE comment, for balancers that end idle connections: once its first token
+	// is out; with commit: headers once the target has sent any event, which most do before they think. No comments when it is
+	// left out.
+	KeepAlive     *durationpb.Duration `protobuf:"bytes,4,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +608,20 @@ func (x *Streaming) GetInterChunkTimeout() *durationpb.Duration {
 func (x *Streaming) GetBufferSize() *Bytes {
 	if x != nil {
 		return x.BufferSize
+	}
+	return nil
+}
+
+func (x *Streaming) GetCommit() string {
+	if x != nil {
+		return x.Commit
+	}
+	return ""
+}
+
+func (x *Streaming) GetKeepAlive() *durationpb.Duration {
+	if x != nil {
+		return x.KeepAlive
 	}
 	return nil
 }
@@ -949,7 +970,8 @@ type Target struct {
 	// Sent with every request to this target, in place of the client's own.
 	Headers     map[string]string `protobuf:"bytes,12,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Credentials *Credentials      `protobuf:"bytes,13,opt,name=credentials,proto3" json:"credentials,omitempty"`
-	// In place of the gateway's, for this target alone.
+	// In place of the gateway's, for attempts at this target. The whole of a request is given as long as the slowest of its targets.
+	// While a target has not sent even a head, and there is another to ask, the longest limit of the rule's targets holds.
 	Timeouts *Timeouts `protobuf:"bytes,14,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// Gets no new requests, whatever its weight; answers under way are finished.
 	Disabled bool `protobuf:"varint,15,opt,name=disabled,proto3" json:"disabled,omitempty"`
@@ -1471,6 +1493,9 @@ type Retry struct {
 	// The most further attempts that may be under way, in per cent of the requests under way, though three always may. 0: no
 	// bound.
 	BudgetPercent uint32 `protobuf:"varint,6,opt,name=budget_percent,json=budgetPercent,proto3" json:"budget_percent,omitempty"`
+	// Ask a second target when the first has not answered for so long (a stream: said nothing), and then a third, as far as
+	// attempts go; the first that speaks wins and the others are given up. Both may be paid for.
+	Hedge         *durationpb.Duration `protobuf:"bytes,7,opt,name=hedge,proto3" json:"hedge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1545,6 +1570,13 @@ func (x *Retry) GetBudgetPercent() uint32 {
 		return x.BudgetPercent
 	}
 	return 0
+}
+
+func (x *Retry) GetHedge() *durationpb.Duration {
+	if x != nil {
+		return x.Hedge
+	}
+	return nil
 }
 
 // Service gives an upstream the name that rules use.
@@ -2113,11 +2145,15 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x11max_idle_per_host\x18\x01 \x01(\rR\x0emaxIdlePerHost\x12F\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12\x1b\n" +
 	"\tmax_total\x18\x03 \x01(\rR\bmaxTotal\x12\x14\n" +
-	"\x05http2\x18\x04 \x01(\bR\x05http2\"\x95\x01\n" +
+	"\x05http2\x18\x04 \x01(\bR\x05http2\"\x93\x02\n" +
 	"\tStreaming\x12S\n" +
 	"\x13inter_chunk_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x11interChunkTimeout\x123\n" +
 	"\vbuffer_size\x18\x02 \x01(\v2\x12.millrace.v1.BytesR\n" +
-	"bufferSize\"\x1d\n" +
+	"bufferSize\x126\n" +
+	"\x06commit\x18\x03 \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x16R\vfirst-tokenR\aheadersR\x06commit\x12D\n" +
+	"\n" +
+	"keep_alive\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tkeepAlive\"\x1d\n" +
 	"\x05Bytes\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"q\n" +
 	"\x06Secret\x12\x1a\n" +
@@ -2194,7 +2230,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x12failure_percentage\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18dR\x11failurePercentage\x12%\n" +
 	"\x0erequest_volume\x18\x02 \x01(\rR\rrequestVolume\x12;\n" +
 	"\x05reset\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\n" +
-	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x05reset\"\x87\x03\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x05reset\"\xc7\x03\n" +
 	"\x05Retry\x12#\n" +
 	"\battempts\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18\x14R\battempts\x12K\n" +
 	"\x0fper_try_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rperTryTimeout\x12A\n" +
@@ -2202,7 +2238,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\fmax_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x062\x04\x10\xc0\x84=R\vmaxInterval\x12M\n" +
 	"\x0fmax_retry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\n" +
 	"\xbaH\a\xaa\x01\x042\x02\b\x01R\rmaxRetryAfter\x12.\n" +
-	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\"\xd4\x01\n" +
+	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\x12>\n" +
+	"\x05hedge\x18\a \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a2\x05\x10\x80\xad\xe2\x04R\x05hedge\"\xd4\x01\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2341,38 +2379,40 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	31, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
 	31, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
 	7,  // 23: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	11, // 24: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	11, // 25: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	14, // 26: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	17, // 27: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	16, // 28: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	12, // 29: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	25, // 30: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	26, // 31: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	13, // 32: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	4,  // 33: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 34: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	8,  // 35: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	15, // 36: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	31, // 37: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	31, // 38: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	31, // 39: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	31, // 40: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	31, // 41: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	31, // 42: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	31, // 43: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	27, // 44: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	28, // 45: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	20, // 46: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	32, // 47: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	29, // 48: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	30, // 49: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	33, // 50: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	31, // 24: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	11, // 25: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	11, // 26: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	14, // 27: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	17, // 28: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	16, // 29: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	12, // 30: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	25, // 31: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	26, // 32: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	13, // 33: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	4,  // 34: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	8,  // 35: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	8,  // 36: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	15, // 37: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	31, // 38: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	31, // 39: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	31, // 40: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	31, // 41: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	31, // 42: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	31, // 43: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	31, // 44: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	31, // 45: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	27, // 46: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	28, // 47: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	20, // 48: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	32, // 49: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	29, // 50: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	30, // 51: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	33, // 52: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }

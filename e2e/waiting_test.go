@@ -1,0 +1,189 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/internal/fakellm"
+)
+
+// stream asks for a stream and returns the answer when its head is there.
+func (g *gateway) stream(path, body string) *http.Response {
+	g.t.Helper()
+	response, err := http.DefaultClient.Do(g.request("POST", path, strings.NewReader(body)))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+// line reads up to the next line that begins so.
+func line(t *testing.T, lines *bufio.Scanner, prefix string) {
+	t.Helper()
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), prefix) {
+			return
+		}
+	}
+	t.Fatalf("the stream ended before %q: %v", prefix, lines.Err())
+}
+
+// TestCommitAtHeaders: the client has the head while the model still thinks; what fails after that it is told, and no other target is
+// asked. First-token silence is bounded all the same (E10).
+func TestCommitAtHeaders(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), openAI("b")
+	gate := make(chan struct{})
+	thinking := fakellm.Usual()
+	thinking.Each = fakellm.Pace{Gate: gate}
+	a.Always(thinking)
+	g := start(t, "streaming: {commit: headers}\ntimeouts: {first_byte_timeout: 2s}", pool("health_checks: {passive: false}",
+		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2")))
+
+	response := g.stream("/v1/chat/completions", chatStream) // returns before the gate opens
+	close(gate)
+	g.read(response).want(200, "data: [DONE]").header("x-millrace-target", "a")
+
+	a.Always(fakellm.FailInStream(529, "overloaded"))
+	g.post("/v1/chat/completions", chatStream).want(200, `data: {"error":`).header("x-millrace-target", "a").header("x-millrace-attempts", "a=200")
+
+	a.Always(fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, Steps: fakellm.Chunks(": hello\n\n"), End: fakellm.Hang})
+	answer := readStream(g.stream("/v1/chat/completions", chatStream))
+	if !strings.Contains(answer, "no answer within 2s") {
+		t.Errorf("the client of a silent target reads %q", answer)
+	}
+	if n := len(b.Requests()); n != 0 {
+		t.Errorf("%d requests at the other target", n)
+	}
+	nothingIsLeft(t, []*fakellm.Provider{a})
+}
+
+// readStream reads what comes, also of a stream that is cut.
+func readStream(r *http.Response) string {
+	var b strings.Builder
+	lines := bufio.NewScanner(r.Body)
+	for lines.Scan() {
+		b.WriteString(lines.Text() + "\n")
+	}
+	return b.String()
+}
+
+// TestKeepAlive: a silent stream is kept open by comments, before and behind its first token, of both schemas; they change nothing of
+// what an app reads, and do not pass for life: the limit on silence holds (A27).
+func TestKeepAlive(t *testing.T) {
+	t.Parallel()
+	for _, p := range []*fakellm.Provider{openAI("a"), anthropicAI("a")} {
+		gate := make(chan struct{})
+		slow := fakellm.Usual()
+		slow.Each = fakellm.Pace{Gate: gate}
+		p.Script(slow)
+		g := start(t, "streaming: {commit: headers, keep_alive: 1s, inter_chunk_timeout: 4s}", pool("", to("a", p, provider(t, p), "default_model: m")))
+		response := g.stream("/v1/chat/completions", chatStream)
+		lines := bufio.NewScanner(response.Body)
+		gate <- struct{}{} // an event without content
+		line(t, lines, ": keep-alive")
+		line(t, lines, ": keep-alive")
+		for range 3 { // far enough for the first token, in either schema
+			gate <- struct{}{}
+		}
+		line(t, lines, "data: ")
+		line(t, lines, ": keep-alive")
+		close(gate)
+		line(t, lines, "data: [DONE]")
+
+		p.Script(fakellm.Reply{Answer: &fakellm.Answer{}, StopAfter: 4, End: fakellm.Hang})
+		answer := readStream(g.stream("/v1/chat/completions", chatStream))
+		if n := strings.Count(answer, ": keep-alive\n"); n < 2 || n > 4 || !strings.Contains(answer, "silent for 4s") {
+			t.Errorf("%s: %d comments in a stream that stays silent: %s", p.Schema, n, answer)
+		}
+	}
+}
+
+// TestTargetTimeouts: a target has its own limits for an attempt, shorter and longer than the gateway's (E18).
+func TestTargetTimeouts(t *testing.T) {
+	t.Parallel()
+	fast, slow := openAI("fast"), openAI("slow")
+	const wait = 3 * time.Second
+	late := fakellm.Usual()
+	late.Head = fakellm.Pace{Delay: wait}
+	g := start(t, "timeouts: {request_timeout: 2s, first_byte_timeout: 2s}", pool("health_checks: {passive: false}",
+		to("fast", fast, provider(t, fast), "priority: 1", "timeouts: {request_timeout: 0.5s, first_byte_timeout: 0.5s}"),
+		to("slow", slow, provider(t, slow), "priority: 2", "timeouts: {request_timeout: 20s, first_byte_timeout: 20s}")))
+	slow.Always(late)
+	silent := fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, Steps: fakellm.Chunks(": hello\n\n"), End: fakellm.Hang}
+	fast.Always(silent)
+	g.post("/v1/chat/completions", chatStream).want(200).header("x-millrace-attempts", "fast=504;slow=200")
+	fast.Always(fakellm.Reply{Header: http.Header{"Content-Type": {"application/json"}}, Steps: fakellm.Chunks("{"), End: fakellm.Hang})
+	g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-attempts", "fast=504;slow=200")
+	nothingIsLeft(t, []*fakellm.Provider{fast, slow})
+}
+
+// TestLateTargetAlone: where no other target is left to ask, the client is told what was too slow, in its schema.
+func TestLateTargetAlone(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), openAI("b")
+	g := start(t, "", pool("retry: {attempts: 1}",
+		to("a", a, provider(t, a), "priority: 1", "timeouts: {request_timeout: 0.5s, first_byte_timeout: 0.5s}"),
+		to("b", b, provider(t, b), "priority: 2")))
+	headless := fakellm.Reply{NoHead: true, End: fakellm.Hang}
+	begun := fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, Steps: fakellm.Chunks(": hello\n\n"), End: fakellm.Hang}
+	for _, c := range []struct {
+		body  string
+		reply fakellm.Reply
+	}{{chatHello, headless}, {chatStream, headless}, {chatHello, begun}, {chatStream, begun}} {
+		a.Always(c.reply)
+		got := g.post("/v1/chat/completions", c.body).want(504, `target \"a\": no answer within 500ms`).header("x-millrace-target", "a")
+		if e := g.byID(got.Header.Get("x-millrace-request-id")); e.Status != 504 || e.Target != "a" || !strings.Contains(e.Error, "no answer within 500ms") {
+			t.Errorf("event %v", e)
+		}
+	}
+	nothingIsLeft(t, []*fakellm.Provider{a})
+}
+
+// TestHedge: a target that is late gets a rival; whoever speaks first wins, and the other is given up.
+func TestHedge(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), anthropicAI("b")
+	gate := make(chan struct{})
+	held := fakellm.Usual()
+	held.Head = fakellm.Pace{Gate: gate}
+	g := start(t, "", pool("health_checks: {passive: false}\nretry: {hedge: 0.5s}",
+		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
+	for _, body := range []string{chatHello, chatStream} {
+		g.post("/v1/chat/completions", body).want(200).header("x-millrace-attempts", "a=200") // in time: nobody else is asked
+
+		a.Script(fakellm.Reply{NoHead: true, End: fakellm.Hang})
+		got := g.post("/v1/chat/completions", body).want(200).header("x-millrace-target", "b").header("x-millrace-attempts", "a=none;b=200")
+		e := g.byID(got.Header.Get("x-millrace-request-id"))
+		if e.Target != "b" || e.Error != "" || len(e.Attempts) != 2 {
+			t.Errorf("event %v", e)
+		}
+
+		a.Script(held)
+		b.Script(fakellm.Reply{NoHead: true, End: fakellm.Hang})
+		before := len(b.Requests())
+		done := make(chan *answer)
+		go func() { done <- g.post("/v1/chat/completions", body) }()
+		g.eventually("both are asked", func() error {
+			if len(b.Requests()) == before {
+				return errors.New("only one is")
+			}
+			return nil
+		})
+		gate <- struct{}{}
+		got = (<-done).want(200).header("x-millrace-target", "a")
+		e = g.byID(got.Header.Get("x-millrace-request-id"))
+		if e.Target != "a" || e.Error != "" || e.Attempts[0].Status != 200 {
+			t.Errorf("event %v", e)
+		}
+	}
+	nothingIsLeft(t, []*fakellm.Provider{a, b})
+
+	a.Script(fakellm.Fail(http.StatusServiceUnavailable, "down")) // a failure needs no wait
+	g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-attempts", "a=503;b=200")
+}
