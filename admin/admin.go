@@ -45,6 +45,8 @@ type TargetHealth struct {
 	ActiveRequests uint32
 	Success        uint64
 	Error          uint64
+	CoolingUntil   time.Time             // zero when it is asked as usual
+	Recent         []*millracev1.Outcome // the latest first
 }
 
 // Options are what the API needs.

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/config"
 	millracev1 "millrace/proto/millrace/v1"
@@ -226,7 +227,7 @@ func TestSeeds(t *testing.T) {
 		 "models": ["gpt-3.5-turbo", "gpt-4"], "credentials": {"header_name": "Authorization", "header_value": "[redacted]"}},
 		{"id": "anthropic-2", "path": "/v1/messages", "provider": "anthropic", "weight": 50, "priority": 1, "default_model": "claude-3-sonnet",
 		 "models": ["claude-3-sonnet"], "headers": {"anthropic-version": "2023-06-01"}, "credentials": {"header_name": "x-api-key", "header_value": "[redacted]"}}],
-		"health_checks": {"passive": true, "threshold": 3, "interval": 60}}`)
+		"health_checks": {"passive": true, "threshold": 3, "interval": 60, "max_cooldown": "3600s"}}`)
 	if got.Header.Get("ETag") == "" || got.Header.Get("X-Millrace-Source") != "api" {
 		t.Errorf("headers %v", got.Header)
 	}
@@ -240,7 +241,7 @@ func TestSeeds(t *testing.T) {
 		 "models": ["gpt-3.5-turbo", "gpt-4", "gpt-4o-mini"], "credentials": {"header_name": "Authorization", "header_value": "Bearer your-openai-key"}},
 		{"host": "api.anthropic.com", "port": 443, "protocol": "https", "weight": 40, "priority": 1, "default_model": "gpt-4o-mini",
 		 "models": ["gpt-3.5-turbo", "gpt-4", "gpt-4o-mini"], "credentials": {"header_name": "Authorization", "header_value": "Bearer your-anthropic-key"}}],
-		"health_checks": {"passive": true, "threshold": 3, "interval": 60}}`
+		"health_checks": {"passive": true, "threshold": 3, "interval": 60, "max_cooldown": "3600s"}}`
 	up := a.send("POST", gateway+"/upstreams", weighted)
 	id := up.want(201)["id"].(string)
 	if got := up.Header.Get("Location"); got != gateway+"/upstreams/"+id {
@@ -594,13 +595,15 @@ rules:
 func TestStatusAndHealth(t *testing.T) {
 	until := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	a := start(t, "", func(o *Options) {
-		o.Clusters = seen{{Name: "multi-provider-gateway/ai-providers-upstream/openai-1", Ejected: true, EjectedUntil: until, ActiveRequests: 2, Success: 10, Error: 3}}
+		o.Clusters = seen{{Name: "multi-provider-gateway/ai-providers-upstream/openai-1", Ejected: true, EjectedUntil: until, ActiveRequests: 2, Success: 10, Error: 3,
+			CoolingUntil: until.Add(time.Second), Recent: []*millracev1.Outcome{{Time: timestamppb.New(until), Status: 429, Error: "slow down", DurationMs: 1.5}}}}
 	})
 	gateway, ids := a.seeded()
 	same(t, a.send("GET", gateway+"/upstreams/"+ids["upstream"]+"/health", "").want(200), `{"upstream": "ai-providers-upstream", "targets": [
 		{"target": "openai-1", "known": true, "healthy": false, "ejected": true, "ejected_until": "2030-01-02T03:04:05Z", "draining": false,
-		 "weight": 50, "priority": 1, "active_requests": 2, "success": 10, "error": 3},
-		{"target": "anthropic-2", "known": false, "healthy": false, "ejected": false, "draining": false, "weight": 50, "priority": 1, "active_requests": 0, "success": 0, "error": 0}]}`)
+		 "weight": 50, "priority": 1, "active_requests": 2, "success": 10, "error": 3, "cooling_until": "2030-01-02T03:04:06Z",
+		 "recent": [{"time": "2030-01-02T03:04:05Z", "status": 429, "error": "slow down", "duration_ms": 1.5}]},
+		{"target": "anthropic-2", "known": false, "healthy": false, "ejected": false, "draining": false, "weight": 50, "priority": 1, "active_requests": 0, "success": 0, "error": 0, "recent": []}]}`)
 	same(t, a.send("GET", "/api/v1/status", "").want(200), `{"release": "test", "state": "applied", "reason": "", "version": "v", "revision": 6, "ready": true,
 		"envoy": {"connected": true, "node": "node-1", "version": "1.40.0"}, "file": {"path": "", "error": ""}, "store": ""}`)
 	if got := a.send("HEAD", "/api/v1/status", ""); got.Status != 200 || got.Body != "" {

@@ -200,6 +200,10 @@ func (s *service) GetUpstreamHealth(ctx context.Context, r *millracev1.ResourceR
 			if until := seen[i].EjectedUntil; !until.IsZero() {
 				row.EjectedUntil = timestamppb.New(until)
 			}
+			if until := seen[i].CoolingUntil; !until.IsZero() {
+				row.CoolingUntil = timestamppb.New(until)
+			}
+			row.Recent = seen[i].Recent
 		}
 		health.Targets = append(health.Targets, row)
 	}

@@ -127,8 +127,11 @@ type Upstream struct {
 	Passive   *Passive // nil: targets are never taken out for their answers
 	Active    *Active  // nil: targets are not asked
 	Breaker   *Breaker // nil: there is none
-	Attempts  uint32   // at least 1
-	Retry     Retry
+	// MaxCooldown bounds how long a target is left alone because it said so; 0: not at all.
+	MaxCooldown time.Duration
+
+	Attempts uint32 // at least 1
+	Retry    Retry
 	// Listed keeps requests to targets that list their model.
 	Listed bool
 	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.

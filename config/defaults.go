@@ -79,6 +79,9 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 	h := u.HealthChecks
 	setIfZero(&h.Threshold, 3)
 	setIfZero(&h.Interval, 60)
+	if h.Passive {
+		setDuration(&h.MaxCooldown, time.Hour)
+	}
 	setActiveDefaults(h.Active)
 	setBreakerDefaults(u.CircuitBreaker)
 	setIfZero(&ensure(&u.Retry).Attempts, 3)

@@ -92,8 +92,8 @@ func resolveListen(g *millracev1.Gateway) Listen {
 
 func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
-		Name:    doc.Gateway.Name,
-		Domains: domains(doc.Gateway),
+		Name:     doc.Gateway.Name,
+		Domains:  domains(doc.Gateway),
 		Timeouts: resolveTimeouts(doc.Gateway.Timeouts, Timeouts{}),
 		Stream: Stream{
 			InterChunk: doc.Gateway.Streaming.InterChunkTimeout.AsDuration(),
@@ -205,6 +205,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 			Expected: a.ExpectedStatus,
 		}
 	}
+	resolved.MaxCooldown = u.HealthChecks.MaxCooldown.AsDuration()
 	for j, t := range u.Targets {
 		resolved.Targets = append(resolved.Targets, r.target(g, name, fmt.Sprintf("%s.targets[%d]", path, j), t))
 	}

@@ -37,6 +37,7 @@ type Options struct {
 // Plane carries out changes, one at a time. Its methods may be called at the same time.
 type Plane struct {
 	Options
+	cooling *cooling
 
 	changing sync.Mutex // held by the one change under way
 
@@ -62,7 +63,7 @@ type version struct {
 
 // Start reads the file and the store and offers what they say. Nothing serves before it has returned without an error.
 func Start(ctx context.Context, o Options) (*Plane, error) {
-	p := &Plane{Options: o}
+	p := &Plane{Options: o, cooling: newCooling()}
 	v := &version{file: &millracev1.Document{}, state: &millracev1.State{}}
 	config.SetDefaults(v.file)
 	var err error
@@ -329,6 +330,7 @@ func (p *Plane) Run(ctx context.Context) {
 		running.Go(func() { p.watchStore(ctx) })
 	}
 	running.Go(func() { p.watchFiles(ctx) })
+	running.Go(func() { p.coolDown(ctx) })
 	running.Wait()
 }
 

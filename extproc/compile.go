@@ -53,6 +53,7 @@ type target struct {
 	secrets []string // what must never be in an answer
 	// first and whole are how long an attempt may take to its first token, and to the end of a whole answer.
 	first, whole time.Duration
+	maxCooldown  time.Duration // 0: what it says of when to come back is not heeded
 }
 
 // Compile derives the data path's half of a configuration. The error names the target that cannot be served.
@@ -117,6 +118,7 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)
 	}
 	compiled := &target{config: t, codec: codec, first: t.Timeouts.FirstByte, whole: t.Timeouts.Request}
+	compiled.maxCooldown = u.MaxCooldown
 	if u.Retry.PerTry > 0 {
 		compiled.whole = min(compiled.whole, u.Retry.PerTry)
 	}

@@ -27,6 +27,8 @@ type Options struct {
 	Events *event.Recorder
 	// Ready tells whether requests can be served; /health/ready says so.
 	Ready func() bool
+	// Cool is told of a target, by its name, that has said that it will answer again after so long. It must not wait.
+	Cool func(target string, d time.Duration)
 	// Version and Instance identify this process in /health.
 	Version  string
 	Instance string
@@ -40,6 +42,7 @@ type Server struct {
 	runtime   atomic.Pointer[Runtime]
 	previous  atomic.Pointer[Runtime] // what Envoy may still choose targets from
 	exchanges *registry
+	recent    recent
 }
 
 // NewServer returns a server without a runtime.
@@ -48,7 +51,10 @@ func NewServer(o Options) *Server {
 }
 
 // Use makes new requests see this runtime. Requests under way keep theirs. Calls must not overlap.
-func (s *Server) Use(r *Runtime) { s.previous.Store(s.runtime.Swap(r)) }
+func (s *Server) Use(r *Runtime) {
+	s.previous.Store(s.runtime.Swap(r))
+	s.recent.keep(r.targets)
+}
 
 // target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be ahead of the exchange's
 // runtime or one change behind it.

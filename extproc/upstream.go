@@ -14,6 +14,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/envoy"
 	"millrace/extproc/llm"
@@ -58,6 +59,7 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 		if a.record != nil {
 			a.close()
 			s.exchanges.end(a.x, a.record, a.started)
+			a.remember()
 		}
 	}()
 	for {
@@ -340,6 +342,14 @@ func (a *attempt) fail(e *llm.Error) {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message
 	})
+	if d := min(e.RetryAfter, a.target.maxCooldown); d > 0 && cools(e.HTTPStatus()) {
+		a.server.options.Cool(a.target.config.Name, d)
+	}
+}
+
+// cools tells whether the status is a target's that cannot serve anyone now.
+func cools(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == 529
 }
 
 // answered notes the status that the attempt's answer has for Envoy.
@@ -379,6 +389,15 @@ func (a *attempt) status(e *llm.Error) int {
 	default:
 		return s
 	}
+}
+
+// remember keeps how the attempt ended.
+func (a *attempt) remember() {
+	a.note(func() {
+		a.server.recent.add(a.target.config.Name, &millracev1.Outcome{
+			Time: timestamppb.New(a.started), Status: a.record.Status, Error: a.record.Error, DurationMs: a.record.DurationMs,
+		})
+	})
 }
 
 // close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target

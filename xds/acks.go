@@ -45,6 +45,7 @@ type acks struct {
 	changed chan struct{} // closed and replaced whenever the status may have changed
 	offered *Snapshot
 	reason  string // why the offer was rejected; "" while it is not
+	settled bool   // the node had all of the offer; another form of it is on the way
 
 	peer   *corev3.Node
 	stream int64                                          // the open ADS stream, 0 for none
@@ -59,7 +60,16 @@ func newAcks(log *slog.Logger) *acks {
 func (a *acks) offer(s *Snapshot) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.offered, a.reason = s, ""
+	a.offered, a.reason, a.settled = s, "", false
+	a.notify()
+}
+
+// replace goes on with another form of the same offer. What was refused stays refused, what was applied stays applied.
+func (a *acks) replace(s *Snapshot) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.settled = a.current().Phase == Applied
+	a.offered = s
 	a.notify()
 }
 
@@ -84,7 +94,7 @@ func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if stream != a.stream { // an Envoy that (re)connects says first what it has
-		a.stream = stream
+		a.stream, a.settled = stream, false
 		a.node = map[resource.Type]map[string]string{}
 		a.sent = map[string]*discoveryv3.DeltaDiscoveryResponse{}
 		a.peer = r.Node
@@ -123,7 +133,7 @@ func (a *acks) closed(stream int64, _ *corev3.Node) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if stream == a.stream {
-		a.stream, a.peer, a.node, a.sent = 0, nil, nil, nil
+		a.stream, a.peer, a.node, a.sent, a.settled = 0, nil, nil, nil, false
 		a.notify()
 	}
 }
@@ -144,7 +154,7 @@ func (a *acks) current() Status {
 	switch {
 	case a.reason != "":
 		s.Phase, s.Reason = Rejected, a.reason
-	case s.Connected && a.hasAll():
+	case s.Connected && (a.settled || a.hasAll()):
 		s.Phase = Applied
 	}
 	return s

@@ -28,11 +28,12 @@ import (
 type Snapshot struct {
 	Version string // the configuration's
 	cache   *cachev3.Snapshot
+	hashes  map[string]bool // names of pools that choose by a hash
 }
 
 // Build derives Envoy's resources. The error names the resource that could not be made.
 func Build(c *config.Config) (*Snapshot, error) {
-	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}}
+	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]bool{}}
 	b.listener()
 	b.routes()
 	b.probes()
@@ -59,7 +60,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	if err := s.ConstructVersionMap(); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	return &Snapshot{Version: c.Version, cache: s}, nil
+	return &Snapshot{Version: c.Version, cache: s, hashes: b.hashes}, nil
 }
 
 // contentVersion hashes the resources of one type, so that a type nothing changed in is not sent again.
@@ -84,6 +85,7 @@ func contentVersion(r cachev3.Resources) string {
 type builder struct {
 	config    *config.Config
 	resources map[resource.Type][]types.Resource
+	hashes    map[string]bool
 	err       error
 }
 

@@ -48,6 +48,7 @@ func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.
 		}
 		assignment.Endpoints = append(assignment.Endpoints, level)
 	}
+	b.hashes[pool] = u.Algorithm.Hashes()
 	b.add(resource.EndpointType, assignment)
 }
 

@@ -127,7 +127,11 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 func (b *builder) idleTimeout() time.Duration {
 	longest := 5 * time.Minute
 	for _, g := range b.config.Gateways {
-		longest = max(longest, g.Timeouts.Request+time.Minute, g.Timeouts.FirstByte+time.Minute, g.Stream.InterChunk+time.Minute)
+		longest = max(longest, g.Stream.InterChunk+time.Minute)
+		for _, r := range g.Rules {
+			limits := r.Limits(g)
+			longest = max(longest, limits.Request+time.Minute, limits.FirstByte+time.Minute)
+		}
 	}
 	return longest
 }

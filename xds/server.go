@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -19,6 +20,10 @@ type Server struct {
 	cache cachev3.SnapshotCache
 	ads   serverv3.Server
 	acks  *acks
+
+	mu      sync.Mutex // guards what follows, and the order of offers
+	offered *Snapshot  // without what cools; nil before the first
+	cools   map[string]bool
 }
 
 // NewServer returns a server that has nothing to offer yet. ctx ends its streams.
@@ -44,7 +49,31 @@ func (s *Server) Register(g *grpc.Server) {
 
 // Offer makes s what Envoy is told from now on. It returns before Envoy has answered; see Status and Wait.
 func (s *Server) Offer(ctx context.Context, snapshot *Snapshot) error {
-	s.acks.offer(snapshot)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offered = snapshot
+	return s.publish(ctx, s.acks.offer)
+}
+
+// Cool has Envoy ask these targets, by name, only when no other can serve, until it is told of others. Names that no target has
+// are ignored.
+func (s *Server) Cool(ctx context.Context, targets map[string]bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cools = targets
+	if s.offered == nil {
+		return nil
+	}
+	return s.publish(ctx, s.acks.replace)
+}
+
+// publish tells Envoy. mu is held.
+func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
+	snapshot, err := s.offered.cooling(s.cools)
+	if err != nil {
+		return err
+	}
+	follow(snapshot)
 	if err := s.cache.SetSnapshot(ctx, envoy.NodeID, snapshot.cache); err != nil {
 		return fmt.Errorf("offer configuration %s: %w", snapshot.Version, err)
 	}

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"millrace/admin"
+	"millrace/control"
 	"millrace/envoy"
+	"millrace/extproc"
 )
 
 const (
@@ -41,7 +43,7 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	}
 	api := admin.New(admin.Options{
 		Plane:    s.plane,
-		Clusters: targetHealth{envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))},
+		Clusters: targetHealth{envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket)), s.data, s.plane},
 		Token:    token,
 		Hosts:    []string{host},
 		Release:  version,
@@ -79,8 +81,12 @@ func (s *sidecar) stopAdmin() {
 	}
 }
 
-// targetHealth words what Envoy knows for the API.
-type targetHealth struct{ envoy *envoy.Admin }
+// targetHealth words what Envoy and the sidecar know for the API.
+type targetHealth struct {
+	envoy *envoy.Admin
+	data  *extproc.Server
+	plane *control.Plane
+}
 
 func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error) {
 	targets, err := h.envoy.Targets(ctx)
@@ -95,6 +101,8 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 			ActiveRequests: uint32(t.ActiveRequests),
 			Success:        t.Requests - t.Errors,
 			Error:          t.Errors,
+			CoolingUntil:   h.plane.CoolUntil(t.Name),
+			Recent:         h.data.Recent(t.Name),
 		})
 	}
 	return all, err

@@ -100,6 +100,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		Log:      log,
 		Events:   s.recorder,
 		Ready:    func() bool { return s.plane.Ready() },
+		Cool:     func(target string, d time.Duration) { s.plane.Cool(target, d) },
 		Version:  version,
 		Instance: instance(flags.Instance),
 	})

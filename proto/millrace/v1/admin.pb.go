@@ -1918,8 +1918,12 @@ type TargetHealth struct {
 	ActiveRequests uint32  `protobuf:"varint,9,opt,name=active_requests,json=activeRequests,proto3" json:"active_requests,omitempty"`
 	Success        float64 `protobuf:"fixed64,10,opt,name=success,proto3" json:"success,omitempty"`
 	Error          float64 `protobuf:"fixed64,11,opt,name=error,proto3" json:"error,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// It has said when to come back: until then it is asked only when no other can serve. Absent when it is asked as usual.
+	CoolingUntil *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=cooling_until,json=coolingUntil,proto3" json:"cooling_until,omitempty"`
+	// How the latest attempts at it ended, the latest first; at most ten.
+	Recent        []*Outcome `protobuf:"bytes,13,rep,name=recent,proto3" json:"recent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TargetHealth) Reset() {
@@ -2029,6 +2033,92 @@ func (x *TargetHealth) GetError() float64 {
 	return 0
 }
 
+func (x *TargetHealth) GetCoolingUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CoolingUntil
+	}
+	return nil
+}
+
+func (x *TargetHealth) GetRecent() []*Outcome {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+// Outcome is how an attempt at a target ended.
+type Outcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it began.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// 0 when there was none.
+	Status uint32 `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	// What was wrong; empty when nothing was.
+	Error         string  `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	DurationMs    float64 `protobuf:"fixed64,4,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outcome) Reset() {
+	*x = Outcome{}
+	mi := &file_millrace_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outcome) ProtoMessage() {}
+
+func (x *Outcome) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
+func (*Outcome) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Outcome) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Outcome) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Outcome) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Outcome) GetDurationMs() float64 {
+	if x != nil {
+		return x.DurationMs
+	}
+	return 0
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2037,7 +2127,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2049,7 +2139,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,7 +2152,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 // Status is where the gateway stands.
@@ -2090,7 +2180,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2192,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2205,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Status) GetRelease() string {
@@ -2192,7 +2282,7 @@ type EnvoyStatus struct {
 
 func (x *EnvoyStatus) Reset() {
 	*x = EnvoyStatus{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2294,7 @@ func (x *EnvoyStatus) String() string {
 func (*EnvoyStatus) ProtoMessage() {}
 
 func (x *EnvoyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2307,7 @@ func (x *EnvoyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvoyStatus.ProtoReflect.Descriptor instead.
 func (*EnvoyStatus) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EnvoyStatus) GetConnected() bool {
@@ -2252,7 +2342,7 @@ type FileStatus struct {
 
 func (x *FileStatus) Reset() {
 	*x = FileStatus{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2354,7 @@ func (x *FileStatus) String() string {
 func (*FileStatus) ProtoMessage() {}
 
 func (x *FileStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2367,7 @@ func (x *FileStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileStatus.ProtoReflect.Descriptor instead.
 func (*FileStatus) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FileStatus) GetPath() string {
@@ -2304,7 +2394,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2406,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2419,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetConfigRequest) GetGateway() string {
@@ -2349,7 +2439,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2451,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2464,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Configuration) GetDocuments() []*Document {
@@ -2397,7 +2487,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2499,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2512,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApplyRequest) GetDocument() *Document {
@@ -2457,7 +2547,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2559,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2572,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Applied) GetDocument() *Document {
@@ -2507,7 +2597,7 @@ type ListVersionsRequest struct {
 
 func (x *ListVersionsRequest) Reset() {
 	*x = ListVersionsRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2609,7 @@ func (x *ListVersionsRequest) String() string {
 func (*ListVersionsRequest) ProtoMessage() {}
 
 func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2622,7 @@ func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 type VersionList struct {
@@ -2545,7 +2635,7 @@ type VersionList struct {
 
 func (x *VersionList) Reset() {
 	*x = VersionList{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2647,7 @@ func (x *VersionList) String() string {
 func (*VersionList) ProtoMessage() {}
 
 func (x *VersionList) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2660,7 @@ func (x *VersionList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionList.ProtoReflect.Descriptor instead.
 func (*VersionList) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VersionList) GetVersions() []*VersionInfo {
@@ -2592,7 +2682,7 @@ type VersionInfo struct {
 
 func (x *VersionInfo) Reset() {
 	*x = VersionInfo{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2694,7 @@ func (x *VersionInfo) String() string {
 func (*VersionInfo) ProtoMessage() {}
 
 func (x *VersionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2707,7 @@ func (x *VersionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionInfo.ProtoReflect.Descriptor instead.
 func (*VersionInfo) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VersionInfo) GetRevision() uint32 {
@@ -2650,7 +2740,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2752,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2765,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VersionRequest) GetRevision() uint32 {
@@ -2698,7 +2788,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2800,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2813,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Version) GetRevision() uint32 {
@@ -2764,7 +2854,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2866,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2879,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DiffRequest) GetRevision() uint32 {
@@ -2819,7 +2909,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +2921,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +2934,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RollbackRequest) GetRevision() uint32 {
@@ -2877,7 +2967,7 @@ type Differences struct {
 
 func (x *Differences) Reset() {
 	*x = Differences{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +2979,7 @@ func (x *Differences) String() string {
 func (*Differences) ProtoMessage() {}
 
 func (x *Differences) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +2992,7 @@ func (x *Differences) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Differences.ProtoReflect.Descriptor instead.
 func (*Differences) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Differences) GetDifferences() []*Difference {
@@ -2927,7 +3017,7 @@ type Difference struct {
 
 func (x *Difference) Reset() {
 	*x = Difference{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3029,7 @@ func (x *Difference) String() string {
 func (*Difference) ProtoMessage() {}
 
 func (x *Difference) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3042,7 @@ func (x *Difference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Difference.ProtoReflect.Descriptor instead.
 func (*Difference) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Difference) GetPath() string {
@@ -3118,7 +3208,7 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\tR\x04wait\"a\n" +
 	"\x0eUpstreamHealth\x12\x1a\n" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x123\n" +
-	"\atargets\x18\x02 \x03(\v2\x19.millrace.v1.TargetHealthR\atargets\"\xda\x02\n" +
+	"\atargets\x18\x02 \x03(\v2\x19.millrace.v1.TargetHealthR\atargets\"\xc9\x03\n" +
 	"\fTargetHealth\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
@@ -3131,7 +3221,15 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x0factive_requests\x18\t \x01(\rR\x0eactiveRequests\x12\x18\n" +
 	"\asuccess\x18\n" +
 	" \x01(\x01R\asuccess\x12\x14\n" +
-	"\x05error\x18\v \x01(\x01R\x05error\"\x12\n" +
+	"\x05error\x18\v \x01(\x01R\x05error\x12?\n" +
+	"\rcooling_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fcoolingUntil\x12,\n" +
+	"\x06recent\x18\r \x03(\v2\x14.millrace.v1.OutcomeR\x06recent\"\x88\x01\n" +
+	"\aOutcome\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\rR\x06status\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1f\n" +
+	"\vduration_ms\x18\x04 \x01(\x01R\n" +
+	"durationMs\"\x12\n" +
 	"\x10GetStatusRequest\"\x8f\x02\n" +
 	"\x06Status\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\tR\arelease\x12\x14\n" +
@@ -3255,7 +3353,7 @@ func file_millrace_v1_admin_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_admin_proto_rawDescData
 }
 
-var file_millrace_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_millrace_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_millrace_v1_admin_proto_goTypes = []any{
 	(*ListGatewaysRequest)(nil),   // 0: millrace.v1.ListGatewaysRequest
 	(*GatewayRequest)(nil),        // 1: millrace.v1.GatewayRequest
@@ -3286,168 +3384,172 @@ var file_millrace_v1_admin_proto_goTypes = []any{
 	(*TargetVerb)(nil),            // 26: millrace.v1.TargetVerb
 	(*UpstreamHealth)(nil),        // 27: millrace.v1.UpstreamHealth
 	(*TargetHealth)(nil),          // 28: millrace.v1.TargetHealth
-	(*GetStatusRequest)(nil),      // 29: millrace.v1.GetStatusRequest
-	(*Status)(nil),                // 30: millrace.v1.Status
-	(*EnvoyStatus)(nil),           // 31: millrace.v1.EnvoyStatus
-	(*FileStatus)(nil),            // 32: millrace.v1.FileStatus
-	(*GetConfigRequest)(nil),      // 33: millrace.v1.GetConfigRequest
-	(*Configuration)(nil),         // 34: millrace.v1.Configuration
-	(*ApplyRequest)(nil),          // 35: millrace.v1.ApplyRequest
-	(*Applied)(nil),               // 36: millrace.v1.Applied
-	(*ListVersionsRequest)(nil),   // 37: millrace.v1.ListVersionsRequest
-	(*VersionList)(nil),           // 38: millrace.v1.VersionList
-	(*VersionInfo)(nil),           // 39: millrace.v1.VersionInfo
-	(*VersionRequest)(nil),        // 40: millrace.v1.VersionRequest
-	(*Version)(nil),               // 41: millrace.v1.Version
-	(*DiffRequest)(nil),           // 42: millrace.v1.DiffRequest
-	(*RollbackRequest)(nil),       // 43: millrace.v1.RollbackRequest
-	(*Differences)(nil),           // 44: millrace.v1.Differences
-	(*Difference)(nil),            // 45: millrace.v1.Difference
-	nil,                           // 46: millrace.v1.CreatedKey.LimitsEntry
-	(*Gateway)(nil),               // 47: millrace.v1.Gateway
-	(*structpb.Struct)(nil),       // 48: google.protobuf.Struct
-	(*Upstream)(nil),              // 49: millrace.v1.Upstream
-	(*Service)(nil),               // 50: millrace.v1.Service
-	(*Rule)(nil),                  // 51: millrace.v1.Rule
-	(*Key)(nil),                   // 52: millrace.v1.Key
-	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
-	(*Target)(nil),                // 54: millrace.v1.Target
-	(*Document)(nil),              // 55: millrace.v1.Document
-	(*structpb.Value)(nil),        // 56: google.protobuf.Value
-	(*emptypb.Empty)(nil),         // 57: google.protobuf.Empty
+	(*Outcome)(nil),               // 29: millrace.v1.Outcome
+	(*GetStatusRequest)(nil),      // 30: millrace.v1.GetStatusRequest
+	(*Status)(nil),                // 31: millrace.v1.Status
+	(*EnvoyStatus)(nil),           // 32: millrace.v1.EnvoyStatus
+	(*FileStatus)(nil),            // 33: millrace.v1.FileStatus
+	(*GetConfigRequest)(nil),      // 34: millrace.v1.GetConfigRequest
+	(*Configuration)(nil),         // 35: millrace.v1.Configuration
+	(*ApplyRequest)(nil),          // 36: millrace.v1.ApplyRequest
+	(*Applied)(nil),               // 37: millrace.v1.Applied
+	(*ListVersionsRequest)(nil),   // 38: millrace.v1.ListVersionsRequest
+	(*VersionList)(nil),           // 39: millrace.v1.VersionList
+	(*VersionInfo)(nil),           // 40: millrace.v1.VersionInfo
+	(*VersionRequest)(nil),        // 41: millrace.v1.VersionRequest
+	(*Version)(nil),               // 42: millrace.v1.Version
+	(*DiffRequest)(nil),           // 43: millrace.v1.DiffRequest
+	(*RollbackRequest)(nil),       // 44: millrace.v1.RollbackRequest
+	(*Differences)(nil),           // 45: millrace.v1.Differences
+	(*Difference)(nil),            // 46: millrace.v1.Difference
+	nil,                           // 47: millrace.v1.CreatedKey.LimitsEntry
+	(*Gateway)(nil),               // 48: millrace.v1.Gateway
+	(*structpb.Struct)(nil),       // 49: google.protobuf.Struct
+	(*Upstream)(nil),              // 50: millrace.v1.Upstream
+	(*Service)(nil),               // 51: millrace.v1.Service
+	(*Rule)(nil),                  // 52: millrace.v1.Rule
+	(*Key)(nil),                   // 53: millrace.v1.Key
+	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*Target)(nil),                // 55: millrace.v1.Target
+	(*Document)(nil),              // 56: millrace.v1.Document
+	(*structpb.Value)(nil),        // 57: google.protobuf.Value
+	(*emptypb.Empty)(nil),         // 58: google.protobuf.Empty
 }
 var file_millrace_v1_admin_proto_depIdxs = []int32{
-	47, // 0: millrace.v1.GatewayCreate.resource:type_name -> millrace.v1.Gateway
-	47, // 1: millrace.v1.GatewayWrite.resource:type_name -> millrace.v1.Gateway
-	48, // 2: millrace.v1.GatewayPatch.patch:type_name -> google.protobuf.Struct
-	47, // 3: millrace.v1.GatewayList.gateways:type_name -> millrace.v1.Gateway
-	48, // 4: millrace.v1.ResourcePatch.patch:type_name -> google.protobuf.Struct
-	49, // 5: millrace.v1.UpstreamCreate.resource:type_name -> millrace.v1.Upstream
-	49, // 6: millrace.v1.UpstreamWrite.resource:type_name -> millrace.v1.Upstream
-	49, // 7: millrace.v1.UpstreamList.upstreams:type_name -> millrace.v1.Upstream
-	50, // 8: millrace.v1.ServiceCreate.resource:type_name -> millrace.v1.Service
-	50, // 9: millrace.v1.ServiceWrite.resource:type_name -> millrace.v1.Service
-	50, // 10: millrace.v1.ServiceList.services:type_name -> millrace.v1.Service
-	51, // 11: millrace.v1.RuleCreate.resource:type_name -> millrace.v1.Rule
-	51, // 12: millrace.v1.RuleWrite.resource:type_name -> millrace.v1.Rule
-	51, // 13: millrace.v1.RuleList.rules:type_name -> millrace.v1.Rule
-	52, // 14: millrace.v1.KeyCreate.resource:type_name -> millrace.v1.Key
-	52, // 15: millrace.v1.KeyWrite.resource:type_name -> millrace.v1.Key
-	52, // 16: millrace.v1.KeyList.keys:type_name -> millrace.v1.Key
-	53, // 17: millrace.v1.CreatedKey.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 18: millrace.v1.CreatedKey.limits:type_name -> millrace.v1.CreatedKey.LimitsEntry
-	54, // 19: millrace.v1.TargetCreate.resource:type_name -> millrace.v1.Target
-	48, // 20: millrace.v1.TargetPatch.patch:type_name -> google.protobuf.Struct
+	48, // 0: millrace.v1.GatewayCreate.resource:type_name -> millrace.v1.Gateway
+	48, // 1: millrace.v1.GatewayWrite.resource:type_name -> millrace.v1.Gateway
+	49, // 2: millrace.v1.GatewayPatch.patch:type_name -> google.protobuf.Struct
+	48, // 3: millrace.v1.GatewayList.gateways:type_name -> millrace.v1.Gateway
+	49, // 4: millrace.v1.ResourcePatch.patch:type_name -> google.protobuf.Struct
+	50, // 5: millrace.v1.UpstreamCreate.resource:type_name -> millrace.v1.Upstream
+	50, // 6: millrace.v1.UpstreamWrite.resource:type_name -> millrace.v1.Upstream
+	50, // 7: millrace.v1.UpstreamList.upstreams:type_name -> millrace.v1.Upstream
+	51, // 8: millrace.v1.ServiceCreate.resource:type_name -> millrace.v1.Service
+	51, // 9: millrace.v1.ServiceWrite.resource:type_name -> millrace.v1.Service
+	51, // 10: millrace.v1.ServiceList.services:type_name -> millrace.v1.Service
+	52, // 11: millrace.v1.RuleCreate.resource:type_name -> millrace.v1.Rule
+	52, // 12: millrace.v1.RuleWrite.resource:type_name -> millrace.v1.Rule
+	52, // 13: millrace.v1.RuleList.rules:type_name -> millrace.v1.Rule
+	53, // 14: millrace.v1.KeyCreate.resource:type_name -> millrace.v1.Key
+	53, // 15: millrace.v1.KeyWrite.resource:type_name -> millrace.v1.Key
+	53, // 16: millrace.v1.KeyList.keys:type_name -> millrace.v1.Key
+	54, // 17: millrace.v1.CreatedKey.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 18: millrace.v1.CreatedKey.limits:type_name -> millrace.v1.CreatedKey.LimitsEntry
+	55, // 19: millrace.v1.TargetCreate.resource:type_name -> millrace.v1.Target
+	49, // 20: millrace.v1.TargetPatch.patch:type_name -> google.protobuf.Struct
 	28, // 21: millrace.v1.UpstreamHealth.targets:type_name -> millrace.v1.TargetHealth
-	53, // 22: millrace.v1.TargetHealth.ejected_until:type_name -> google.protobuf.Timestamp
-	31, // 23: millrace.v1.Status.envoy:type_name -> millrace.v1.EnvoyStatus
-	32, // 24: millrace.v1.Status.file:type_name -> millrace.v1.FileStatus
-	55, // 25: millrace.v1.Configuration.documents:type_name -> millrace.v1.Document
-	55, // 26: millrace.v1.ApplyRequest.document:type_name -> millrace.v1.Document
-	55, // 27: millrace.v1.Applied.document:type_name -> millrace.v1.Document
-	45, // 28: millrace.v1.Applied.differences:type_name -> millrace.v1.Difference
-	39, // 29: millrace.v1.VersionList.versions:type_name -> millrace.v1.VersionInfo
-	53, // 30: millrace.v1.VersionInfo.time:type_name -> google.protobuf.Timestamp
-	53, // 31: millrace.v1.Version.time:type_name -> google.protobuf.Timestamp
-	55, // 32: millrace.v1.Version.documents:type_name -> millrace.v1.Document
-	45, // 33: millrace.v1.Differences.differences:type_name -> millrace.v1.Difference
-	56, // 34: millrace.v1.Difference.from:type_name -> google.protobuf.Value
-	56, // 35: millrace.v1.Difference.to:type_name -> google.protobuf.Value
-	0,  // 36: millrace.v1.AdminService.ListGateways:input_type -> millrace.v1.ListGatewaysRequest
-	2,  // 37: millrace.v1.AdminService.CreateGateway:input_type -> millrace.v1.GatewayCreate
-	1,  // 38: millrace.v1.AdminService.GetGateway:input_type -> millrace.v1.GatewayRequest
-	3,  // 39: millrace.v1.AdminService.ReplaceGateway:input_type -> millrace.v1.GatewayWrite
-	4,  // 40: millrace.v1.AdminService.PatchGateway:input_type -> millrace.v1.GatewayPatch
-	5,  // 41: millrace.v1.AdminService.DeleteGateway:input_type -> millrace.v1.GatewayDelete
-	1,  // 42: millrace.v1.AdminService.ListUpstreams:input_type -> millrace.v1.GatewayRequest
-	10, // 43: millrace.v1.AdminService.CreateUpstream:input_type -> millrace.v1.UpstreamCreate
-	7,  // 44: millrace.v1.AdminService.GetUpstream:input_type -> millrace.v1.ResourceRequest
-	11, // 45: millrace.v1.AdminService.ReplaceUpstream:input_type -> millrace.v1.UpstreamWrite
-	8,  // 46: millrace.v1.AdminService.PatchUpstream:input_type -> millrace.v1.ResourcePatch
-	9,  // 47: millrace.v1.AdminService.DeleteUpstream:input_type -> millrace.v1.ResourceDelete
-	7,  // 48: millrace.v1.AdminService.GetUpstreamHealth:input_type -> millrace.v1.ResourceRequest
-	24, // 49: millrace.v1.AdminService.CreateTarget:input_type -> millrace.v1.TargetCreate
-	23, // 50: millrace.v1.AdminService.GetTarget:input_type -> millrace.v1.TargetRequest
-	25, // 51: millrace.v1.AdminService.PatchTarget:input_type -> millrace.v1.TargetPatch
-	26, // 52: millrace.v1.AdminService.DeleteTarget:input_type -> millrace.v1.TargetVerb
-	26, // 53: millrace.v1.AdminService.EnableTarget:input_type -> millrace.v1.TargetVerb
-	26, // 54: millrace.v1.AdminService.DisableTarget:input_type -> millrace.v1.TargetVerb
-	26, // 55: millrace.v1.AdminService.DrainTarget:input_type -> millrace.v1.TargetVerb
-	1,  // 56: millrace.v1.AdminService.ListServices:input_type -> millrace.v1.GatewayRequest
-	13, // 57: millrace.v1.AdminService.CreateService:input_type -> millrace.v1.ServiceCreate
-	7,  // 58: millrace.v1.AdminService.GetService:input_type -> millrace.v1.ResourceRequest
-	14, // 59: millrace.v1.AdminService.ReplaceService:input_type -> millrace.v1.ServiceWrite
-	8,  // 60: millrace.v1.AdminService.PatchService:input_type -> millrace.v1.ResourcePatch
-	9,  // 61: millrace.v1.AdminService.DeleteService:input_type -> millrace.v1.ResourceDelete
-	1,  // 62: millrace.v1.AdminService.ListRules:input_type -> millrace.v1.GatewayRequest
-	16, // 63: millrace.v1.AdminService.CreateRule:input_type -> millrace.v1.RuleCreate
-	7,  // 64: millrace.v1.AdminService.GetRule:input_type -> millrace.v1.ResourceRequest
-	17, // 65: millrace.v1.AdminService.ReplaceRule:input_type -> millrace.v1.RuleWrite
-	8,  // 66: millrace.v1.AdminService.PatchRule:input_type -> millrace.v1.ResourcePatch
-	9,  // 67: millrace.v1.AdminService.DeleteRule:input_type -> millrace.v1.ResourceDelete
-	1,  // 68: millrace.v1.AdminService.ListKeys:input_type -> millrace.v1.GatewayRequest
-	19, // 69: millrace.v1.AdminService.CreateKey:input_type -> millrace.v1.KeyCreate
-	7,  // 70: millrace.v1.AdminService.GetKey:input_type -> millrace.v1.ResourceRequest
-	20, // 71: millrace.v1.AdminService.ReplaceKey:input_type -> millrace.v1.KeyWrite
-	8,  // 72: millrace.v1.AdminService.PatchKey:input_type -> millrace.v1.ResourcePatch
-	9,  // 73: millrace.v1.AdminService.DeleteKey:input_type -> millrace.v1.ResourceDelete
-	29, // 74: millrace.v1.AdminService.GetStatus:input_type -> millrace.v1.GetStatusRequest
-	33, // 75: millrace.v1.AdminService.GetConfig:input_type -> millrace.v1.GetConfigRequest
-	35, // 76: millrace.v1.AdminService.Apply:input_type -> millrace.v1.ApplyRequest
-	37, // 77: millrace.v1.AdminService.ListVersions:input_type -> millrace.v1.ListVersionsRequest
-	40, // 78: millrace.v1.AdminService.GetVersion:input_type -> millrace.v1.VersionRequest
-	42, // 79: millrace.v1.AdminService.DiffVersions:input_type -> millrace.v1.DiffRequest
-	43, // 80: millrace.v1.AdminService.Rollback:input_type -> millrace.v1.RollbackRequest
-	6,  // 81: millrace.v1.AdminService.ListGateways:output_type -> millrace.v1.GatewayList
-	47, // 82: millrace.v1.AdminService.CreateGateway:output_type -> millrace.v1.Gateway
-	47, // 83: millrace.v1.AdminService.GetGateway:output_type -> millrace.v1.Gateway
-	47, // 84: millrace.v1.AdminService.ReplaceGateway:output_type -> millrace.v1.Gateway
-	47, // 85: millrace.v1.AdminService.PatchGateway:output_type -> millrace.v1.Gateway
-	57, // 86: millrace.v1.AdminService.DeleteGateway:output_type -> google.protobuf.Empty
-	12, // 87: millrace.v1.AdminService.ListUpstreams:output_type -> millrace.v1.UpstreamList
-	49, // 88: millrace.v1.AdminService.CreateUpstream:output_type -> millrace.v1.Upstream
-	49, // 89: millrace.v1.AdminService.GetUpstream:output_type -> millrace.v1.Upstream
-	49, // 90: millrace.v1.AdminService.ReplaceUpstream:output_type -> millrace.v1.Upstream
-	49, // 91: millrace.v1.AdminService.PatchUpstream:output_type -> millrace.v1.Upstream
-	57, // 92: millrace.v1.AdminService.DeleteUpstream:output_type -> google.protobuf.Empty
-	27, // 93: millrace.v1.AdminService.GetUpstreamHealth:output_type -> millrace.v1.UpstreamHealth
-	54, // 94: millrace.v1.AdminService.CreateTarget:output_type -> millrace.v1.Target
-	54, // 95: millrace.v1.AdminService.GetTarget:output_type -> millrace.v1.Target
-	54, // 96: millrace.v1.AdminService.PatchTarget:output_type -> millrace.v1.Target
-	57, // 97: millrace.v1.AdminService.DeleteTarget:output_type -> google.protobuf.Empty
-	54, // 98: millrace.v1.AdminService.EnableTarget:output_type -> millrace.v1.Target
-	54, // 99: millrace.v1.AdminService.DisableTarget:output_type -> millrace.v1.Target
-	54, // 100: millrace.v1.AdminService.DrainTarget:output_type -> millrace.v1.Target
-	15, // 101: millrace.v1.AdminService.ListServices:output_type -> millrace.v1.ServiceList
-	50, // 102: millrace.v1.AdminService.CreateService:output_type -> millrace.v1.Service
-	50, // 103: millrace.v1.AdminService.GetService:output_type -> millrace.v1.Service
-	50, // 104: millrace.v1.AdminService.ReplaceService:output_type -> millrace.v1.Service
-	50, // 105: millrace.v1.AdminService.PatchService:output_type -> millrace.v1.Service
-	57, // 106: millrace.v1.AdminService.DeleteService:output_type -> google.protobuf.Empty
-	18, // 107: millrace.v1.AdminService.ListRules:output_type -> millrace.v1.RuleList
-	51, // 108: millrace.v1.AdminService.CreateRule:output_type -> millrace.v1.Rule
-	51, // 109: millrace.v1.AdminService.GetRule:output_type -> millrace.v1.Rule
-	51, // 110: millrace.v1.AdminService.ReplaceRule:output_type -> millrace.v1.Rule
-	51, // 111: millrace.v1.AdminService.PatchRule:output_type -> millrace.v1.Rule
-	57, // 112: millrace.v1.AdminService.DeleteRule:output_type -> google.protobuf.Empty
-	21, // 113: millrace.v1.AdminService.ListKeys:output_type -> millrace.v1.KeyList
-	22, // 114: millrace.v1.AdminService.CreateKey:output_type -> millrace.v1.CreatedKey
-	52, // 115: millrace.v1.AdminService.GetKey:output_type -> millrace.v1.Key
-	52, // 116: millrace.v1.AdminService.ReplaceKey:output_type -> millrace.v1.Key
-	52, // 117: millrace.v1.AdminService.PatchKey:output_type -> millrace.v1.Key
-	57, // 118: millrace.v1.AdminService.DeleteKey:output_type -> google.protobuf.Empty
-	30, // 119: millrace.v1.AdminService.GetStatus:output_type -> millrace.v1.Status
-	34, // 120: millrace.v1.AdminService.GetConfig:output_type -> millrace.v1.Configuration
-	36, // 121: millrace.v1.AdminService.Apply:output_type -> millrace.v1.Applied
-	38, // 122: millrace.v1.AdminService.ListVersions:output_type -> millrace.v1.VersionList
-	41, // 123: millrace.v1.AdminService.GetVersion:output_type -> millrace.v1.Version
-	44, // 124: millrace.v1.AdminService.DiffVersions:output_type -> millrace.v1.Differences
-	44, // 125: millrace.v1.AdminService.Rollback:output_type -> millrace.v1.Differences
-	81, // [81:126] is the sub-list for method output_type
-	36, // [36:81] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	54, // 22: millrace.v1.TargetHealth.ejected_until:type_name -> google.protobuf.Timestamp
+	54, // 23: millrace.v1.TargetHealth.cooling_until:type_name -> google.protobuf.Timestamp
+	29, // 24: millrace.v1.TargetHealth.recent:type_name -> millrace.v1.Outcome
+	54, // 25: millrace.v1.Outcome.time:type_name -> google.protobuf.Timestamp
+	32, // 26: millrace.v1.Status.envoy:type_name -> millrace.v1.EnvoyStatus
+	33, // 27: millrace.v1.Status.file:type_name -> millrace.v1.FileStatus
+	56, // 28: millrace.v1.Configuration.documents:type_name -> millrace.v1.Document
+	56, // 29: millrace.v1.ApplyRequest.document:type_name -> millrace.v1.Document
+	56, // 30: millrace.v1.Applied.document:type_name -> millrace.v1.Document
+	46, // 31: millrace.v1.Applied.differences:type_name -> millrace.v1.Difference
+	40, // 32: millrace.v1.VersionList.versions:type_name -> millrace.v1.VersionInfo
+	54, // 33: millrace.v1.VersionInfo.time:type_name -> google.protobuf.Timestamp
+	54, // 34: millrace.v1.Version.time:type_name -> google.protobuf.Timestamp
+	56, // 35: millrace.v1.Version.documents:type_name -> millrace.v1.Document
+	46, // 36: millrace.v1.Differences.differences:type_name -> millrace.v1.Difference
+	57, // 37: millrace.v1.Difference.from:type_name -> google.protobuf.Value
+	57, // 38: millrace.v1.Difference.to:type_name -> google.protobuf.Value
+	0,  // 39: millrace.v1.AdminService.ListGateways:input_type -> millrace.v1.ListGatewaysRequest
+	2,  // 40: millrace.v1.AdminService.CreateGateway:input_type -> millrace.v1.GatewayCreate
+	1,  // 41: millrace.v1.AdminService.GetGateway:input_type -> millrace.v1.GatewayRequest
+	3,  // 42: millrace.v1.AdminService.ReplaceGateway:input_type -> millrace.v1.GatewayWrite
+	4,  // 43: millrace.v1.AdminService.PatchGateway:input_type -> millrace.v1.GatewayPatch
+	5,  // 44: millrace.v1.AdminService.DeleteGateway:input_type -> millrace.v1.GatewayDelete
+	1,  // 45: millrace.v1.AdminService.ListUpstreams:input_type -> millrace.v1.GatewayRequest
+	10, // 46: millrace.v1.AdminService.CreateUpstream:input_type -> millrace.v1.UpstreamCreate
+	7,  // 47: millrace.v1.AdminService.GetUpstream:input_type -> millrace.v1.ResourceRequest
+	11, // 48: millrace.v1.AdminService.ReplaceUpstream:input_type -> millrace.v1.UpstreamWrite
+	8,  // 49: millrace.v1.AdminService.PatchUpstream:input_type -> millrace.v1.ResourcePatch
+	9,  // 50: millrace.v1.AdminService.DeleteUpstream:input_type -> millrace.v1.ResourceDelete
+	7,  // 51: millrace.v1.AdminService.GetUpstreamHealth:input_type -> millrace.v1.ResourceRequest
+	24, // 52: millrace.v1.AdminService.CreateTarget:input_type -> millrace.v1.TargetCreate
+	23, // 53: millrace.v1.AdminService.GetTarget:input_type -> millrace.v1.TargetRequest
+	25, // 54: millrace.v1.AdminService.PatchTarget:input_type -> millrace.v1.TargetPatch
+	26, // 55: millrace.v1.AdminService.DeleteTarget:input_type -> millrace.v1.TargetVerb
+	26, // 56: millrace.v1.AdminService.EnableTarget:input_type -> millrace.v1.TargetVerb
+	26, // 57: millrace.v1.AdminService.DisableTarget:input_type -> millrace.v1.TargetVerb
+	26, // 58: millrace.v1.AdminService.DrainTarget:input_type -> millrace.v1.TargetVerb
+	1,  // 59: millrace.v1.AdminService.ListServices:input_type -> millrace.v1.GatewayRequest
+	13, // 60: millrace.v1.AdminService.CreateService:input_type -> millrace.v1.ServiceCreate
+	7,  // 61: millrace.v1.AdminService.GetService:input_type -> millrace.v1.ResourceRequest
+	14, // 62: millrace.v1.AdminService.ReplaceService:input_type -> millrace.v1.ServiceWrite
+	8,  // 63: millrace.v1.AdminService.PatchService:input_type -> millrace.v1.ResourcePatch
+	9,  // 64: millrace.v1.AdminService.DeleteService:input_type -> millrace.v1.ResourceDelete
+	1,  // 65: millrace.v1.AdminService.ListRules:input_type -> millrace.v1.GatewayRequest
+	16, // 66: millrace.v1.AdminService.CreateRule:input_type -> millrace.v1.RuleCreate
+	7,  // 67: millrace.v1.AdminService.GetRule:input_type -> millrace.v1.ResourceRequest
+	17, // 68: millrace.v1.AdminService.ReplaceRule:input_type -> millrace.v1.RuleWrite
+	8,  // 69: millrace.v1.AdminService.PatchRule:input_type -> millrace.v1.ResourcePatch
+	9,  // 70: millrace.v1.AdminService.DeleteRule:input_type -> millrace.v1.ResourceDelete
+	1,  // 71: millrace.v1.AdminService.ListKeys:input_type -> millrace.v1.GatewayRequest
+	19, // 72: millrace.v1.AdminService.CreateKey:input_type -> millrace.v1.KeyCreate
+	7,  // 73: millrace.v1.AdminService.GetKey:input_type -> millrace.v1.ResourceRequest
+	20, // 74: millrace.v1.AdminService.ReplaceKey:input_type -> millrace.v1.KeyWrite
+	8,  // 75: millrace.v1.AdminService.PatchKey:input_type -> millrace.v1.ResourcePatch
+	9,  // 76: millrace.v1.AdminService.DeleteKey:input_type -> millrace.v1.ResourceDelete
+	30, // 77: millrace.v1.AdminService.GetStatus:input_type -> millrace.v1.GetStatusRequest
+	34, // 78: millrace.v1.AdminService.GetConfig:input_type -> millrace.v1.GetConfigRequest
+	36, // 79: millrace.v1.AdminService.Apply:input_type -> millrace.v1.ApplyRequest
+	38, // 80: millrace.v1.AdminService.ListVersions:input_type -> millrace.v1.ListVersionsRequest
+	41, // 81: millrace.v1.AdminService.GetVersion:input_type -> millrace.v1.VersionRequest
+	43, // 82: millrace.v1.AdminService.DiffVersions:input_type -> millrace.v1.DiffRequest
+	44, // 83: millrace.v1.AdminService.Rollback:input_type -> millrace.v1.RollbackRequest
+	6,  // 84: millrace.v1.AdminService.ListGateways:output_type -> millrace.v1.GatewayList
+	48, // 85: millrace.v1.AdminService.CreateGateway:output_type -> millrace.v1.Gateway
+	48, // 86: millrace.v1.AdminService.GetGateway:output_type -> millrace.v1.Gateway
+	48, // 87: millrace.v1.AdminService.ReplaceGateway:output_type -> millrace.v1.Gateway
+	48, // 88: millrace.v1.AdminService.PatchGateway:output_type -> millrace.v1.Gateway
+	58, // 89: millrace.v1.AdminService.DeleteGateway:output_type -> google.protobuf.Empty
+	12, // 90: millrace.v1.AdminService.ListUpstreams:output_type -> millrace.v1.UpstreamList
+	50, // 91: millrace.v1.AdminService.CreateUpstream:output_type -> millrace.v1.Upstream
+	50, // 92: millrace.v1.AdminService.GetUpstream:output_type -> millrace.v1.Upstream
+	50, // 93: millrace.v1.AdminService.ReplaceUpstream:output_type -> millrace.v1.Upstream
+	50, // 94: millrace.v1.AdminService.PatchUpstream:output_type -> millrace.v1.Upstream
+	58, // 95: millrace.v1.AdminService.DeleteUpstream:output_type -> google.protobuf.Empty
+	27, // 96: millrace.v1.AdminService.GetUpstreamHealth:output_type -> millrace.v1.UpstreamHealth
+	55, // 97: millrace.v1.AdminService.CreateTarget:output_type -> millrace.v1.Target
+	55, // 98: millrace.v1.AdminService.GetTarget:output_type -> millrace.v1.Target
+	55, // 99: millrace.v1.AdminService.PatchTarget:output_type -> millrace.v1.Target
+	58, // 100: millrace.v1.AdminService.DeleteTarget:output_type -> google.protobuf.Empty
+	55, // 101: millrace.v1.AdminService.EnableTarget:output_type -> millrace.v1.Target
+	55, // 102: millrace.v1.AdminService.DisableTarget:output_type -> millrace.v1.Target
+	55, // 103: millrace.v1.AdminService.DrainTarget:output_type -> millrace.v1.Target
+	15, // 104: millrace.v1.AdminService.ListServices:output_type -> millrace.v1.ServiceList
+	51, // 105: millrace.v1.AdminService.CreateService:output_type -> millrace.v1.Service
+	51, // 106: millrace.v1.AdminService.GetService:output_type -> millrace.v1.Service
+	51, // 107: millrace.v1.AdminService.ReplaceService:output_type -> millrace.v1.Service
+	51, // 108: millrace.v1.AdminService.PatchService:output_type -> millrace.v1.Service
+	58, // 109: millrace.v1.AdminService.DeleteService:output_type -> google.protobuf.Empty
+	18, // 110: millrace.v1.AdminService.ListRules:output_type -> millrace.v1.RuleList
+	52, // 111: millrace.v1.AdminService.CreateRule:output_type -> millrace.v1.Rule
+	52, // 112: millrace.v1.AdminService.GetRule:output_type -> millrace.v1.Rule
+	52, // 113: millrace.v1.AdminService.ReplaceRule:output_type -> millrace.v1.Rule
+	52, // 114: millrace.v1.AdminService.PatchRule:output_type -> millrace.v1.Rule
+	58, // 115: millrace.v1.AdminService.DeleteRule:output_type -> google.protobuf.Empty
+	21, // 116: millrace.v1.AdminService.ListKeys:output_type -> millrace.v1.KeyList
+	22, // 117: millrace.v1.AdminService.CreateKey:output_type -> millrace.v1.CreatedKey
+	53, // 118: millrace.v1.AdminService.GetKey:output_type -> millrace.v1.Key
+	53, // 119: millrace.v1.AdminService.ReplaceKey:output_type -> millrace.v1.Key
+	53, // 120: millrace.v1.AdminService.PatchKey:output_type -> millrace.v1.Key
+	58, // 121: millrace.v1.AdminService.DeleteKey:output_type -> google.protobuf.Empty
+	31, // 122: millrace.v1.AdminService.GetStatus:output_type -> millrace.v1.Status
+	35, // 123: millrace.v1.AdminService.GetConfig:output_type -> millrace.v1.Configuration
+	37, // 124: millrace.v1.AdminService.Apply:output_type -> millrace.v1.Applied
+	39, // 125: millrace.v1.AdminService.ListVersions:output_type -> millrace.v1.VersionList
+	42, // 126: millrace.v1.AdminService.GetVersion:output_type -> millrace.v1.Version
+	45, // 127: millrace.v1.AdminService.DiffVersions:output_type -> millrace.v1.Differences
+	45, // 128: millrace.v1.AdminService.Rollback:output_type -> millrace.v1.Differences
+	84, // [84:129] is the sub-list for method output_type
+	39, // [39:84] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_admin_proto_init() }
@@ -3462,7 +3564,7 @@ func file_millrace_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_admin_proto_rawDesc), len(file_millrace_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

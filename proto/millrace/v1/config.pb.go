@@ -1256,8 +1256,11 @@ type HealthChecks struct {
 	Passive   bool   `protobuf:"varint,1,opt,name=passive,proto3" json:"passive,omitempty"`
 	Threshold uint32 `protobuf:"varint,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	// For how many seconds it stays out the first time; longer each time it fails again.
-	Interval      uint32             `protobuf:"varint,3,opt,name=interval,proto3" json:"interval,omitempty"`
-	Active        *ActiveHealthCheck `protobuf:"bytes,4,opt,name=active,proto3" json:"active,omitempty"`
+	Interval uint32             `protobuf:"varint,3,opt,name=interval,proto3" json:"interval,omitempty"`
+	Active   *ActiveHealthCheck `protobuf:"bytes,4,opt,name=active,proto3" json:"active,omitempty"`
+	// A target that answers 429, 503 or 529 and says when to come back is asked before that only when no other can serve; for so
+	// long at most. 1h with passive when it is left out; 0s: its word is not heeded.
+	MaxCooldown   *durationpb.Duration `protobuf:"bytes,5,opt,name=max_cooldown,json=maxCooldown,proto3" json:"max_cooldown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1316,6 +1319,13 @@ func (x *HealthChecks) GetInterval() uint32 {
 func (x *HealthChecks) GetActive() *ActiveHealthCheck {
 	if x != nil {
 		return x.Active
+	}
+	return nil
+}
+
+func (x *HealthChecks) GetMaxCooldown() *durationpb.Duration {
+	if x != nil {
+		return x.MaxCooldown
 	}
 	return nil
 }
@@ -2213,12 +2223,13 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vCredentials\x12E\n" +
 	"\vheader_name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
 	"headerName\x12>\n" +
-	"\fheader_value\x18\x02 \x01(\v2\x13.millrace.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\vheaderValue\"\x9a\x01\n" +
+	"\fheader_value\x18\x02 \x01(\v2\x13.millrace.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\vheaderValue\"\xe2\x01\n" +
 	"\fHealthChecks\x12\x18\n" +
 	"\apassive\x18\x01 \x01(\bR\apassive\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12\x1a\n" +
 	"\binterval\x18\x03 \x01(\rR\binterval\x126\n" +
-	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\"\x96\x02\n" +
+	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\x12F\n" +
+	"\fmax_cooldown\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\vmaxCooldown\"\x96\x02\n" +
 	"\x11ActiveHealthCheck\x12\x1f\n" +
 	"\x04path\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03:\x01/R\x04path\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12\x12\n" +
@@ -2393,26 +2404,27 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	8,  // 35: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
 	8,  // 36: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
 	15, // 37: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	31, // 38: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	31, // 39: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	31, // 40: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	31, // 41: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	31, // 42: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	31, // 43: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	31, // 44: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	31, // 45: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	27, // 46: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	28, // 47: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	20, // 48: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	32, // 49: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	29, // 50: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	30, // 51: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	33, // 52: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	31, // 38: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	31, // 39: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	31, // 40: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	31, // 41: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	31, // 42: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	31, // 43: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	31, // 44: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	31, // 45: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	31, // 46: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	27, // 47: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	28, // 48: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	20, // 49: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	32, // 50: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	29, // 51: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	30, // 52: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	33, // 53: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }

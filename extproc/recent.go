@@ -1,0 +1,47 @@
+package extproc
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// keptOutcomes is how many are kept for each target.
+const keptOutcomes = 10
+
+// recent keeps how the latest attempts at each target ended, for the operator to look at.
+type recent struct {
+	mu       sync.Mutex
+	outcomes map[string][]*millracev1.Outcome // by the target's name; the latest last
+}
+
+func (r *recent) add(target string, o *millracev1.Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.outcomes == nil {
+		r.outcomes = map[string][]*millracev1.Outcome{}
+	}
+	kept := r.outcomes[target]
+	if len(kept) == keptOutcomes {
+		kept = append(kept[:0], kept[1:]...)
+	}
+	r.outcomes[target] = append(kept, o)
+}
+
+// keep forgets the targets that are not among these.
+func (r *recent) keep(targets map[string]*target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.outcomes, func(name string, _ []*millracev1.Outcome) bool { return targets[name] == nil })
+}
+
+// Recent returns how the latest attempts at a target, by its name, ended; the latest first. They must not be changed.
+func (s *Server) Recent(target string) []*millracev1.Outcome {
+	s.recent.mu.Lock()
+	defer s.recent.mu.Unlock()
+	latest := slices.Clone(s.recent.outcomes[target])
+	slices.Reverse(latest)
+	return latest
+}
