@@ -400,7 +400,7 @@ func TestProblems(t *testing.T) {
 		{"unknown field", "POST", base, `{"nam": "a"}`, 422, "invalid", []string{"nam"}},
 		{"no name", "POST", base, `{"subdomain": "x"}`, 422, "invalid", []string{"name"}},
 		{"nothing tells it apart", "POST", base, `{"name": "x"}`, 422, "invalid", []string{"subdomain"}},
-		{"settings of the process", "POST", base, `{"name": "x", "subdomain": "x", "listen_port": 1, "max_request_bytes": "1MB"}`, 422, "invalid", []string{"listen_port", "max_request_bytes"}},
+		{"settings of the process", "POST", base, `{"name": "x", "subdomain": "x", "listen_port": 1, "max_request_bytes": "1MB", "clients": {"max_headers": 9}}`, 422, "invalid", []string{"listen_port", "max_request_bytes", "clients"}},
 		{"name taken", "POST", base, `{"name": "default", "subdomain": "x"}`, 409, "exists", nil},
 		{"subdomain taken", "POST", base, `{"name": "x", "subdomain": "your-subdomain"}`, 422, "invalid", []string{"subdomain"}},
 		{"all errors at once", "POST", gateway + "/upstreams", `{"name": "x", "targets": [{"host": "h", "weight": "heavy"}, {"host": "h", "weight": 1000, "colour": 1}]}`, 422, "invalid",

@@ -31,6 +31,8 @@ type Config struct {
 	EventFile       string // "" when events go nowhere
 	CAFile          string
 	Admin           Admin
+	Clients         Clients
+	MaxMemory       uint64   // of Envoy, in bytes; 0: no bound
 	SecretFiles     []string // the files that secrets were read from
 	Gateways        []*Gateway
 }
@@ -47,6 +49,15 @@ type Listen struct {
 	Port     uint32
 	CertFile string // both set or both empty
 	KeyFile  string
+}
+
+// Clients is what clients may take up of the listener.
+type Clients struct {
+	MaxConnections uint32
+	IdleTimeout    time.Duration
+	ReceiveTimeout time.Duration // from a request's first byte until it is let in
+	MaxHeaders     uint32
+	MaxHeaderBytes uint64
 }
 
 // Gateway is one virtual host.
@@ -88,6 +99,11 @@ type Pool struct {
 	IdleTimeout    time.Duration
 	MaxConnections uint32 // 0: no bound
 	HTTP2          bool   // where targets offer it
+	MaxPerTarget   uint32 // connections; 0: no bound
+	MaxRequests    uint32 // under way; 0: no bound
+	MaxPending     uint32 // requests that wait for a connection; 0: no bound
+	KeepAlive      time.Duration
+	Preconnect     float64 // connections for each request under way; 0 is 1
 }
 
 // Algorithm is how a pool picks among the targets of one priority.
@@ -119,6 +135,9 @@ func (a Algorithm) Hashes() bool {
 	return false
 }
 
+// weighs tells whether the algorithm can give a target a part of its share.
+func (a Algorithm) weighs() bool { return !a.Hashes() && a != Random }
+
 // Upstream is a pool of targets.
 type Upstream struct {
 	Name      string // unique in all gateways: "gateway/upstream"
@@ -130,8 +149,9 @@ type Upstream struct {
 	// MaxCooldown bounds how long a target is left alone because it said so; 0: not at all.
 	MaxCooldown time.Duration
 
-	Attempts uint32 // at least 1
-	Retry    Retry
+	Attempts  uint32 // at least 1
+	Retry     Retry
+	SlowStart time.Duration // in which a target's share grows to all of it; 0: at once
 	// Listed keeps requests to targets that list their model.
 	Listed bool
 	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.

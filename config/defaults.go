@@ -30,6 +30,14 @@ func SetDefaults(doc *millracev1.Document) {
 
 	p := ensure(&g.ConnectionPool)
 	setDuration(&p.IdleTimeout, 90*time.Second)
+	setDuration(&p.KeepAlive, 60*time.Second)
+
+	c := ensure(&g.Clients)
+	setIfZero(&c.MaxConnections, 50_000)
+	setDuration(&c.IdleTimeout, 15*time.Minute)
+	setDuration(&c.ReceiveTimeout, 60*time.Second)
+	setIfZero(&c.MaxHeaders, 100)
+	setIfZero(&ensure(&c.MaxHeaderBytes).Bytes, 60<<10)
 
 	s := ensure(&g.Streaming)
 	setDuration(&s.InterChunkTimeout, 30*time.Second)

@@ -33,6 +33,8 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
 		EventFile:       main.GetEvents().GetFile(),
 		CAFile:          main.Gateway.CaFile,
+		Clients:         resolveClients(main.Gateway.Clients),
+		MaxMemory:       main.Gateway.GetMaxMemory().GetBytes(),
 	}
 	if admin := main.Gateway.Admin; admin != nil {
 		c.Admin.Listen = admin.Listen
@@ -90,6 +92,16 @@ func resolveListen(g *millracev1.Gateway) Listen {
 	}
 }
 
+func resolveClients(c *millracev1.Clients) Clients {
+	return Clients{
+		MaxConnections: c.MaxConnections,
+		IdleTimeout:    c.IdleTimeout.AsDuration(),
+		ReceiveTimeout: c.ReceiveTimeout.AsDuration(),
+		MaxHeaders:     c.MaxHeaders,
+		MaxHeaderBytes: c.MaxHeaderBytes.Bytes,
+	}
+}
+
 func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
 		Name:     doc.Gateway.Name,
@@ -104,6 +116,11 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			IdleTimeout:    doc.Gateway.ConnectionPool.IdleTimeout.AsDuration(),
 			MaxConnections: doc.Gateway.ConnectionPool.MaxTotal,
 			HTTP2:          doc.Gateway.ConnectionPool.Http2,
+			MaxPerTarget:   doc.Gateway.ConnectionPool.MaxPerTarget,
+			MaxRequests:    doc.Gateway.ConnectionPool.MaxRequests,
+			MaxPending:     doc.Gateway.ConnectionPool.MaxPending,
+			KeepAlive:      doc.Gateway.ConnectionPool.KeepAlive.AsDuration(),
+			Preconnect:     doc.Gateway.ConnectionPool.Preconnect,
 		},
 	}
 	byName := map[string]*Upstream{}
@@ -188,6 +205,8 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 		HashHeader:  u.HashHeader,
 		HashCookie:  u.HashCookie,
 		HashBalance: u.GetHashBalanceFactor(),
+
+		SlowStart: u.HealthChecks.SlowStart.AsDuration(),
 	}
 	if h := u.HealthChecks; h.Passive {
 		resolved.Passive = &Passive{Failures: h.Threshold, Out: time.Duration(h.Interval) * time.Second}

@@ -46,8 +46,8 @@ var byteUnits = []struct {
 	{"b", 1}, {"", 1},
 }
 
-// maxBytes is more than any size here can mean; it keeps sizes inside int64 and Envoy's uint32 limits apart from typos.
-const maxBytes = 4<<30 - 1
+// maxBytes is more than any size here can mean; it keeps sizes inside int64 and apart from typos.
+const maxBytes = 1 << 40
 
 func parseBytes(s string) (uint64, error) {
 	lower := strings.ToLower(strings.TrimSpace(s))
@@ -58,7 +58,7 @@ func parseBytes(s string) (uint64, error) {
 		}
 		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 64)
 		if errors.Is(err, strconv.ErrRange) || err == nil && n > maxBytes/u.size {
-			return 0, fmt.Errorf("size %q is larger than 4 GiB", s)
+			return 0, fmt.Errorf("size %q is larger than 1024 GiB", s)
 		}
 		if err == nil {
 			return n * u.size, nil

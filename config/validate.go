@@ -43,6 +43,14 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.errorf("gateway.admin.token", "needed because %s is not a loopback address", addr.Addr())
 		}
 	}
+	v.clients(g.GetClients())
+}
+
+func (v *validation) clients(c *millracev1.Clients) {
+	const least, most = 1 << 10, 8 << 20 // what Envoy takes
+	if n := c.GetMaxHeaderBytes().GetBytes(); c.GetMaxHeaderBytes() != nil && (n < least || n > most) {
+		v.errorf("gateway.clients.max_header_bytes", "want 1KiB to 8MiB")
+	}
 }
 
 // names maps every name and id to its resource, and reports the ones that stand for two.
@@ -77,6 +85,9 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 		}
 		v.hashing(path, u)
 		v.retry(path+".retry", u)
+		if u.GetHealthChecks().GetSlowStart() != nil && !Algorithm(u.Algorithm).weighs() {
+			v.errorf(path+".health_checks.slow_start", "is for round-robin, weighted-round-robin and least-connections: %s has no weights that could grow", u.Algorithm)
+		}
 		if a := u.GetHealthChecks().GetActive(); a.GetPath() == "" && len(a.GetExpectedStatus()) > 0 {
 			v.errorf(path+".health_checks.active.expected_status", "needs a path: without one no request is made")
 		}

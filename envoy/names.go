@@ -60,6 +60,11 @@ const (
 	RouteMethod = "method:"
 	RouteModel  = "model:"
 
+	// Runtime names the resource of values that Envoy looks up while it runs, RuntimeMaxMemory the one that bootstrap.yaml's
+	// overload manager looks up.
+	Runtime          = "limits"
+	RuntimeMaxMemory = "millrace.max_memory"
+
 	// SidecarSocket and AdminSocket are files in the folder that Envoy and the sidecar share.
 	SidecarSocket = "millrace.sock"
 	AdminSocket   = "envoy-admin.sock"

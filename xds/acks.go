@@ -34,7 +34,7 @@ type Status struct {
 }
 
 // served are the types whose resources must all be taken before a configuration counts as applied.
-var served = []resource.Type{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType, resource.SecretType}
+var served = []resource.Type{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType, resource.SecretType, resource.RuntimeType}
 
 // acks follows what Envoy has acknowledged, resource by resource: a type in which nothing changed is not sent again, so its
 // version alone would not tell. Everything is guarded by mu.

@@ -37,6 +37,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	b.listener()
 	b.routes()
 	b.probes()
+	b.limits()
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
 			b.pools(g, u)

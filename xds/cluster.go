@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	lbcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
@@ -64,7 +66,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
 		ConnectTimeout:                seconds(u.Limits().Connect),
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
-		CircuitBreakers:               breakers(0, u.Retry.BudgetPercent), // connections are the pools'
+		CircuitBreakers:               breakers(config.Pool{}, u.Retry.BudgetPercent), // the limits are the pools'
 		TypedExtensionProtocolOptions: protocol(poolHTTP(g)),
 	})
 }
@@ -81,8 +83,9 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
 		LoadBalancingPolicy:           balancing(u),
 		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 		OutlierDetection:              ejection(u.Passive, u.Breaker),
-		CircuitBreakers:               breakers(g.Pool.MaxConnections, u.Retry.BudgetPercent),
+		CircuitBreakers:               breakers(g.Pool, u.Retry.BudgetPercent),
 		HealthChecks:                  poolChecks(u.Active),
+		PreconnectPolicy:              preconnect(g.Pool),
 		TransportSocketMatches:        b.sockets(u),
 		TypedExtensionProtocolOptions: protocol(poolHTTP(g)),
 	}
@@ -133,12 +136,22 @@ func endpointPolicy(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 	case config.LeastConnections:
 		return onePolicy("envoy.load_balancing_policies.least_request", &leastrequestv3.LeastRequest{
 			SelectionMethod: leastrequestv3.LeastRequest_FULL_SCAN,
+			SlowStartConfig: slowStart(u),
 		})
 	case config.Random:
 		return onePolicy("envoy.load_balancing_policies.random", &randomv3.Random{})
 	default: // round-robin differs from its weighted form in the endpoints' weights
-		return onePolicy("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{})
+		return onePolicy("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{
+			SlowStartConfig: slowStart(u),
+		})
 	}
+}
+
+func slowStart(u *config.Upstream) *lbcommonv3.SlowStartConfig {
+	if u.SlowStart == 0 {
+		return nil
+	}
+	return &lbcommonv3.SlowStartConfig{SlowStartWindow: seconds(u.SlowStart)}
 }
 
 func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
@@ -178,15 +191,11 @@ func ejection(p *config.Passive, c *config.Breaker) *clusterv3.OutlierDetection 
 	return d
 }
 
-func breakers(maxConnections, retryPercent uint32) *clusterv3.CircuitBreakers {
-	connections := wrapperspb.UInt32(unlimited)
-	if maxConnections > 0 {
-		connections = wrapperspb.UInt32(maxConnections)
-	}
+func breakers(p config.Pool, retryPercent uint32) *clusterv3.CircuitBreakers {
 	limits := &clusterv3.CircuitBreakers_Thresholds{
-		MaxConnections:     connections,
-		MaxPendingRequests: wrapperspb.UInt32(unlimited),
-		MaxRequests:        wrapperspb.UInt32(unlimited),
+		MaxConnections:     wrapperspb.UInt32(cmp.Or(p.MaxConnections, unlimited)),
+		MaxPendingRequests: wrapperspb.UInt32(cmp.Or(p.MaxPending, unlimited)),
+		MaxRequests:        wrapperspb.UInt32(cmp.Or(p.MaxRequests, unlimited)),
 		MaxRetries:         wrapperspb.UInt32(unlimited), // Envoy's default of 3 at once would end failover under load
 	}
 	if retryPercent > 0 {
@@ -196,7 +205,11 @@ func breakers(maxConnections, retryPercent uint32) *clusterv3.CircuitBreakers {
 			MinRetryConcurrency: wrapperspb.UInt32(always),
 		}
 	}
-	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
+	all := &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
+	if p.MaxPerTarget > 0 {
+		all.PerHostThresholds = []*clusterv3.CircuitBreakers_Thresholds{{MaxConnections: wrapperspb.UInt32(p.MaxPerTarget)}}
+	}
+	return all
 }
 
 // sockets are TLS and plain text, each inside the connection to the internal listener, which is told the endpoint's
@@ -324,7 +337,8 @@ func (b *builder) connecting(g *config.Gateway, t *config.Target, name string) *
 		ConnectTimeout:                seconds(t.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
-		CircuitBreakers:               breakers(0, 0),
+		CircuitBreakers:               breakers(config.Pool{}, 0),
+		UpstreamConnectionOptions:     keepAlive(g.Pool),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: name,
 			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{

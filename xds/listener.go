@@ -115,9 +115,15 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		StripPortMode:         &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
 		DelayedCloseTimeout:   seconds(closeTimeout),
 		RequestHeadersTimeout: seconds(headersTimeout),
-		StreamIdleTimeout:     seconds(b.idleTimeout()),
-		LocalReplyConfig:      localReplies(),
-		AccessLog:             []*accesslogv3.AccessLog{accessLog()},
+		RequestTimeout:        seconds(b.config.Clients.ReceiveTimeout),
+		MaxRequestHeadersKb:   wrapperspb.UInt32(uint32((b.config.Clients.MaxHeaderBytes + 1023) >> 10)),
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:     seconds(b.config.Clients.IdleTimeout),
+			MaxHeadersCount: wrapperspb.UInt32(b.config.Clients.MaxHeaders),
+		},
+		StreamIdleTimeout: seconds(b.idleTimeout()),
+		LocalReplyConfig:  localReplies(),
+		AccessLog:         []*accesslogv3.AccessLog{accessLog()},
 		// A refused request is no reason to close the connection it came on.
 		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 	}

@@ -19,23 +19,26 @@ type ownError struct {
 	message              string // Envoy's command operators are filled in
 	openAI, anthropic    string // the error type in each schema; anthropic "" means the same
 	code                 string // OpenAI's code; "" means null
+	details              string // why Envoy says it, as its access log has it; "" means whatever the reason
 }
 
 var ownErrors = []ownError{
-	{404, 404, "no such path", "not_found_error", "", ""},
-	{408, 408, "the request did not arrive in time", "timeout", "timeout_error", ""},
-	{413, 413, "the request body is too large", "request_too_large", "", ""},
-	{431, 431, "the request headers are too large", "invalid_request_error", "", ""},
-	{400, 499, "%LOCAL_REPLY_BODY%", "invalid_request_error", "", ""},
-	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout_error", "timeout"},
-	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "server_error", "overloaded_error", "unavailable"},
+	{404, 404, "no such path", "not_found_error", "", "", ""},
+	{408, 408, "the request did not arrive in time", "timeout", "timeout_error", "", ""},
+	{413, 413, "the request body is too large", "request_too_large", "", "", ""},
+	{431, 431, "the request headers are too large", "invalid_request_error", "", "", ""},
+	{400, 499, "%LOCAL_REPLY_BODY%", "invalid_request_error", "", "", ""},
+	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout_error", "timeout", ""},
+	{503, 503, "too many requests are under way, try again shortly", "server_error", "overloaded_error", "overloaded", "upstream_reset_before_response_started{overflow}"},
+	{503, 503, "the gateway is short of memory, try again shortly", "server_error", "overloaded_error", "overloaded", "overload"},
+	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "server_error", "overloaded_error", "unavailable", ""},
 }
 
 // localReplies words Envoy's own answers (no healthy target, timeouts, a dead sidecar) in the client's schema. Answers of the
 // sidecar pass here too and are left alone.
 func localReplies() *hcmv3.LocalReplyConfig {
 	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter: answeredBySidecar(),
+		Filter: because(envoy.AnsweredDetails),
 	}}}
 	for _, e := range ownErrors {
 		c.Mappers = append(c.Mappers,
@@ -50,6 +53,9 @@ func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struc
 	filters := []*accesslogv3.AccessLogFilter{
 		status(accesslogv3.ComparisonFilter_GE, e.statusFrom),
 		status(accesslogv3.ComparisonFilter_LE, e.statusTo),
+	}
+	if e.details != "" {
+		filters = append(filters, because(e.details))
 	}
 	if also != nil {
 		filters = append(filters, also)
@@ -135,13 +141,13 @@ func hasHeader(m *routev3.HeaderMatcher) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{Header: m}}}
 }
 
-// answeredBySidecar holds for answers that carry envoy.AnsweredDetails.
-func answeredBySidecar() *accesslogv3.AccessLogFilter {
+// because holds for answers with these details.
+func because(details string) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
 		ExtensionFilter: &accesslogv3.ExtensionFilter{
 			Name: "envoy.access_loggers.extension_filters.cel",
 			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: packed(&celv3.ExpressionFilter{
-				Expression: "response.code_details == '" + envoy.AnsweredDetails + "'",
+				Expression: "response.code_details == '" + details + "'",
 			})},
 		},
 	}}

@@ -236,8 +236,9 @@ func (b *builder) probeListener(routes []*routev3.VirtualHost, filters []*hcmv3.
 		}),
 	}
 	b.add(resource.ListenerType, &listenerv3.Listener{
-		Name:    "probes",
-		Address: b.probeAddress(),
+		Name:                  "probes",
+		Address:               b.probeAddress(),
+		BypassOverloadManager: true, // a gateway short of memory says nothing about its targets
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",
 			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(manager)},

@@ -161,7 +161,10 @@ type Gateway struct {
 	// The certificates that providers' own are checked against, as a path where Envoy runs.
 	CaFile string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
 	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one.
-	Auth          string `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
+	Auth    string   `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
+	Clients *Clients `protobuf:"bytes,30,opt,name=clients,proto3" json:"clients,omitempty"`
+	// The most memory that Envoy should use: close to it new requests are refused. No bound when it is left out.
+	MaxMemory     *Bytes `protobuf:"bytes,31,opt,name=max_memory,json=maxMemory,proto3" json:"max_memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +304,102 @@ func (x *Gateway) GetAuth() string {
 	return ""
 }
 
+func (x *Gateway) GetClients() *Clients {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+func (x *Gateway) GetMaxMemory() *Bytes {
+	if x != nil {
+		return x.MaxMemory
+	}
+	return nil
+}
+
+// Clients bounds what clients may take up of the listener.
+type Clients struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connections at once, 50000 when it is left out, at most what envoy/bootstrap.yaml says; further ones are closed at once.
+	MaxConnections uint32 `protobuf:"varint,1,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// For a connection without a request, 15m when it is left out: longer than a balancer in front keeps one, or that one sends a
+	// request on a connection that is being closed.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// For a request to arrive whole and be let in, 60s when it is left out.
+	ReceiveTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=receive_timeout,json=receiveTimeout,proto3" json:"receive_timeout,omitempty"`
+	// Of a request: how many headers it may have, and how large they may be together; 100 and 60KiB when they are left out.
+	MaxHeaders     uint32 `protobuf:"varint,4,opt,name=max_headers,json=maxHeaders,proto3" json:"max_headers,omitempty"`
+	MaxHeaderBytes *Bytes `protobuf:"bytes,5,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Clients) Reset() {
+	*x = Clients{}
+	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clients) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clients) ProtoMessage() {}
+
+func (x *Clients) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clients.ProtoReflect.Descriptor instead.
+func (*Clients) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Clients) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Clients) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *Clients) GetReceiveTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.ReceiveTimeout
+	}
+	return nil
+}
+
+func (x *Clients) GetMaxHeaders() uint32 {
+	if x != nil {
+		return x.MaxHeaders
+	}
+	return 0
+}
+
+func (x *Clients) GetMaxHeaderBytes() *Bytes {
+	if x != nil {
+		return x.MaxHeaderBytes
+	}
+	return nil
+}
+
 // Tls makes the listener speak TLS. Both files are read again when they change.
 type Tls struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +411,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	mi := &file_millrace_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +423,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	mi := &file_millrace_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +436,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -365,7 +464,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_millrace_v1_config_proto_msgTypes[3]
+	mi := &file_millrace_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +476,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[3]
+	mi := &file_millrace_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +489,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Admin) GetListen() string {
@@ -423,7 +522,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_millrace_v1_config_proto_msgTypes[4]
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +534,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[4]
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +547,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Timeouts) GetRequestTimeout() *durationpb.Duration {
@@ -479,23 +578,37 @@ func (x *Timeouts) GetPolicyTimeout() *durationpb.Duration {
 	return nil
 }
 
-// ConnectionPool bounds the connections to each target.
+// ConnectionPool bounds the connections to targets. What has no connection waits for one, as long as its timeouts let it; 0 is
+// no bound.
 type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Envoy has no count of idle connections to keep; idle_timeout is what closes them.
 	MaxIdlePerHost uint32               `protobuf:"varint,1,opt,name=max_idle_per_host,json=maxIdlePerHost,proto3" json:"max_idle_per_host,omitempty"`
 	IdleTimeout    *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
-	MaxTotal       uint32               `protobuf:"varint,3,opt,name=max_total,json=maxTotal,proto3" json:"max_total,omitempty"`
+	// Connections to all targets of an upstream. Each of Envoy's threads may have one to each target beyond it.
+	MaxTotal uint32 `protobuf:"varint,3,opt,name=max_total,json=maxTotal,proto3" json:"max_total,omitempty"`
 	// Speak HTTP/2 with targets that offer it in their TLS handshake, in upstreams whose targets all have TLS and that have no
 	// active health checks. All else is HTTP/1.1.
-	Http2         bool `protobuf:"varint,4,opt,name=http2,proto3" json:"http2,omitempty"`
+	Http2 bool `protobuf:"varint,4,opt,name=http2,proto3" json:"http2,omitempty"`
+	// Connections to one target. Each of Envoy's threads may have one beyond it. least-connections looks for a target that is not
+	// full.
+	MaxPerTarget uint32 `protobuf:"varint,10,opt,name=max_per_target,json=maxPerTarget,proto3" json:"max_per_target,omitempty"`
+	// Requests to an upstream under way, and those among its requests that wait for a connection, one that is being made included.
+	// Beyond either the answer is 503 at once.
+	MaxRequests uint32 `protobuf:"varint,11,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"`
+	MaxPending  uint32 `protobuf:"varint,12,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
+	// After how long without traffic TCP asks whether a target is still there, so that nobody on the way forgets the connection of a
+	// long silence; 60s when it is left out.
+	KeepAlive *durationpb.Duration `protobuf:"bytes,13,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
+	// Connections for each request under way, so that the next one finds one open: 1 to 3, 1 when it is left out.
+	Preconnect    float64 `protobuf:"fixed64,14,opt,name=preconnect,proto3" json:"preconnect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +620,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +633,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConnectionPool) GetMaxIdlePerHost() uint32 {
@@ -551,6 +664,41 @@ func (x *ConnectionPool) GetHttp2() bool {
 	return false
 }
 
+func (x *ConnectionPool) GetMaxPerTarget() uint32 {
+	if x != nil {
+		return x.MaxPerTarget
+	}
+	return 0
+}
+
+func (x *ConnectionPool) GetMaxRequests() uint32 {
+	if x != nil {
+		return x.MaxRequests
+	}
+	return 0
+}
+
+func (x *ConnectionPool) GetMaxPending() uint32 {
+	if x != nil {
+		return x.MaxPending
+	}
+	return 0
+}
+
+func (x *ConnectionPool) GetKeepAlive() *durationpb.Duration {
+	if x != nil {
+		return x.KeepAlive
+	}
+	return nil
+}
+
+func (x *ConnectionPool) GetPreconnect() float64 {
+	if x != nil {
+		return x.Preconnect
+	}
+	return 0
+}
+
 // Streaming is how streamed answers are handled.
 type Streaming struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -570,7 +718,7 @@ type Streaming struct {
 
 func (x *Streaming) Reset() {
 	*x = Streaming{}
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +730,7 @@ func (x *Streaming) String() string {
 func (*Streaming) ProtoMessage() {}
 
 func (x *Streaming) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +743,7 @@ func (x *Streaming) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Streaming.ProtoReflect.Descriptor instead.
 func (*Streaming) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Streaming) GetInterChunkTimeout() *durationpb.Duration {
@@ -636,7 +784,7 @@ type Bytes struct {
 
 func (x *Bytes) Reset() {
 	*x = Bytes{}
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +796,7 @@ func (x *Bytes) String() string {
 func (*Bytes) ProtoMessage() {}
 
 func (x *Bytes) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +809,7 @@ func (x *Bytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bytes.ProtoReflect.Descriptor instead.
 func (*Bytes) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Bytes) GetBytes() uint64 {
@@ -686,7 +834,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +846,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +859,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Secret) GetSource() isSecret_Source {
@@ -782,7 +930,7 @@ type Providers struct {
 
 func (x *Providers) Reset() {
 	*x = Providers{}
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +942,7 @@ func (x *Providers) String() string {
 func (*Providers) ProtoMessage() {}
 
 func (x *Providers) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +955,7 @@ func (x *Providers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Providers.ProtoReflect.Descriptor instead.
 func (*Providers) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Providers) GetTargets() []*Target {
@@ -843,7 +991,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +1003,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +1016,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Upstream) GetId() string {
@@ -984,7 +1132,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1144,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1157,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Target) GetId() string {
@@ -1140,7 +1288,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1300,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1313,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Provider) GetName() string {
@@ -1207,7 +1355,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1367,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1380,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Credentials) GetHeaderName() string {
@@ -1260,14 +1408,17 @@ type HealthChecks struct {
 	Active   *ActiveHealthCheck `protobuf:"bytes,4,opt,name=active,proto3" json:"active,omitempty"`
 	// A target that answers 429, 503 or 529 and says when to come back is asked before that only when no other can serve; for so
 	// long at most. 1h with passive when it is left out; 0s: its word is not heeded.
-	MaxCooldown   *durationpb.Duration `protobuf:"bytes,5,opt,name=max_cooldown,json=maxCooldown,proto3" json:"max_cooldown,omitempty"`
+	MaxCooldown *durationpb.Duration `protobuf:"bytes,5,opt,name=max_cooldown,json=maxCooldown,proto3" json:"max_cooldown,omitempty"`
+	// A target that is new, or that active checks find well again, gets a tenth of its share at first and all of it after this
+	// long. For round-robin, weighted-round-robin and least-connections.
+	SlowStart     *durationpb.Duration `protobuf:"bytes,10,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HealthChecks) Reset() {
 	*x = HealthChecks{}
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1430,7 @@ func (x *HealthChecks) String() string {
 func (*HealthChecks) ProtoMessage() {}
 
 func (x *HealthChecks) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1443,7 @@ func (x *HealthChecks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthChecks.ProtoReflect.Descriptor instead.
 func (*HealthChecks) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HealthChecks) GetPassive() bool {
@@ -1330,6 +1481,13 @@ func (x *HealthChecks) GetMaxCooldown() *durationpb.Duration {
 	return nil
 }
 
+func (x *HealthChecks) GetSlowStart() *durationpb.Duration {
+	if x != nil {
+		return x.SlowStart
+	}
+	return nil
+}
+
 // ActiveHealthCheck asks each target itself, at its own address and with its own headers and credential. A target gets requests
 // once it has passed.
 type ActiveHealthCheck struct {
@@ -1351,7 +1509,7 @@ type ActiveHealthCheck struct {
 
 func (x *ActiveHealthCheck) Reset() {
 	*x = ActiveHealthCheck{}
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1521,7 @@ func (x *ActiveHealthCheck) String() string {
 func (*ActiveHealthCheck) ProtoMessage() {}
 
 func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1534,7 @@ func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveHealthCheck.ProtoReflect.Descriptor instead.
 func (*ActiveHealthCheck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ActiveHealthCheck) GetPath() string {
@@ -1438,7 +1596,7 @@ type CircuitBreaker struct {
 
 func (x *CircuitBreaker) Reset() {
 	*x = CircuitBreaker{}
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1608,7 @@ func (x *CircuitBreaker) String() string {
 func (*CircuitBreaker) ProtoMessage() {}
 
 func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1621,7 @@ func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
 func (*CircuitBreaker) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CircuitBreaker) GetFailurePercentage() uint32 {
@@ -1513,7 +1671,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1683,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1696,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Retry) GetAttempts() uint32 {
@@ -1607,7 +1765,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1777,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1790,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Service) GetId() string {
@@ -1710,7 +1868,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1880,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1893,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rule) GetId() string {
@@ -1827,7 +1985,7 @@ type WeightedService struct {
 
 func (x *WeightedService) Reset() {
 	*x = WeightedService{}
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1997,7 @@ func (x *WeightedService) String() string {
 func (*WeightedService) ProtoMessage() {}
 
 func (x *WeightedService) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2010,7 @@ func (x *WeightedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedService.ProtoReflect.Descriptor instead.
 func (*WeightedService) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WeightedService) GetService() string {
@@ -1884,7 +2042,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2054,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2067,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Key) GetId() string {
@@ -1959,7 +2117,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2129,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2142,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pack) GetName() string {
@@ -2019,7 +2177,7 @@ type Policies struct {
 
 func (x *Policies) Reset() {
 	*x = Policies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2189,7 @@ func (x *Policies) String() string {
 func (*Policies) ProtoMessage() {}
 
 func (x *Policies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2202,7 @@ func (x *Policies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policies.ProtoReflect.Descriptor instead.
 func (*Policies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Policies) GetChain() []string {
@@ -2072,7 +2230,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2242,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2255,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Events) GetFile() string {
@@ -2121,7 +2279,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xcc\x05\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xaf\x06\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2140,7 +2298,19 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x11max_request_bytes\x18\f \x01(\v2\x12.millrace.v1.BytesR\x0fmaxRequestBytes\x12>\n" +
 	"\rdrain_timeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x17\n" +
 	"\aca_file\x18\x0e \x01(\tR\x06caFile\x12,\n" +
-	"\x04auth\x18\x0f \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x10R\brequiredR\x04noneR\x04auth\"M\n" +
+	"\x04auth\x18\x0f \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x10R\brequiredR\x04noneR\x04auth\x12.\n" +
+	"\aclients\x18\x1e \x01(\v2\x14.millrace.v1.ClientsR\aclients\x121\n" +
+	"\n" +
+	"max_memory\x18\x1f \x01(\v2\x12.millrace.v1.BytesR\tmaxMemory\"\xc0\x02\n" +
+	"\aClients\x122\n" +
+	"\x0fmax_connections\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x0emaxConnections\x12H\n" +
+	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\vidleTimeout\x12N\n" +
+	"\x0freceive_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x0ereceiveTimeout\x12)\n" +
+	"\vmax_headers\x18\x04 \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\n" +
+	"maxHeaders\x12<\n" +
+	"\x10max_header_bytes\x18\x05 \x01(\v2\x12.millrace.v1.BytesR\x0emaxHeaderBytes\"M\n" +
 	"\x03Tls\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
 	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"J\n" +
@@ -2151,12 +2321,23 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x0frequest_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x0erequestTimeout\x12L\n" +
 	"\x0fconnect_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x0econnectTimeout\x12Q\n" +
 	"\x12first_byte_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10firstByteTimeout\x12J\n" +
-	"\x0epolicy_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rpolicyTimeout\"\xb6\x01\n" +
+	"\x0epolicy_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rpolicyTimeout\"\xa2\x03\n" +
 	"\x0eConnectionPool\x12)\n" +
 	"\x11max_idle_per_host\x18\x01 \x01(\rR\x0emaxIdlePerHost\x12F\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12\x1b\n" +
 	"\tmax_total\x18\x03 \x01(\rR\bmaxTotal\x12\x14\n" +
-	"\x05http2\x18\x04 \x01(\bR\x05http2\"\x93\x02\n" +
+	"\x05http2\x18\x04 \x01(\bR\x05http2\x12$\n" +
+	"\x0emax_per_target\x18\n" +
+	" \x01(\rR\fmaxPerTarget\x12!\n" +
+	"\fmax_requests\x18\v \x01(\rR\vmaxRequests\x12\x1f\n" +
+	"\vmax_pending\x18\f \x01(\rR\n" +
+	"maxPending\x12D\n" +
+	"\n" +
+	"keep_alive\x18\r \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tkeepAlive\x12:\n" +
+	"\n" +
+	"preconnect\x18\x0e \x01(\x01B\x1a\xbaH\x17\xd8\x01\x01\x12\x12\x19\x00\x00\x00\x00\x00\x00\b@)\x00\x00\x00\x00\x00\x00\xf0?R\n" +
+	"preconnect\"\x93\x02\n" +
 	"\tStreaming\x12S\n" +
 	"\x13inter_chunk_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x11interChunkTimeout\x123\n" +
 	"\vbuffer_size\x18\x02 \x01(\v2\x12.millrace.v1.BytesR\n" +
@@ -2224,13 +2405,17 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vCredentials\x12E\n" +
 	"\vheader_name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
 	"headerName\x12>\n" +
-	"\fheader_value\x18\x02 \x01(\v2\x13.millrace.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\vheaderValue\"\xe2\x01\n" +
+	"\fheader_value\x18\x02 \x01(\v2\x13.millrace.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\vheaderValue\"\xa8\x02\n" +
 	"\fHealthChecks\x12\x18\n" +
 	"\apassive\x18\x01 \x01(\bR\apassive\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12\x1a\n" +
 	"\binterval\x18\x03 \x01(\rR\binterval\x126\n" +
 	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\x12F\n" +
-	"\fmax_cooldown\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\vmaxCooldown\"\x96\x02\n" +
+	"\fmax_cooldown\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\vmaxCooldown\x12D\n" +
+	"\n" +
+	"slow_start\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tslowStart\"\x96\x02\n" +
 	"\x11ActiveHealthCheck\x12\x1f\n" +
 	"\x04path\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03:\x01/R\x04path\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12\x12\n" +
@@ -2329,103 +2514,111 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
-	(*Tls)(nil),                   // 2: millrace.v1.Tls
-	(*Admin)(nil),                 // 3: millrace.v1.Admin
-	(*Timeouts)(nil),              // 4: millrace.v1.Timeouts
-	(*ConnectionPool)(nil),        // 5: millrace.v1.ConnectionPool
-	(*Streaming)(nil),             // 6: millrace.v1.Streaming
-	(*Bytes)(nil),                 // 7: millrace.v1.Bytes
-	(*Secret)(nil),                // 8: millrace.v1.Secret
-	(*Providers)(nil),             // 9: millrace.v1.Providers
-	(*Upstream)(nil),              // 10: millrace.v1.Upstream
-	(*Target)(nil),                // 11: millrace.v1.Target
-	(*Provider)(nil),              // 12: millrace.v1.Provider
-	(*Credentials)(nil),           // 13: millrace.v1.Credentials
-	(*HealthChecks)(nil),          // 14: millrace.v1.HealthChecks
-	(*ActiveHealthCheck)(nil),     // 15: millrace.v1.ActiveHealthCheck
-	(*CircuitBreaker)(nil),        // 16: millrace.v1.CircuitBreaker
-	(*Retry)(nil),                 // 17: millrace.v1.Retry
-	(*Service)(nil),               // 18: millrace.v1.Service
-	(*Rule)(nil),                  // 19: millrace.v1.Rule
-	(*WeightedService)(nil),       // 20: millrace.v1.WeightedService
-	(*Key)(nil),                   // 21: millrace.v1.Key
-	(*Pack)(nil),                  // 22: millrace.v1.Pack
-	(*Policies)(nil),              // 23: millrace.v1.Policies
-	(*Events)(nil),                // 24: millrace.v1.Events
-	nil,                           // 25: millrace.v1.Target.ModelMapEntry
-	nil,                           // 26: millrace.v1.Target.HeadersEntry
-	nil,                           // 27: millrace.v1.Rule.HeadersEntry
-	nil,                           // 28: millrace.v1.Rule.QueryEntry
-	nil,                           // 29: millrace.v1.Key.LimitsEntry
-	nil,                           // 30: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 33: google.protobuf.Struct
+	(*Clients)(nil),               // 2: millrace.v1.Clients
+	(*Tls)(nil),                   // 3: millrace.v1.Tls
+	(*Admin)(nil),                 // 4: millrace.v1.Admin
+	(*Timeouts)(nil),              // 5: millrace.v1.Timeouts
+	(*ConnectionPool)(nil),        // 6: millrace.v1.ConnectionPool
+	(*Streaming)(nil),             // 7: millrace.v1.Streaming
+	(*Bytes)(nil),                 // 8: millrace.v1.Bytes
+	(*Secret)(nil),                // 9: millrace.v1.Secret
+	(*Providers)(nil),             // 10: millrace.v1.Providers
+	(*Upstream)(nil),              // 11: millrace.v1.Upstream
+	(*Target)(nil),                // 12: millrace.v1.Target
+	(*Provider)(nil),              // 13: millrace.v1.Provider
+	(*Credentials)(nil),           // 14: millrace.v1.Credentials
+	(*HealthChecks)(nil),          // 15: millrace.v1.HealthChecks
+	(*ActiveHealthCheck)(nil),     // 16: millrace.v1.ActiveHealthCheck
+	(*CircuitBreaker)(nil),        // 17: millrace.v1.CircuitBreaker
+	(*Retry)(nil),                 // 18: millrace.v1.Retry
+	(*Service)(nil),               // 19: millrace.v1.Service
+	(*Rule)(nil),                  // 20: millrace.v1.Rule
+	(*WeightedService)(nil),       // 21: millrace.v1.WeightedService
+	(*Key)(nil),                   // 22: millrace.v1.Key
+	(*Pack)(nil),                  // 23: millrace.v1.Pack
+	(*Policies)(nil),              // 24: millrace.v1.Policies
+	(*Events)(nil),                // 25: millrace.v1.Events
+	nil,                           // 26: millrace.v1.Target.ModelMapEntry
+	nil,                           // 27: millrace.v1.Target.HeadersEntry
+	nil,                           // 28: millrace.v1.Rule.HeadersEntry
+	nil,                           // 29: millrace.v1.Rule.QueryEntry
+	nil,                           // 30: millrace.v1.Key.LimitsEntry
+	nil,                           // 31: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 34: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
-	9,  // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
-	10, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
-	18, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
-	19, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
-	21, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
-	22, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
-	23, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	24, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
-	2,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
-	3,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
-	4,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
-	5,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
-	6,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
-	7,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	31, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
-	8,  // 16: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	31, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	31, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	31, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	31, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	31, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	31, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	7,  // 23: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	31, // 24: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	11, // 25: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	11, // 26: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	14, // 27: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	17, // 28: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	16, // 29: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	12, // 30: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	25, // 31: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	26, // 32: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	13, // 33: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	4,  // 34: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 35: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	8,  // 36: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	15, // 37: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	31, // 38: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	31, // 39: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	31, // 40: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	31, // 41: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	31, // 42: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	31, // 43: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	31, // 44: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	31, // 45: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	31, // 46: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	27, // 47: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	28, // 48: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	20, // 49: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	32, // 50: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	29, // 51: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	30, // 52: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	33, // 53: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	10, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
+	11, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
+	19, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
+	20, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
+	22, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
+	23, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
+	24, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
+	25, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	3,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
+	4,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
+	5,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
+	6,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
+	7,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
+	8,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
+	32, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
+	8,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
+	32, // 18: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	32, // 19: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	8,  // 20: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	9,  // 21: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	32, // 22: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	32, // 23: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	32, // 24: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	32, // 25: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	32, // 26: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	32, // 27: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	32, // 28: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	8,  // 29: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	32, // 30: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	12, // 31: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	12, // 32: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	15, // 33: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	18, // 34: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	17, // 35: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	13, // 36: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	26, // 37: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	27, // 38: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	14, // 39: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	5,  // 40: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	9,  // 41: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	9,  // 42: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	16, // 43: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	32, // 44: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	32, // 45: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	32, // 46: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	32, // 47: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	32, // 48: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	32, // 49: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	32, // 50: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	32, // 51: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	32, // 52: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	32, // 53: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	28, // 54: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	29, // 55: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	21, // 56: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	33, // 57: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 58: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	31, // 59: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	34, // 60: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2433,22 +2626,22 @@ func file_millrace_v1_config_proto_init() {
 	if File_millrace_v1_config_proto != nil {
 		return
 	}
-	file_millrace_v1_config_proto_msgTypes[8].OneofWrappers = []any{
+	file_millrace_v1_config_proto_msgTypes[9].OneofWrappers = []any{
 		(*Secret_Literal)(nil),
 		(*Secret_Env)(nil),
 		(*Secret_File)(nil),
 	}
-	file_millrace_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
