@@ -373,7 +373,7 @@ func TestIdleClient(t *testing.T) {
 func TestMaxMemory(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
-	g := start(t, "max_memory: 2GiB", pool("health_checks: {slow_start: 6s, active: {path: /v1/models, interval: 0.2s, fall: 1, rise: 1}}", to("a", a, provider(t, a))))
+	g := start(t, "max_memory: 2GiB", pool("health_checks: {active: {path: /v1/models, interval: 0.2s, fall: 1, rise: 1}}", to("a", a, provider(t, a))))
 	g.answeredBy("a")
 	gate := make(chan struct{})
 	slow := fakellm.Usual()
