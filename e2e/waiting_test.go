@@ -3,8 +3,10 @@ package e2e
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +145,66 @@ func TestLateTargetAlone(t *testing.T) {
 		}
 	}
 	nothingIsLeft(t, []*fakellm.Provider{a})
+}
+
+// TestErrorBeforeTheTargetEnds: a target that reports an error and then neither ends nor stops talking is cut off, whether another one is
+// asked or not.
+func TestErrorBeforeTheTargetEnds(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), openAI("b")
+	g := start(t, "", pool("health_checks: {passive: false}\nretry: {attempts: 2}",
+		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2")))
+	for _, c := range []struct {
+		a, b   int // the errors' statuses; 0: none
+		status int
+	}{{503, 0, 200}, {400, 0, 400}, {503, 503, 500}} {
+		for target, status := range map[*fakellm.Provider]int{a: c.a, b: c.b} {
+			reply := fakellm.FailInStream(status, "no")
+			reply.End = fakellm.Hang
+			if status == 0 {
+				reply = fakellm.Usual()
+			}
+			target.Always(reply)
+		}
+		g.post("/v1/chat/completions", chatStream).want(c.status)
+	}
+	nothingIsLeft(t, []*fakellm.Provider{a, b})
+}
+
+// TestErrorThatIsNotRetried: where Envoy could ask another target and does not, the retry budget being spent, a target that goes on
+// behind its error is cut off too.
+func TestErrorThatIsNotRetried(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), openAI("b")
+	gate := make(chan struct{})
+	held := fakellm.Usual()
+	held.Head = fakellm.Pace{Gate: gate}
+	hang := fakellm.FailInStream(503, "no")
+	hang.End = fakellm.Hang
+	a.Script(fakellm.Fail(503, "down"), fakellm.Fail(503, "down"), fakellm.Fail(503, "down"))
+	a.Always(hang)
+	b.Always(held)
+	g := start(t, "", pool("health_checks: {passive: false}\nretry: {budget_percent: 1}",
+		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2")))
+	const always = 3
+	var wg sync.WaitGroup
+	for i := range always {
+		wg.Go(func() { g.post("/v1/chat/completions", chatStream).want(200) })
+		g.eventually("the attempt is under way", func() error {
+			if n := len(b.Requests()); n != i+1 {
+				return fmt.Errorf("%d attempts at b", n)
+			}
+			return nil
+		})
+	}
+	for range 3 {
+		g.post("/v1/chat/completions", chatStream).want(500, `"message":"no"`).header("x-millrace-target", "a")
+	}
+	close(gate)
+	wg.Wait()
+	nothingIsLeft(t, []*fakellm.Provider{a, b})
+	a.Reset()
+	g.post("/v1/chat/completions", chatStream).want(200).header("x-millrace-target", "a")
 }
 
 // TestHedge: a target that is late gets a rival; whoever speaks first wins, and the other is given up.

@@ -35,6 +35,7 @@ type route struct {
 	clock config.Timeouts
 
 	attempts  int  // at most
+	budgeted  bool // Envoy may make fewer
 	atHeaders bool // the client gets a stream's head before its first token
 	strip     bool
 	refusal   *llm.Error      // of a route that exists to refuse
@@ -102,6 +103,7 @@ func (r *Runtime) undecided(name string, one route) {
 	one.listed, one.clock = false, none
 	if before := r.routes[name]; before != nil {
 		one.prompts = one.prompts || before.prompts
+		one.budgeted = one.budgeted || before.budgeted
 		one.attempts = max(one.attempts, before.attempts)
 	}
 	r.routes[name] = &one
@@ -149,6 +151,7 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 	}
 	owner := map[string]string{}
 	for _, share := range rule.Shares {
+		compiled.budgeted = compiled.budgeted || share.Upstream.Retry.BudgetPercent > 0
 		compiled.attempts = max(compiled.attempts, int(share.Upstream.Attempts))
 		compiled.listed = compiled.listed && share.Upstream.Listed
 		for _, t := range share.Upstream.Targets {

@@ -29,15 +29,16 @@ type reader struct {
 	decoder llm.StreamDecoder // nil: the answer is read whole
 	encoder llm.StreamEncoder // nil: the client speaks the target's schema and gets its bytes
 
-	held      []byte // whole: all of the answer so far; stream: what the client gets once the answer is committed
-	committed bool   // the headers are out
-	begun     bool   // some of the body came; Envoy takes none for the client before
-	spoke     bool   // a meaningful event came
-	bodiless  bool   // the answer had no body: what the client gets goes with the headers
-	over      bool   // the last byte for the client is out; what else comes is not for it
-	ended     bool   // the stream said that it was complete, or failed
-	closed    bool   // the target's last byte is in
-	told      bool   // the client has all of its stream but the end, which waits for the target's
+	held      []byte     // whole: all of the answer so far; stream: what the client gets once the answer is committed
+	committed bool       // the headers are out
+	begun     bool       // some of the body came; Envoy takes none for the client before
+	spoke     bool       // a meaningful event came
+	bodiless  bool       // the answer had no body: what the client gets goes with the headers
+	over      bool       // the last byte for the client is out; what else comes is not for it
+	ended     bool       // the stream said that it was complete, or failed
+	closed    bool       // the target's last byte is in
+	told      bool       // all has been said but the end, which waits for the target's
+	refusal   *llm.Error // what is said then to a client that has nothing yet
 }
 
 // maxHeld bounds what a stream may say before its first meaningful event.
@@ -148,6 +149,8 @@ func (r *reader) end(trailers bool) error {
 	r.closed = true
 	var err error
 	switch {
+	case r.refusal != nil:
+		err = r.completeError(r.refusal)
 	case r.decoder == nil:
 		err = r.whole()
 	case r.told:
@@ -236,7 +239,7 @@ func (r *reader) closeWith(e *llm.Error) error {
 	return r.finishStream()
 }
 
-// finishStream sends what is left of a stream, and its end if the target's is there. It must not be sent before: Envoy 1.40.0
+// finishStream sends what is left of an answer, and its end if the target's is there. It must not be sent before: Envoy 1.40.0
 // then leaves the connection to the target open and takes what still comes on it to an object that is gone ("envoy bug failure:
 // Wrapped decoder use after free detected"). A target that does not end is given up (silent).
 func (r *reader) finishStream() error {
@@ -293,13 +296,27 @@ func (r *reader) redacted(raw []byte, mayHoldError bool) []byte {
 	return raw
 }
 
-// refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen. Should it not, a
-// target that goes on must be cut off (see finishStream).
+// refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen. It waits for the
+// target's end, which as a rule follows an error at once (see finishStream).
 func (r *reader) refuse(e *llm.Error) error {
-	if !r.closed && r.last() {
+	r.attempt.fail(e)
+	if !r.closed {
+		r.told, r.refusal = true, e
+		return nil
+	}
+	return r.completeError(e)
+}
+
+// cutOff refuses though the target goes on. Where Envoy goes to another target it closes the connection to this one; where it would
+// not, or may not, the sidecar answers.
+func (r *reader) cutOff(e *llm.Error) error {
+	if r.last() || !retried(r.attempt.status(e)) || r.x.route.budgeted {
 		return r.giveUp(e)
 	}
-	r.attempt.fail(e)
+	return r.completeError(e)
+}
+
+func (r *reader) completeError(e *llm.Error) error {
 	r.held = r.x.client.Client.EncodeError(e)
 	return r.complete(r.attempt.status(e))
 }
@@ -309,7 +326,7 @@ func (r *reader) complete(status int) error {
 	if err := r.commit(status, len(r.held)); err != nil || r.over {
 		return err
 	}
-	return r.send(true)
+	return r.finishStream()
 }
 
 // commit sends the headers. length is the body's, -1 for a stream.

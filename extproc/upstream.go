@@ -157,6 +157,9 @@ func (a *attempt) mostWait() time.Duration {
 // late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
 func (a *attempt) late() error {
 	if a.phase == ends {
+		if a.reader.refusal != nil {
+			return a.reader.cutOff(a.reader.refusal)
+		}
 		return errAbandoned
 	}
 	e := llm.Errorf(llm.ErrTimeout, "target %q: no answer within %s", a.record.Target, a.mostWait())
@@ -167,8 +170,10 @@ func (a *attempt) late() error {
 	case a.reader != nil && a.reader.committed:
 		return a.reader.abandon(e)
 	case a.reader != nil:
-		return a.reader.refuse(e)
+		a.fail(e)
+		return a.reader.cutOff(e)
 	case a.last():
+		a.fail(e)
 		return a.giveUp(e)
 	default: // Envoy retries what a target answers, and resets; what a filter answers it does not
 		a.watch.by(time.Time{})
@@ -179,9 +184,11 @@ func (a *attempt) late() error {
 // last tells whether Envoy makes no attempt after this one.
 func (a *attempt) last() bool { return a.number >= a.x.route.attempts }
 
-// giveUp ends the attempt, whatever the target still says, and the request with it.
+// retried tells whether Envoy, for an answer of this status, asks another target (retryPolicy in xds).
+func retried(status int) bool { return status >= 500 || status == http.StatusTooManyRequests }
+
+// giveUp ends an attempt that has failed, whatever the target still says, and the request with it.
 func (a *attempt) giveUp(e *llm.Error) error {
-	a.fail(e)
 	if err := a.stream.Send(a.instead(a.status(e), "application/json", a.x.client.Client.EncodeError(e))); err != nil {
 		return err
 	}
