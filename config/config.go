@@ -128,6 +128,8 @@ type Upstream struct {
 	HashHeader, HashCookie string
 	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
 	HashBalance uint32
+	// Open: Envoy sends requests on by itself while the sidecar is dead, for those rules whose shares are open.
+	Open bool
 }
 
 // Passive is when and for how long a failing target is taken out.
@@ -154,11 +156,13 @@ type Retry struct {
 
 // Active is how targets are asked whether they are well.
 type Active struct {
-	Path       string // "" asks for a TCP connection alone
+	Path       string  // "" asks by GRPC or, where that is nil, for a TCP connection alone
+	GRPC       *string // the service; "" is the server as a whole
 	Interval   time.Duration
 	Timeout    time.Duration
 	Fall, Rise uint32
-	Expected   []uint32 // statuses; at least one with a path
+	Expected   []uint32          // statuses; at least one with a path
+	Headers    map[string]string // secret
 }
 
 // Target is one endpoint of one provider account.
@@ -238,6 +242,7 @@ type Rule struct {
 type Share struct {
 	Upstream *Upstream
 	Weight   uint32
+	Open     bool // of all shares of a rule, or of none
 }
 
 func (r *Rule) conditions() int {

@@ -153,7 +153,7 @@ func (a *attempt) native() bool { return a.x.client.Schema == a.target.codec.Sch
 // clientHeaders are the client's headers that this target may see.
 func (a *attempt) clientHeaders() map[string]string {
 	want := maps.Clone(a.x.header)
-	for name, family := range familyRequestHeaders {
+	for name, family := range envoy.FamilyRequestHeaders {
 		if a.target.codec.Family != family || a.x.client.Family != family {
 			delete(want, name)
 		}

@@ -1292,7 +1292,7 @@ func (x *HealthChecks) GetActive() *ActiveHealthCheck {
 // once it has passed.
 type ActiveHealthCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is asked for with GET, the whole path. When it is left out, a TCP connection is all that is asked for.
+	// What is asked for with GET, the whole path. When it and grpc are left out, a TCP connection is all that is asked for.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// From one check to the next; 10s when it is left out.
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
@@ -1303,8 +1303,13 @@ type ActiveHealthCheck struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The statuses that are good ones; 200 when it is left out.
 	ExpectedStatus []uint32 `protobuf:"varint,6,rep,packed,name=expected_status,json=expectedStatus,proto3" json:"expected_status,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// In place of path: the service that is asked for over gRPC (grpc.health.v1), "" for the server as a whole. No credential
+	// goes along.
+	Grpc *string `protobuf:"bytes,10,opt,name=grpc,proto3,oneof" json:"grpc,omitempty"`
+	// Sent with what path asks for, in place of the target's own of these names.
+	Headers       map[string]*Secret `protobuf:"bytes,11,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ActiveHealthCheck) Reset() {
@@ -1375,6 +1380,20 @@ func (x *ActiveHealthCheck) GetTimeout() *durationpb.Duration {
 func (x *ActiveHealthCheck) GetExpectedStatus() []uint32 {
 	if x != nil {
 		return x.ExpectedStatus
+	}
+	return nil
+}
+
+func (x *ActiveHealthCheck) GetGrpc() string {
+	if x != nil && x.Grpc != nil {
+		return *x.Grpc
+	}
+	return ""
+}
+
+func (x *ActiveHealthCheck) GetHeaders() map[string]*Secret {
+	if x != nil {
+		return x.Headers
 	}
 	return nil
 }
@@ -1545,9 +1564,12 @@ type Service struct {
 	Type        string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Description string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Name or id of an upstream. upstream_id is the same.
-	Upstream      string   `protobuf:"bytes,5,opt,name=upstream,proto3" json:"upstream,omitempty"`
-	UpstreamId    string   `protobuf:"bytes,6,opt,name=upstream_id,json=upstreamId,proto3" json:"upstream_id,omitempty"`
-	Tags          []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	Upstream   string   `protobuf:"bytes,5,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	UpstreamId string   `protobuf:"bytes,6,opt,name=upstream_id,json=upstreamId,proto3" json:"upstream_id,omitempty"`
+	Tags       []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	// What requests get while the sidecar is dead. closed: a 503. open: Envoy sends them on by itself, where that is safe; a
+	// document in which it is not is refused.
+	Failure       string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1629,6 +1651,13 @@ func (x *Service) GetTags() []string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *Service) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
 }
 
 // Rule sends the requests below a path to a service. The longest path that matches wins.
@@ -2171,14 +2200,21 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\apassive\x18\x01 \x01(\bR\apassive\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12\x1a\n" +
 	"\binterval\x18\x03 \x01(\rR\binterval\x126\n" +
-	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\"\x96\x02\n" +
+	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\"\xd0\x03\n" +
 	"\x11ActiveHealthCheck\x12\x1f\n" +
 	"\x04path\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03:\x01/R\x04path\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12\x12\n" +
 	"\x04fall\x18\x03 \x01(\rR\x04fall\x12\x12\n" +
 	"\x04rise\x18\x04 \x01(\rR\x04rise\x12=\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\atimeout\x128\n" +
-	"\x0fexpected_status\x18\x06 \x03(\rB\x0f\xbaH\f\x92\x01\t\"\a*\x05\x10\xd8\x04(dR\x0eexpectedStatus\"\xac\x01\n" +
+	"\x0fexpected_status\x18\x06 \x03(\rB\x0f\xbaH\f\x92\x01\t\"\a*\x05\x10\xd8\x04(dR\x0eexpectedStatus\x12\x17\n" +
+	"\x04grpc\x18\n" +
+	" \x01(\tH\x00R\x04grpc\x88\x01\x01\x12E\n" +
+	"\aheaders\x18\v \x03(\v2+.millrace.v1.ActiveHealthCheck.HeadersEntryR\aheaders\x1aO\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05value:\x028\x01B\a\n" +
+	"\x05_grpc\"\xac\x01\n" +
 	"\x0eCircuitBreaker\x126\n" +
 	"\x12failure_percentage\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18dR\x11failurePercentage\x12%\n" +
 	"\x0erequest_volume\x18\x02 \x01(\rR\rrequestVolume\x12;\n" +
@@ -2191,7 +2227,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\fmax_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x062\x04\x10\xc0\x84=R\vmaxInterval\x12M\n" +
 	"\x0fmax_retry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\n" +
 	"\xbaH\a\xaa\x01\x042\x02\b\x01R\rmaxRetryAfter\x12.\n" +
-	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\"\xd4\x01\n" +
+	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\"\x86\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2203,7 +2239,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\bupstream\x18\x05 \x01(\tR\bupstream\x12\x1f\n" +
 	"\vupstream_id\x18\x06 \x01(\tR\n" +
 	"upstreamId\x12\x12\n" +
-	"\x04tags\x18\a \x03(\tR\x04tags\"\x9a\x04\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\x120\n" +
+	"\afailure\x18\n" +
+	" \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06closedR\x04openR\afailure\"\x9a\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12\x18\n" +
@@ -2268,7 +2306,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -2297,13 +2335,14 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Events)(nil),                // 24: millrace.v1.Events
 	nil,                           // 25: millrace.v1.Target.ModelMapEntry
 	nil,                           // 26: millrace.v1.Target.HeadersEntry
-	nil,                           // 27: millrace.v1.Rule.HeadersEntry
-	nil,                           // 28: millrace.v1.Rule.QueryEntry
-	nil,                           // 29: millrace.v1.Key.LimitsEntry
-	nil,                           // 30: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 33: google.protobuf.Struct
+	nil,                           // 27: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 28: millrace.v1.Rule.HeadersEntry
+	nil,                           // 29: millrace.v1.Rule.QueryEntry
+	nil,                           // 30: millrace.v1.Key.LimitsEntry
+	nil,                           // 31: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 34: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -2321,14 +2360,14 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	5,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
 	6,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	7,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	31, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	32, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	8,  // 16: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	31, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	31, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	31, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	31, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	31, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	31, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	32, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	32, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	32, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	32, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	32, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	32, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
 	7,  // 23: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
 	11, // 24: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
 	11, // 25: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
@@ -2343,25 +2382,27 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	8,  // 34: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
 	8,  // 35: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
 	15, // 36: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	31, // 37: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	31, // 38: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	31, // 39: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	31, // 40: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	31, // 41: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	31, // 42: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	31, // 43: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	27, // 44: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	28, // 45: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	20, // 46: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	32, // 47: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	29, // 48: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	30, // 49: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	33, // 50: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	32, // 37: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	32, // 38: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	27, // 39: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	32, // 40: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	32, // 41: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	32, // 42: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	32, // 43: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	32, // 44: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	28, // 45: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	29, // 46: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	20, // 47: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	33, // 48: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 49: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	31, // 50: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	8,  // 51: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	34, // 52: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2376,6 +2417,7 @@ func file_millrace_v1_config_proto_init() {
 	}
 	file_millrace_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
@@ -2384,7 +2426,7 @@ func file_millrace_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
