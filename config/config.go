@@ -158,6 +158,8 @@ type Upstream struct {
 	HashHeader, HashCookie string
 	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
 	HashBalance uint32
+	// Open: Envoy sends requests on by itself while the sidecar is dead, for those rules whose shares are open.
+	Open bool
 }
 
 // Passive is when and for how long a failing target is taken out.
@@ -185,11 +187,13 @@ type Retry struct {
 
 // Active is how targets are asked whether they are well.
 type Active struct {
-	Path       string // "" asks for a TCP connection alone
+	Path       string  // "" asks by GRPC or, where that is nil, for a TCP connection alone
+	GRPC       *string // the service; "" is the server as a whole
 	Interval   time.Duration
 	Timeout    time.Duration
 	Fall, Rise uint32
-	Expected   []uint32 // statuses; at least one with a path
+	Expected   []uint32          // statuses; at least one with a path
+	Headers    map[string]string // secret
 }
 
 // Target is one endpoint of one provider account.
@@ -273,6 +277,7 @@ type Rule struct {
 type Share struct {
 	Upstream *Upstream
 	Weight   uint32
+	Open     bool // of all shares of a rule, or of none
 }
 
 // Limits are the longest that the rule's targets may take for an attempt, and for a request with all its attempts: Envoy has

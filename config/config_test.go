@@ -5,9 +5,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"millrace/internal/golden"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // TestLoad runs testdata/load: a document, and either its effective form or everything that is wrong with it.
@@ -100,6 +102,21 @@ func TestResolveNamesTheSecretItCannotRead(t *testing.T) {
 	_, err = Resolve(doc)
 	if len(AsErrors(err)) != 2 || !strings.Contains(err.Error(), "MILLRACE_NO_SUCH is not set") || !strings.Contains(err.Error(), "/no/such") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// TestKeepSecrets: what is written back as it was shown keeps its secrets, those in maps by their keys.
+func TestKeepSecrets(t *testing.T) {
+	header := func(name, value string) *millracev1.ActiveHealthCheck {
+		return &millracev1.ActiveHealthCheck{Headers: map[string]*millracev1.Secret{name: {Source: &millracev1.Secret_Literal{Literal: value}}}}
+	}
+	stored := header("x-probe", "hunter2")
+	shown := Redact(stored)
+	if err := KeepSecrets(shown, stored); err != nil || !proto.Equal(shown, stored) {
+		t.Errorf("kept %v, %v", shown, err)
+	}
+	if err := KeepSecrets(header("x-other", Redacted), stored); err == nil || !strings.Contains(err.Error(), "headers.x-other") {
+		t.Errorf("a secret that was never given: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -132,12 +133,13 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			byName[u.Id] = resolved
 		}
 	}
-	services := map[string]*Upstream{}
+	services := map[string]Share{}
 	for _, s := range doc.Services {
-		u := byName[cmp.Or(s.Upstream, s.UpstreamId)]
-		services[s.Name] = u
+		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen}
+		share.Upstream.Open = share.Upstream.Open || share.Open
+		services[s.Name] = share
 		if s.Id != "" {
-			services[s.Id] = u
+			services[s.Id] = share
 		}
 	}
 	for _, rule := range doc.Rules {
@@ -153,7 +155,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	return g
 }
 
-func resolveRule(rule *millracev1.Rule, services map[string]*Upstream) *Rule {
+func resolveRule(rule *millracev1.Rule, services map[string]Share) *Rule {
 	r := &Rule{
 		Path:    cleanPath(rule.Path),
 		Methods: rule.Methods,
@@ -163,11 +165,15 @@ func resolveRule(rule *millracev1.Rule, services map[string]*Upstream) *Rule {
 		Strip:   rule.StripPath,
 	}
 	if name := cmp.Or(rule.Service, rule.ServiceId); name != "" {
-		r.Shares = []Share{{Upstream: services[name], Weight: 1}}
+		share := services[name]
+		share.Weight = 1
+		r.Shares = []Share{share}
 	}
 	for _, s := range rule.Services {
 		if s.Weight > 0 {
-			r.Shares = append(r.Shares, Share{Upstream: services[s.Service], Weight: s.Weight})
+			share := services[s.Service]
+			share.Weight = s.Weight
+			r.Shares = append(r.Shares, share)
 		}
 	}
 	return r
@@ -217,11 +223,17 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 	if a := u.HealthChecks.Active; a != nil {
 		resolved.Active = &Active{
 			Path:     a.Path,
+			GRPC:     a.Grpc,
 			Interval: a.Interval.AsDuration(),
 			Timeout:  a.Timeout.AsDuration(),
 			Fall:     a.Fall,
 			Rise:     a.Rise,
 			Expected: a.ExpectedStatus,
+			Headers:  map[string]string{},
+		}
+		for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
+			at := path + ".health_checks.active.headers." + name
+			resolved.Active.Headers[http.CanonicalHeaderKey(name)] = r.secret(at, a.Headers[name])
 		}
 	}
 	resolved.MaxCooldown = u.HealthChecks.MaxCooldown.AsDuration()
@@ -294,15 +306,27 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 	for name, value := range t.Headers {
 		resolved.Headers.Set(name, value)
 	}
-	switch {
-	case t.Credentials != nil:
-		resolved.AuthHeader = http.CanonicalHeaderKey(t.Credentials.HeaderName)
-		resolved.AuthValue = r.secret(path+".credentials.header_value", t.Credentials.HeaderValue)
-	case t.GetProvider().GetSecretKeyRef() != nil:
-		resolved.AuthHeader = h.auth
-		resolved.AuthValue = h.prefix + r.secret(path+".provider.secret_key_ref", t.Provider.SecretKeyRef)
+	if c := credentialOf(t); c.secret != nil {
+		resolved.AuthHeader = c.header
+		resolved.AuthValue = c.prefix + r.secret(path+"."+c.field, c.secret)
 	}
 	return resolved
+}
+
+// credential is the header that authenticates the gateway to a target.
+type credential struct {
+	header string
+	prefix string             // what stands before the secret
+	secret *millracev1.Secret // nil: there is none
+	field  string             // of the target, where the secret is said
+}
+
+func credentialOf(t *millracev1.Target) credential {
+	if c := t.Credentials; c != nil {
+		return credential{http.CanonicalHeaderKey(c.HeaderName), "", c.HeaderValue, "credentials.header_value"}
+	}
+	h, _ := place(t)
+	return credential{h.auth, h.prefix, t.GetProvider().GetSecretKeyRef(), "provider.secret_key_ref"}
 }
 
 type address struct {

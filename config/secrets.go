@@ -38,7 +38,16 @@ func (v *validation) keepSecrets(path string, next, stored protoreflect.Message)
 	next.Range(func(f protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		at := join(path, string(f.Name()))
 		switch {
-		case f.Message() == nil || f.IsMap():
+		case f.Message() == nil || f.IsMap() && f.MapValue().Message() == nil:
+		case f.IsMap():
+			value.Map().Range(func(key protoreflect.MapKey, item protoreflect.Value) bool {
+				same := item.Message().Type().Zero()
+				if kept := stored.Get(f).Map().Get(key); kept.IsValid() {
+					same = kept.Message()
+				}
+				v.keepSecrets(join(at, key.String()), item.Message(), same)
+				return true
+			})
 		case f.IsList():
 			for i := range value.List().Len() {
 				item := value.List().Get(i).Message()

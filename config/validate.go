@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -23,6 +24,9 @@ func Validate(doc *millracev1.Document) Errors {
 		if i != slices.Index(doc.Policies.Chain, name) {
 			v.errorf(fmt.Sprintf("policies.chain[%d]", i), "policy %q is in the chain already", name)
 		}
+	}
+	if len(v.found) == 0 { // it follows references
+		v.open(doc, upstreams, services)
 	}
 	return v.found
 }
@@ -88,9 +92,7 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 		if u.GetHealthChecks().GetSlowStart() != nil && !Algorithm(u.Algorithm).weighs() {
 			v.errorf(path+".health_checks.slow_start", "is for round-robin, weighted-round-robin and least-connections: %s has no weights that could grow", u.Algorithm)
 		}
-		if a := u.GetHealthChecks().GetActive(); a.GetPath() == "" && len(a.GetExpectedStatus()) > 0 {
-			v.errorf(path+".health_checks.active.expected_status", "needs a path: without one no request is made")
-		}
+		v.active(path+".health_checks.active", u.GetHealthChecks().GetActive())
 		if Algorithm(u.Algorithm) == Random && len(weights) > 1 {
 			v.errorf(path+".algorithm", "random takes no notice of weights and the targets have different ones; use weighted-round-robin or equal weights")
 		}
@@ -108,6 +110,24 @@ func (v *validation) retry(path string, u *millracev1.Upstream) {
 	}
 	if r.Hedge > 0 && u.GetRetry().GetAttempts() < 2 {
 		v.errorf(path+".hedge", "needs attempts for another target: 2 or more")
+	}
+}
+
+// active checks that what says what to ask fits how it is asked.
+func (v *validation) active(path string, a *millracev1.ActiveHealthCheck) {
+	if a.GetPath() == "" && len(a.GetExpectedStatus()) > 0 {
+		v.errorf(path+".expected_status", "needs a path: without one no request is made")
+	}
+	if a.GetPath() == "" && len(a.GetHeaders()) > 0 {
+		v.errorf(path+".headers", "needs a path: without one no request is made")
+	}
+	if a.GetPath() != "" && a.Grpc != nil {
+		v.errorf(path+".grpc", "stands in place of path: give one of them")
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.GetHeaders())) {
+		if reason := badTargetHeader(name); reason != "" {
+			v.errorf(path+".headers."+name, "%s", reason)
+		}
 	}
 }
 
@@ -307,6 +327,11 @@ func (v *validation) keys(keys []*millracev1.Key) {
 	}
 }
 
+func policiesOn(doc *millracev1.Document) bool {
+	p := doc.Pack
+	return (p == nil || p.Enabled == nil || p.GetEnabled()) && len(doc.GetPolicies().GetChain()) > 0
+}
+
 // NotYet lists what a document asks for that this version does not do. Serving it all the same would be a promise broken in
 // silence, so whoever serves refuses; whoever only reads may show it as a warning.
 func NotYet(doc *millracev1.Document) Errors {
@@ -316,7 +341,7 @@ func NotYet(doc *millracev1.Document) Errors {
 			v.errorf(fmt.Sprintf("keys[%d].limits", i), "limits are not kept by this version")
 		}
 	}
-	if p := doc.Pack; (p == nil || p.Enabled == nil || p.GetEnabled()) && len(doc.GetPolicies().GetChain()) > 0 {
+	if policiesOn(doc) {
 		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
 	}
 	return v.found

@@ -50,10 +50,6 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err) // an absent Envoy fails the run: without it nothing here shows anything
 		return 1
 	}
-	if err := dependOnSources(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	binary = filepath.Join(dir, "millrace")
 	args := []string{"build", "-o", binary}
 	if raceEnabled {
@@ -67,8 +63,8 @@ func run(m *testing.M) int {
 }
 
 // dependOnSources looks at every source file, so that the go command does not repeat a result from before a change: it does not
-// see what the tests build.
-func dependOnSources() error {
+// see what the tests build, and notes what they look at only while one runs.
+var dependOnSources = sync.OnceValue(func() error {
 	return filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -81,7 +77,7 @@ func dependOnSources() error {
 		}
 		return err
 	})
-}
+})
 
 // provider starts a fake provider that lives as long as the test.
 func provider(t *testing.T, p *fakellm.Provider) *fakellm.Server {
@@ -133,6 +129,9 @@ func start(t *testing.T, settings, resources string) *gateway {
 // prepare writes the configuration and picks a port.
 func prepare(t *testing.T, settings, resources string) *gateway {
 	t.Helper()
+	if err := dependOnSources(); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	g := &gateway{t: t, Config: filepath.Join(dir, "config.yaml"), events: filepath.Join(dir, "events.jsonl"), log: &buffer{}}
 	port := freePort(t)

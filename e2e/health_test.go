@@ -2,12 +2,21 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"millrace/internal/fakellm"
 )
@@ -112,6 +121,112 @@ func TestActiveHealthCheckByTLS(t *testing.T) {
 	if p.Probes() == 0 {
 		t.Error("answered without having been asked")
 	}
+}
+
+// TestActiveHealthCheckByGRPC: a target that has grpc.health.v1 beside its API is asked for it, for one service or as a whole, in plain
+// text and with TLS (C05).
+func TestActiveHealthCheckByGRPC(t *testing.T) {
+	t.Parallel()
+	for name, encrypted := range map[string]bool{"plain text": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			caFile, conf := certificate(t)
+			if !encrypted {
+				conf = nil
+			}
+			a, b := openAI("a"), openAI("b")
+			healthA, urlA := withHealth(t, a, conf)
+			healthB, urlB := withHealth(t, b, conf)
+			target := "{id: %s, provider: {base_url: %q, secret_key_ref: %s}, priority: %d}"
+			for _, service := range []string{"llm", ""} {
+				t.Run(fmt.Sprintf("service %q", service), func(t *testing.T) {
+					healthA.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+					healthB.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+					g := start(t, "ca_file: "+caFile, pool(fmt.Sprintf("health_checks: {passive: false, active: {grpc: %q, interval: 0.1s, fall: 2, rise: 1}}", service),
+						fmt.Sprintf(target, "a", urlA+"/v1", a.Key, 1), fmt.Sprintf(target, "b", urlB+"/v1", b.Key, 2)))
+					g.answeredBy("a")
+					healthA.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
+					g.answeredBy("b")
+					healthA.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+					g.answeredBy("a")
+				})
+			}
+			if a.Probes() != 0 {
+				t.Errorf("%d requests were made to find out", a.Probes())
+			}
+		})
+	}
+}
+
+// withHealth serves a provider's API and grpc.health.v1 at one address, with TLS where conf is given.
+func withHealth(t *testing.T, p *fakellm.Provider, conf *tls.Config) (*health.Server, string) {
+	t.Helper()
+	state, calls := health.NewServer(), grpc.NewServer()
+	healthpb.RegisterHealthServer(calls, state)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/grpc.") {
+			calls.ServeHTTP(w, r)
+			return
+		}
+		p.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	if conf == nil {
+		s.Config.Protocols.SetUnencryptedHTTP2(true)
+		s.Start()
+		return state, s.URL
+	}
+	s.Config.Protocols.SetHTTP2(true)
+	s.EnableHTTP2, s.TLS = true, conf
+	s.StartTLS()
+	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+	return state, "https://localhost:" + port
+}
+
+// TestActiveHealthCheckHeaders: a check has headers of its own, which Envoy shows to nobody; a new secret in their file is sent from
+// then on (C05, A18).
+func TestActiveHealthCheckHeaders(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "probe-key")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first-secret")
+	p := openAI("p")
+	var seen sync.Map
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			seen.Store(strings.Join(r.Header.Values("X-Probe"), ", ")+" "+r.Header.Get("X-Team")+" "+r.Header.Get("Authorization"), true)
+		} else if r.Header.Get("X-Probe") != "" {
+			t.Errorf("a request that is no check has X-Probe: %s", r.Header.Get("X-Probe"))
+		}
+		p.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	g := start(t, "", pool(fmt.Sprintf("health_checks: {active: {path: /v1/models, interval: 0.1s, headers: {x-probe: {file: %s}, X-Team: of-the-check}}}", file),
+		fmt.Sprintf("{id: p, provider: {base_url: %q, secret_key_ref: %s}, headers: {x-team: of-the-target}}", s.URL+"/v1", p.Key)))
+	g.answeredBy("p")
+	for _, secret := range []string{"first-secret", "second-secret"} {
+		write(secret)
+		g.eventually(secret+" is sent", func() error {
+			if _, ok := seen.Load(secret + " of-the-check Bearer " + p.Key); !ok {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		dump, err := g.envoyAdmin("/config_dump?include_eds")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(dump, secret) || !strings.Contains(dump, "X-Probe") {
+			t.Errorf("Envoy's configuration dump shows the secret, or no header")
+		}
+	}
+	g.post("/v1/chat/completions", chatHello).want(200)
 }
 
 // envoyAdmin reads a page of Envoy's own administration interface.

@@ -34,7 +34,8 @@ const (
 	MetadataLB    = "envoy.lb"
 	MetadataModel = "model"
 
-	// HeaderStream selects the route with the timeouts for streams. Only the router stream sets it.
+	// HeaderStream selects the route with the timeouts for streams (1), or away from the one for a dead sidecar (0). Only the
+	// router stream sets it.
 	HeaderStream = "x-millrace-stream"
 	// HeaderModel carries the model to rules that choose by it. Only the router stream sets it.
 	HeaderModel = "x-millrace-model"
@@ -53,6 +54,11 @@ const (
 	AttributeRoute   = "xds.route_name"
 	AttributeTarget  = "xds.upstream_host_metadata.filter_metadata['millrace']['target']"
 	AttributeAttempt = "upstream.request_attempt_count"
+
+	// RouteOpen stands behind a rule's route name while Envoy would serve the request without the sidecar. PoolOpen stands
+	// before the name of the pool that it is then served by.
+	RouteOpen = " open"
+	PoolOpen  = "open:"
 
 	// RouteNone names the route of a path that no rule has. RouteMethod, before gateway and path of rules, names that of a method
 	// none of them takes, RouteModel that of a model none of them names: until the body is read, it may still be one's.

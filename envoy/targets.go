@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // TargetHealth is what Envoy knows of one target.
@@ -33,6 +34,7 @@ func (a *Admin) Targets(ctx context.Context) ([]TargetHealth, error) {
 // clusters is the part of envoy.admin.v3.Clusters that is read. Numbers come as strings, zero values not at all.
 type clusters struct {
 	Clusters []struct {
+		Name  string `json:"name"`
 		Hosts []struct {
 			Address struct {
 				Internal *struct {
@@ -61,6 +63,9 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 	}
 	var targets []TargetHealth
 	for _, c := range all.Clusters {
+		if strings.HasPrefix(c.Name, PoolOpen) {
+			continue // the same targets again, for when the sidecar is dead
+		}
 		for _, h := range c.Hosts {
 			if h.Address.Internal == nil {
 				continue // not a pool's

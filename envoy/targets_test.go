@@ -15,7 +15,9 @@ func TestParseTargets(t *testing.T) {
   "stats":[{"value":"1","name":"rq_error"},{"name":"rq_success"},{"value":"3","name":"rq_total"},{"type":"GAUGE","value":"2","name":"rq_active"}],
   "health_status":{"failed_outlier_check":true,"eds_health_status":"HEALTHY"},"weight":1},
  {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/b"}},
-  "health_status":{"eds_health_status":"DRAINING"},"weight":4,"priority":1}]}]}`))
+  "health_status":{"eds_health_status":"DRAINING"},"weight":4,"priority":1}]},
+{"name":"open:default/failover","host_statuses":[
+ {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/b"}},"weight":4}]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

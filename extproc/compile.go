@@ -248,21 +248,9 @@ func (rt *route) operation(path string) string {
 
 const operationModels = "/models"
 
-// Headers of a request that a provider may see. All others stay here: cookies, proxy credentials, the client's own key,
-// forwarded addresses. anthropic-beta goes to Anthropic alone.
-var requestHeaders = []string{"accept", "content-type", "user-agent", "traceparent", "tracestate", envoy.HeaderRequestID, "anthropic-beta"}
-
-var familyRequestHeaders = map[string]string{"anthropic-beta": "anthropic"}
-
-// Headers of an answer that a client may see, and those that mean something only to clients of the provider's own family.
-var (
-	responseHeaders        = []string{"content-type", "content-length", "content-language", "date", "retry-after", "cache-control", "x-request-id", "request-id", "x-should-retry"}
-	familyResponsePrefixes = []string{"x-ratelimit-", "anthropic-ratelimit-", "openai-processing-ms", "openai-version"}
-)
-
 func mayReachClient(name string, sameFamily bool) bool {
-	if slices.Contains(responseHeaders, name) || strings.HasPrefix(name, ":") {
+	if slices.Contains(envoy.ResponseHeaders, name) || strings.HasPrefix(name, ":") {
 		return true
 	}
-	return sameFamily && slices.ContainsFunc(familyResponsePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	return sameFamily && slices.ContainsFunc(envoy.FamilyResponsePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }

@@ -21,6 +21,7 @@ import (
 type routing struct {
 	server *Server
 	x      *exchange
+	open   bool // Envoy's route is the one for a dead sidecar
 }
 
 // route serves a router stream: the headers, then the body when there is one to read. Envoy closes the stream when it needs
@@ -71,6 +72,7 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if routeName == "" { // no virtual host has this Host
 		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", h.get(":authority")))
 	}
+	routeName, r.open = strings.CutSuffix(routeName, envoy.RouteOpen)
 	route := r.x.runtime.routes[routeName]
 	if before := r.server.previous.Load(); route == nil && before != nil { // Envoy has not heard of the change yet
 		r.x.runtime, route = before, before.routes[routeName]
@@ -115,7 +117,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	case h.get("content-encoding") != "" && h.get("content-encoding") != "identity":
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "content-encoding %q is not supported: send the body as it is", h.get("content-encoding")))
 	}
-	r.x.header = h.only(requestHeaders)
+	r.x.header = h.only(envoy.RequestHeaders)
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
 	}, "")
@@ -141,8 +143,11 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	r.server.exchanges.add(r.x)
 
 	var choose []*corev3.HeaderValueOption // what Envoy can only choose the route by now that the body is read
-	if head.Stream {
+	switch {
+	case head.Stream:
 		choose = append(choose, header(envoy.HeaderStream, "1"))
+	case r.open:
+		choose = append(choose, header(envoy.HeaderStream, "0"))
 	}
 	if r.x.route.byModel {
 		choose = append(choose, header(envoy.HeaderModel, head.Model))

@@ -289,7 +289,7 @@ func (a *attempt) native() bool { return a.x.client.Schema == a.target.codec.Sch
 // clientHeaders are the client's headers that this target may see.
 func (a *attempt) clientHeaders() map[string]string {
 	want := maps.Clone(a.x.header)
-	for name, family := range familyRequestHeaders {
+	for name, family := range envoy.FamilyRequestHeaders {
 		if a.target.codec.Family != family || a.x.client.Family != family {
 			delete(want, name)
 		}
@@ -349,10 +349,13 @@ func (a *attempt) fail(e *llm.Error) {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message
 	})
-	if d := min(e.RetryAfter, a.target.maxCooldown); d > 0 && cools(e.HTTPStatus()) {
+	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
 		a.server.options.Cool(a.target.config.Name, d)
 	}
 }
+
+// leastCooldown is what telling Envoy is worth.
+const leastCooldown = time.Second
 
 // cools tells whether the status is a target's that cannot serve anyone now.
 func cools(status int) bool {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -40,7 +41,10 @@ func Build(c *config.Config) (*Snapshot, error) {
 	b.limits()
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
-			b.pools(g, u)
+			b.pools(g, u, filter("ext_proc", upstreamStream()))
+			if u.Open {
+				b.openPools(g, u)
+			}
 			for _, t := range u.Targets {
 				if t.Answer == "" {
 					b.target(g, t)
@@ -107,6 +111,11 @@ func packed(m proto.Message) *anypb.Any {
 		panic("xds: " + err.Error())
 	}
 	return a
+}
+
+// filter is one of Envoy's HTTP filters, by the last part of its name.
+func filter(name string, m proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: "envoy.filters.http." + name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(m)}}
 }
 
 func extension(name string, m proto.Message) *corev3.TypedExtensionConfig {

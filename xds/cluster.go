@@ -43,10 +43,11 @@ const unlimited = 1_000_000
 
 // pools makes the cluster that an upstream is. Where targets are chosen by a hash it is a pool for each priority under one
 // name: Envoy's hashing takes no notice of a retry that wants another priority, the cluster above them does.
-func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
+// filters are what attempts pass.
+func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3.HttpFilter) {
 	levels := byPriority(u.Targets)
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
-		b.pool(g, u, u.Name)
+		b.pool(g, u, u.Name, filters)
 		b.endpoints(u, u.Name, levels)
 		return
 	}
@@ -54,7 +55,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
 	for i := range levels {
 		name := fmt.Sprintf("%s#%d", u.Name, i)
 		aggregate.Clusters = append(aggregate.Clusters, name)
-		b.pool(g, u, name)
+		b.pool(g, u, name, filters)
 		b.endpoints(u, name, levels[i:i+1])
 	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
@@ -67,13 +68,13 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream) {
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		CircuitBreakers:               breakers(config.Pool{}, u.Retry.BudgetPercent), // the limits are the pools'
-		TypedExtensionProtocolOptions: protocol(poolHTTP(g)),
+		TypedExtensionProtocolOptions: protocol(poolHTTP(g, filters)),
 	})
 }
 
 // pool is a cluster whose endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and counting are done per
 // target, whatever DNS says.
-func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
+func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, filters []*hcmv3.HttpFilter) {
 	c := &clusterv3.Cluster{
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
@@ -81,26 +82,29 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string) {
 		ConnectTimeout:                seconds(u.Limits().Connect), // of the TLS handshake; the connection is the target's own cluster's
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		LoadBalancingPolicy:           balancing(u),
-		CommonLbConfig:                &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
+			HealthyPanicThreshold: &typev3.Percent{Value: 0},
+			UpdateMergeWindow:     seconds(0), // or an ejection comes up to a second late, behind any other change
+		},
 		OutlierDetection:              ejection(u.Passive, u.Breaker),
 		CircuitBreakers:               breakers(g.Pool, u.Retry.BudgetPercent),
 		HealthChecks:                  poolChecks(u.Active),
 		PreconnectPolicy:              preconnect(g.Pool),
 		TransportSocketMatches:        b.sockets(u),
-		TypedExtensionProtocolOptions: protocol(poolHTTP(g)),
+		TypedExtensionProtocolOptions: protocol(poolHTTP(g, filters)),
 	}
 	if g.Pool.HTTP2 && u.Active == nil && !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return !t.TLS }) {
-		b.negotiate(g, c)
+		b.negotiate(g, c, filters)
 	}
 	b.add(resource.ClusterType, c)
 }
 
 // negotiate lets the targets of a pool choose HTTP/2. Envoy wants every transport socket of such a pool, used or not, to be one that
 // negotiates.
-func (b *builder) negotiate(g *config.Gateway, c *clusterv3.Cluster) {
+func (b *builder) negotiate(g *config.Gateway, c *clusterv3.Cluster, filters []*hcmv3.HttpFilter) {
 	tls := socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS())
 	c.TransportSocketMatches, c.TransportSocket = nil, tls.TransportSocket
-	options := poolHTTP(g)
+	options := poolHTTP(g, filters)
 	options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
@@ -261,7 +265,7 @@ func socketMatch(name string, tls bool, inner string, m proto.Message) *clusterv
 	}
 }
 
-func poolHTTP(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
+func poolHTTP(g *config.Gateway, filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOptions {
 	return &upstreamhttpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -271,17 +275,8 @@ func poolHTTP(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
 			},
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(g.Pool.IdleTimeout)},
-		HttpFilters: []*hcmv3.HttpFilter{
-			{
-				Name:       "envoy.filters.http.ext_proc",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(upstreamStream())},
-			},
-			{
-				Name:       "envoy.filters.http.upstream_codec",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&upstreamcodecv3.UpstreamCodec{})},
-			},
-		},
-		OutlierDetection: &upstreamhttpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: failures()},
+		HttpFilters:               append(slices.Clip(filters), filter("upstream_codec", &upstreamcodecv3.UpstreamCodec{})),
+		OutlierDetection:          &upstreamhttpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: failures()},
 	}
 }
 

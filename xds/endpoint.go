@@ -55,7 +55,7 @@ func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.
 func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
 	e := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-			Hostname: t.Host,
+			Hostname: hostname(t),
 			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
 				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: leadsTo(t)},
 				EndpointId:           t.Name,
@@ -77,6 +77,14 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 	return e
 }
 
+// hostname is what TLS checks a target's certificate against, and what an open service calls the target.
+func hostname(t *config.Target) string {
+	if t.TLS {
+		return t.Host
+	}
+	return t.Authority()
+}
+
 func weight(u *config.Upstream, t *config.Target) uint32 {
 	if u.Algorithm == config.RoundRobin {
 		return 1
@@ -94,6 +102,9 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 			socketKey: structpb.NewBoolValue(t.TLS),
 		}},
 	}}
+	if u.Open {
+		m.FilterMetadata[openMetadata] = openMetadataOf(t)
+	}
 	if u.Listed {
 		m.FilterMetadata[envoy.MetadataLB] = object(envoy.MetadataModel, structpb.NewListValue(modelList(models(u, t))))
 	}

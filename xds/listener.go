@@ -2,6 +2,7 @@ package xds
 
 import (
 	"path/filepath"
+	"slices"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -93,7 +94,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 			ConfigSource:    ads(),
 			RouteConfigName: envoy.Routes,
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{
+		HttpFilters: slices.Concat(b.openFilters(), []*hcmv3.HttpFilter{
 			{
 				Name:       "envoy.filters.http.buffer",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(b.bodyLimit())},
@@ -108,7 +109,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 					SuppressEnvoyHeaders: true,
 				})},
 			},
-		},
+		}),
 		UseRemoteAddress:      wrapperspb.Bool(true),
 		NormalizePath:         wrapperspb.Bool(true),
 		MergeSlashes:          true,

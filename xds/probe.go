@@ -87,7 +87,7 @@ func (b *builder) checkedAt(t *config.Target) *endpointv3.Endpoint_HealthCheckCo
 }
 
 // poolChecks ask the listener about each endpoint. With a path that is the check itself, which the listener passes on. Without
-// one it is the question whether the probe cluster, which does the checks, thinks the target well.
+// one, by gRPC or TCP, it is the question whether the probe cluster, which does the checks, thinks the target well.
 func poolChecks(a *config.Active) []*corev3.HealthCheck {
 	if a == nil {
 		return nil
@@ -119,24 +119,33 @@ func poolChecks(a *config.Active) []*corev3.HealthCheck {
 func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 	name := probePrefix + t.Name
 	c := b.connecting(g, t, name)
+	if t.TLS && (a.Path != "" || a.GRPC != nil) {
+		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
+		c.TransportSocket = &corev3.TransportSocket{
+			Name:       "envoy.transport_sockets.tls",
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS())},
+		}
+	}
 	if a.Path == "" {
-		c.HealthChecks = []*corev3.HealthCheck{{
+		check := &corev3.HealthCheck{
 			Timeout:            seconds(a.Timeout),
 			Interval:           seconds(a.Interval),
 			NoTrafficInterval:  seconds(a.Interval), // it never has any traffic
 			UnhealthyThreshold: wrapperspb.UInt32(a.Fall),
 			HealthyThreshold:   wrapperspb.UInt32(a.Rise),
 			HealthChecker:      &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}},
-		}}
+		}
+		if a.GRPC != nil {
+			check.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{
+				ServiceName: *a.GRPC,
+				Authority:   t.Authority(),
+			}}
+			check.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: []string{"h2"}}
+			c.TypedExtensionProtocolOptions = protocol(http2Only())
+		}
+		c.HealthChecks = []*corev3.HealthCheck{check}
 		b.add(resource.ClusterType, c)
 		return
-	}
-	if t.TLS {
-		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
-		c.TransportSocket = &corev3.TransportSocket{
-			Name:       "envoy.transport_sockets.tls",
-			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS())},
-		}
 	}
 	options := &upstreamhttpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
@@ -148,31 +157,38 @@ func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 		},
 	}
 	if t.AuthHeader != "" {
-		options.HttpFilters = append(options.HttpFilters, b.credential(name, t))
+		options.HttpFilters = append(options.HttpFilters, b.credential(name, t.AuthHeader, t.AuthValue))
 	}
-	options.HttpFilters = append(options.HttpFilters, &hcmv3.HttpFilter{
-		Name:       "envoy.filters.http.upstream_codec",
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&upstreamcodecv3.UpstreamCodec{})},
-	})
+	for _, header := range slices.Sorted(maps.Keys(a.Headers)) {
+		options.HttpFilters = append(options.HttpFilters, b.credential(name+" "+header, header, a.Headers[header]))
+	}
+	options.HttpFilters = append(options.HttpFilters, filter("upstream_codec", &upstreamcodecv3.UpstreamCodec{}))
 	c.TypedExtensionProtocolOptions = protocol(options)
 	b.add(resource.ClusterType, c)
 }
 
-// credential adds the target's own to its checks. It is a secret resource, which Envoy's configuration dump does not show.
-func (b *builder) credential(name string, t *config.Target) *hcmv3.HttpFilter {
+func http2Only() *upstreamhttpv3.HttpProtocolOptions {
+	return &upstreamhttpv3.HttpProtocolOptions{UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+		ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+				Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+			},
+		},
+	}}
+}
+
+// credential adds a header to requests. Its value is a secret resource, which Envoy's configuration dump does not show.
+func (b *builder) credential(name, header, value string) *hcmv3.HttpFilter {
 	b.add(resource.SecretType, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
-		Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: t.AuthValue}},
+		Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: value}},
 	}}})
-	return &hcmv3.HttpFilter{
-		Name: "envoy.filters.http.credential_injector",
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&credentialv3.CredentialInjector{
-			Overwrite: true,
-			Credential: extension("envoy.http.injected_credentials.generic", &genericv3.Generic{
-				Credential: &tlsv3.SdsSecretConfig{Name: name, SdsConfig: ads()},
-				Header:     t.AuthHeader,
-			}),
-		})},
-	}
+	return filter("credential_injector", &credentialv3.CredentialInjector{
+		Overwrite: true,
+		Credential: extension("envoy.http.injected_credentials.generic", &genericv3.Generic{
+			Credential: &tlsv3.SdsSecretConfig{Name: name, SdsConfig: ads()},
+			Header:     header,
+		}),
+	})
 }
 
 // probeRoute makes a check of the pool's one for the target: its host, its headers, and nothing of Envoy's.
@@ -195,11 +211,7 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 		}},
 		RequestHeadersToRemove: []string{"x-forwarded-proto", "x-request-id"},
 	}
-	headers := map[string]string{}
-	maps.Copy(headers, schemaHeaders[t.Schema])
-	for name, values := range t.Headers {
-		headers[strings.ToLower(name)] = strings.Join(values, ", ")
-	}
+	headers := targetHeaders(t)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		host.RequestHeadersToAdd = append(host.RequestHeadersToAdd, &corev3.HeaderValueOption{
 			Header:       &corev3.HeaderValue{Key: name, Value: strings.ReplaceAll(headers[name], "%", "%%")},
@@ -211,6 +223,16 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 
 // schemaHeaders are those that a provider wants with every request (https://docs.claude.com/en/api/versioning).
 var schemaHeaders = map[string]map[string]string{"anthropic.messages": {"anthropic-version": "2023-06-01"}}
+
+// targetHeaders are those that a target gets with every request, but for its credential.
+func targetHeaders(t *config.Target) map[string]string {
+	headers := map[string]string{}
+	maps.Copy(headers, schemaHeaders[t.Schema])
+	for name, values := range t.Headers {
+		headers[strings.ToLower(name)] = strings.Join(values, ", ")
+	}
+	return headers
+}
 
 // connected answers the pool's question from what the probe cluster found out.
 func connected(t *config.Target) *hcmv3.HttpFilter {

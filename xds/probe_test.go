@@ -14,10 +14,14 @@ func TestProbes(t *testing.T) {
 		t.Errorf("%d listeners without active health checks, want 1", n)
 	}
 	s := build(t, `upstreams:
-- {name: a, health_checks: {active: {path: "/v1/models?limit=1"}}, targets: [{provider: anthropic, credentials: {header_name: x-api-key, header_value: hunter2}}]}
+- {name: a, health_checks: {active: {path: "/v1/models?limit=1", interval: 5s, fall: 4, rise: 3}}, targets: [{provider: anthropic, credentials: {header_name: x-api-key, header_value: hunter2}}]}
 - {name: b, health_checks: {active: {}}, targets: [{provider: openai}]}
 `)
 	all := clusters(s)
+	c := all["default/a"].HealthChecks[0]
+	if c.Interval.Seconds != 5 || c.UnhealthyThreshold.Value != 4 || c.HealthyThreshold.Value != 3 || c.GetHttpHealthCheck().ExpectedStatuses[0].Start != 200 {
+		t.Errorf("the pool's check (A18, A23): %v", c)
+	}
 	if a := all["probe:default/a/anthropic-1"]; a == nil || len(a.HealthChecks) != 0 || a.TransportSocket == nil {
 		t.Errorf("probe cluster by HTTP: %v", a)
 	}

@@ -33,7 +33,9 @@ func (b *builder) routes() {
 		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
-				host.Routes = append(host.Routes, streamRoute(g, r), plainRoute(g, r))
+				host.Routes = append(host.Routes, streamRoute(g, r))
+				host.Routes = append(host.Routes, openRoutes(g, r)...)
+				host.Routes = append(host.Routes, plainRoute(g, r))
 			}
 			host.Routes = append(host.Routes, leftOver(g, level)...)
 		}

@@ -1492,7 +1492,7 @@ func (x *HealthChecks) GetSlowStart() *durationpb.Duration {
 // once it has passed.
 type ActiveHealthCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is asked for with GET, the whole path. When it is left out, a TCP connection is all that is asked for.
+	// What is asked for with GET, the whole path. When it and grpc are left out, a TCP connection is all that is asked for.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// From one check to the next; 10s when it is left out.
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
@@ -1503,8 +1503,13 @@ type ActiveHealthCheck struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The statuses that are good ones; 200 when it is left out.
 	ExpectedStatus []uint32 `protobuf:"varint,6,rep,packed,name=expected_status,json=expectedStatus,proto3" json:"expected_status,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// In place of path: the service that is asked for over gRPC (grpc.health.v1), "" for the server as a whole. No credential
+	// goes along.
+	Grpc *string `protobuf:"bytes,10,opt,name=grpc,proto3,oneof" json:"grpc,omitempty"`
+	// Sent with what path asks for, in place of the target's own of these names.
+	Headers       map[string]*Secret `protobuf:"bytes,11,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ActiveHealthCheck) Reset() {
@@ -1575,6 +1580,20 @@ func (x *ActiveHealthCheck) GetTimeout() *durationpb.Duration {
 func (x *ActiveHealthCheck) GetExpectedStatus() []uint32 {
 	if x != nil {
 		return x.ExpectedStatus
+	}
+	return nil
+}
+
+func (x *ActiveHealthCheck) GetGrpc() string {
+	if x != nil && x.Grpc != nil {
+		return *x.Grpc
+	}
+	return ""
+}
+
+func (x *ActiveHealthCheck) GetHeaders() map[string]*Secret {
+	if x != nil {
+		return x.Headers
 	}
 	return nil
 }
@@ -1756,9 +1775,12 @@ type Service struct {
 	Type        string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Description string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Name or id of an upstream. upstream_id is the same.
-	Upstream      string   `protobuf:"bytes,5,opt,name=upstream,proto3" json:"upstream,omitempty"`
-	UpstreamId    string   `protobuf:"bytes,6,opt,name=upstream_id,json=upstreamId,proto3" json:"upstream_id,omitempty"`
-	Tags          []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	Upstream   string   `protobuf:"bytes,5,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	UpstreamId string   `protobuf:"bytes,6,opt,name=upstream_id,json=upstreamId,proto3" json:"upstream_id,omitempty"`
+	Tags       []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	// What requests get while the sidecar is dead. closed: a 503. open: Envoy sends them on by itself, where that is safe; a
+	// document in which it is not is refused.
+	Failure       string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1840,6 +1862,13 @@ func (x *Service) GetTags() []string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *Service) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
 }
 
 // Rule sends the requests below a path to a service. The longest path that matches wins.
@@ -2415,14 +2444,21 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"slow_start\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationB\n" +
-	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tslowStart\"\x96\x02\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tslowStart\"\xd0\x03\n" +
 	"\x11ActiveHealthCheck\x12\x1f\n" +
 	"\x04path\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03:\x01/R\x04path\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12\x12\n" +
 	"\x04fall\x18\x03 \x01(\rR\x04fall\x12\x12\n" +
 	"\x04rise\x18\x04 \x01(\rR\x04rise\x12=\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\atimeout\x128\n" +
-	"\x0fexpected_status\x18\x06 \x03(\rB\x0f\xbaH\f\x92\x01\t\"\a*\x05\x10\xd8\x04(dR\x0eexpectedStatus\"\xac\x01\n" +
+	"\x0fexpected_status\x18\x06 \x03(\rB\x0f\xbaH\f\x92\x01\t\"\a*\x05\x10\xd8\x04(dR\x0eexpectedStatus\x12\x17\n" +
+	"\x04grpc\x18\n" +
+	" \x01(\tH\x00R\x04grpc\x88\x01\x01\x12E\n" +
+	"\aheaders\x18\v \x03(\v2+.millrace.v1.ActiveHealthCheck.HeadersEntryR\aheaders\x1aO\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05value:\x028\x01B\a\n" +
+	"\x05_grpc\"\xac\x01\n" +
 	"\x0eCircuitBreaker\x126\n" +
 	"\x12failure_percentage\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18dR\x11failurePercentage\x12%\n" +
 	"\x0erequest_volume\x18\x02 \x01(\rR\rrequestVolume\x12;\n" +
@@ -2437,7 +2473,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\xbaH\a\xaa\x01\x042\x02\b\x01R\rmaxRetryAfter\x12.\n" +
 	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\x12>\n" +
 	"\x05hedge\x18\a \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
-	"\xaa\x01\a2\x05\x10\x80\xad\xe2\x04R\x05hedge\"\xd4\x01\n" +
+	"\xaa\x01\a2\x05\x10\x80\xad\xe2\x04R\x05hedge\"\x86\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2449,7 +2485,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\bupstream\x18\x05 \x01(\tR\bupstream\x12\x1f\n" +
 	"\vupstream_id\x18\x06 \x01(\tR\n" +
 	"upstreamId\x12\x12\n" +
-	"\x04tags\x18\a \x03(\tR\x04tags\"\x9a\x04\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\x120\n" +
+	"\afailure\x18\n" +
+	" \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06closedR\x04openR\afailure\"\x9a\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12\x18\n" +
@@ -2514,7 +2552,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -2544,13 +2582,14 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Events)(nil),                // 25: millrace.v1.Events
 	nil,                           // 26: millrace.v1.Target.ModelMapEntry
 	nil,                           // 27: millrace.v1.Target.HeadersEntry
-	nil,                           // 28: millrace.v1.Rule.HeadersEntry
-	nil,                           // 29: millrace.v1.Rule.QueryEntry
-	nil,                           // 30: millrace.v1.Key.LimitsEntry
-	nil,                           // 31: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 34: google.protobuf.Struct
+	nil,                           // 28: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 29: millrace.v1.Rule.HeadersEntry
+	nil,                           // 30: millrace.v1.Rule.QueryEntry
+	nil,                           // 31: millrace.v1.Key.LimitsEntry
+	nil,                           // 32: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 35: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -2568,22 +2607,22 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	6,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
 	7,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	8,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	32, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	33, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
 	8,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	32, // 18: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	32, // 19: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	33, // 18: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	33, // 19: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
 	8,  // 20: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
 	9,  // 21: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	32, // 22: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	32, // 23: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	32, // 24: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	32, // 25: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	32, // 26: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	32, // 27: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	32, // 28: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	33, // 22: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	33, // 23: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	33, // 24: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	33, // 25: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	33, // 26: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	33, // 27: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	33, // 28: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
 	8,  // 29: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	32, // 30: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	33, // 30: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
 	12, // 31: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
 	12, // 32: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
 	15, // 33: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
@@ -2597,28 +2636,30 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	9,  // 41: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
 	9,  // 42: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
 	16, // 43: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	32, // 44: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	32, // 45: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	32, // 46: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	32, // 47: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	32, // 48: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	32, // 49: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	32, // 50: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	32, // 51: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	32, // 52: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	32, // 53: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	28, // 54: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	29, // 55: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	21, // 56: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	33, // 57: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	30, // 58: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	31, // 59: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	34, // 60: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	33, // 44: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	33, // 45: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	33, // 46: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	33, // 47: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	28, // 48: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	33, // 49: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	33, // 50: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	33, // 51: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	33, // 52: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	33, // 53: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	33, // 54: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	29, // 55: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	30, // 56: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	21, // 57: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	34, // 58: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 59: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	32, // 60: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	9,  // 61: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	35, // 62: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2633,6 +2674,7 @@ func file_millrace_v1_config_proto_init() {
 	}
 	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
@@ -2641,7 +2683,7 @@ func file_millrace_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

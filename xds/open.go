@@ -1,0 +1,253 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	customv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3" // refusedCredential's
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"millrace/config"
+	"millrace/envoy"
+)
+
+// An open service has routes and pools of its own for a dead sidecar. A request is on such a route until the router stream has
+// set envoy.HeaderStream; where that stream fails, it stays there. See docs/rationale.md, "When may a service stay open without
+// the sidecar?".
+
+// openRoutes take what Envoy may send on by itself: posts to the one operation of the targets, as the sidecar knows it.
+func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
+	operation := r.OpenOperation()
+	if operation == "" || len(r.Methods) > 0 && !slices.Contains(r.Methods, "POST") {
+		return nil
+	}
+	base := strings.TrimSuffix(r.Path, "/")
+	paths := []string{base + operation, base + "/v1" + operation}
+	for _, path := range []string{operation, "/v1" + operation} {
+		if strings.HasPrefix(path+"/", base+"/") && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	var routes []*routev3.Route
+	for _, path := range paths {
+		routes = append(routes, openRoute(g, r, path))
+	}
+	if r.Strip && base != "" { // the rule's own path: a client that was told one URL and no operation
+		route := openRoute(g, r, base)
+		byPath, anthropic := strings.Contains(base, "/messages"), operation == "/messages"
+		if !byPath {
+			route.Match.Headers = append(route.Match.Headers, has("anthropic-version", anthropic))
+		}
+		if !byPath || anthropic {
+			routes = append(routes, route)
+		}
+	}
+	return routes
+}
+
+func has(header string, present bool) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: present}}
+}
+
+func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
+	route := ruleRoute(g, r)
+	route.Name += envoy.RouteOpen
+	route.Match.PathSpecifier = &routev3.RouteMatch_Path{Path: path}
+	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")), headerIs(":path", safeQuery), has(envoy.HeaderStream, false))
+	action := route.GetRoute()
+	action.PathRewrite = strings.ReplaceAll(r.OpenPath(), "%", "%%") // it is every target's
+	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
+	switch to := action.ClusterSpecifier.(type) {
+	case *routev3.RouteAction_Cluster:
+		to.Cluster = envoy.PoolOpen + to.Cluster
+	case *routev3.RouteAction_WeightedClusters:
+		for _, c := range to.WeightedClusters.Clusters {
+			c.Name = envoy.PoolOpen + c.Name
+		}
+	}
+	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
+	route.TypedPerFilterConfig = map[string]*anypb.Any{
+		"envoy.filters.http.ext_proc": packed(&extprocv3.ExtProcPerRoute{
+			Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{FailureModeAllow: wrapperspb.Bool(true)}},
+		}),
+		"envoy.filters.http.custom_response": packed(refusedCredential()),
+	}
+	return route
+}
+
+// safeQuery is none, or the one that SDKs send: Envoy cannot take a query off, and people put keys into it.
+var safeQuery = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+	SafeRegex: &matcherv3.RegexMatcher{Regex: `[^?]*(\?beta=true)?`},
+}}
+
+// openPools are the upstream's once more, with Envoy's own filters in place of the upstream stream.
+func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
+	open := *u
+	open.Name = envoy.PoolOpen + u.Name
+	filters := []*hcmv3.HttpFilter{filter("header_mutation", &headerv3.HeaderMutation{Mutations: openMutations(u)})}
+	if t := u.Targets[0]; t.AuthHeader != "" { // it is every target's
+		filters = append(filters, b.credential(open.Name, t.AuthHeader, t.AuthValue))
+	}
+	b.pools(g, &open, filters...)
+}
+
+// openMutations do what the upstream stream does with headers, on every attempt: what is not on the lists goes, whoever put it
+// there, and what the target is to get comes.
+func openMutations(u *config.Upstream) *headerv3.Mutations {
+	family, _, _ := strings.Cut(u.Targets[0].Schema, ".")
+	sent := []string{":*", "content-length"}
+	for _, name := range envoy.RequestHeaders {
+		if of := envoy.FamilyRequestHeaders[name]; of == "" || of == family {
+			sent = append(sent, name)
+		}
+	}
+	request := []*mutationv3.HeaderMutation{removeOthers(sent), set("content-type", "application/json")}
+	own := map[string]bool{}
+	for _, t := range u.Targets {
+		for name := range targetHeaders(t) {
+			own[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		request = append(request, remove(name), setFromTarget(name, openHeader+name))
+	}
+
+	seen := append([]string{":*"}, envoy.ResponseHeaders...)
+	for _, prefix := range envoy.FamilyResponsePrefixes {
+		seen = append(seen, prefix+"*")
+	}
+	return &headerv3.Mutations{
+		RequestMutations:         request,
+		RequestTrailersMutations: []*mutationv3.HeaderMutation{removeOthers(nil)},
+		ResponseMutations: []*mutationv3.HeaderMutation{
+			removeOthers(seen),
+			set("x-accel-buffering", "no"), // it may be a stream
+			setFromTarget("x-selected-provider", openProvider),
+			setFromTarget("x-millrace-target", openTarget),
+		},
+	}
+}
+
+// openMetadata is the namespace of an endpoint's metadata that requests for it are made of, while the sidecar is dead.
+const (
+	openMetadata = "millrace.open"
+	openProvider = "provider"
+	openTarget   = "target"
+	openHeader   = "header." // and its name
+)
+
+func openMetadataOf(t *config.Target) *structpb.Struct {
+	s := &structpb.Struct{Fields: map[string]*structpb.Value{
+		openProvider: structpb.NewStringValue(t.Provider),
+		openTarget:   structpb.NewStringValue(t.ID),
+	}}
+	for name, value := range targetHeaders(t) {
+		s.Fields[openHeader+name] = structpb.NewStringValue(value)
+	}
+	return s
+}
+
+// setFromTarget sets a header to what the target's metadata says; where that says nothing, it does nothing.
+func setFromTarget(name, key string) *mutationv3.HeaderMutation {
+	return set(name, fmt.Sprintf("%%UPSTREAM_METADATA(%s:%s)%%", openMetadata, key))
+}
+
+func set(name, format string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: format},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}}}
+}
+
+func remove(name string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
+}
+
+// removeOthers removes all headers but those of these names; a name that ends in * stands for all that begin so.
+func removeOthers(names []string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
+		KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+			SafeRegex: &matcherv3.RegexMatcher{Regex: others(names)},
+		}},
+	}}}
+}
+
+// others is a regular expression for all but these words. Envoy can remove what matches, not what does not, and its expressions
+// have no "not".
+func others(words []string) string {
+	next := map[byte][]string{} // first letter to the rests of the words
+	ended := false
+	for _, w := range words {
+		switch w {
+		case "":
+			ended = true
+		case "*":
+			return ""
+		default:
+			next[w[0]] = append(next[w[0]], w[1:])
+		}
+	}
+	letters, class := slices.Sorted(maps.Keys(next)), ""
+	for _, c := range letters {
+		class += fmt.Sprintf(`\x%02x`, c)
+	}
+	alternatives := []string{".+"}
+	if class != "" {
+		alternatives[0] = "[^" + class + "].*"
+	}
+	if !ended {
+		alternatives = append(alternatives, "")
+	}
+	for _, c := range letters {
+		if rest := others(next[c]); rest != "" {
+			alternatives = append(alternatives, regexp.QuoteMeta(string(c))+rest)
+		}
+	}
+	return "(" + strings.Join(alternatives, "|") + ")"
+}
+
+// openFilters are what the routes of open services need on the listener. Envoy calls the filter work in progress, so it is there
+// only with one.
+func (b *builder) openFilters() []*hcmv3.HttpFilter {
+	for _, g := range b.config.Gateways {
+		if slices.ContainsFunc(g.Upstreams, func(u *config.Upstream) bool { return u.Open }) {
+			return []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
+		}
+	}
+	return nil
+}
+
+// refusedCredential takes the place of answers that refuse the gateway's credential: providers quote it, and nobody is there to
+// redact it.
+func refusedCredential() *customv3.CustomResponse {
+	c := &customv3.CustomResponse{}
+	err := protojson.Unmarshal([]byte(`{"custom_response_matcher": {"matcher_list": {"matchers": [{
+		"predicate": {"single_predicate": {
+			"input": {"name": "status", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"}},
+			"value_match": {"safe_regex": {"google_re2": {}, "regex": "401|403"}}
+		}},
+		"on_match": {"action": {"name": "words", "typed_config": {
+			"@type": "type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
+			"body": {"inline_string": "the provider refuses the gateway's credential"}
+		}}}
+	}]}}}`), c)
+	if err != nil {
+		panic("xds: " + err.Error())
+	}
+	return c
+}

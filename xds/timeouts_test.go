@@ -1,0 +1,53 @@
+package xds
+
+import (
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// TestTimeouts: every timeout that an operator writes is where Envoy keeps it (A14, A20, C14, E08, E09, E10, E21, E33).
+func TestTimeouts(t *testing.T) {
+	s := build(t, `
+gateway:
+  timeouts: {request_timeout: 600s, connect_timeout: 10s, first_byte_timeout: 20s}
+  streaming: {inter_chunk_timeout: 300s}
+upstreams: [{name: a, targets: [{id: t, provider: openai}]}]
+services: [{name: a, upstream: a}]
+rules: [{path: /v1, service: a}]
+`)
+	want := func(what string, got *durationpb.Duration, want time.Duration) {
+		t.Helper()
+		if got.AsDuration() != want {
+			t.Errorf("%s: %s, want %s", what, got.AsDuration(), want)
+		}
+	}
+	items := func(kind resource.Type) map[string]any {
+		found := map[string]any{}
+		for name, item := range s.cache.GetResources(kind) {
+			found[name] = item
+		}
+		return found
+	}
+	want("connect", items(resource.ClusterType)["default/a/t"].(*clusterv3.Cluster).ConnectTimeout, 10*time.Second)
+
+	routes := items(resource.RouteType)["ingress"].(*routev3.RouteConfiguration).VirtualHosts[0].Routes
+	stream, plain := routes[0].GetRoute(), routes[1].GetRoute()
+	want("a stream", stream.Timeout, 0)
+	want("its first token", stream.RetryPolicy.PerTryTimeout, 20*time.Second)
+	want("its silence", stream.RetryPolicy.PerTryIdleTimeout, 305*time.Second)
+	want("a whole answer", plain.Timeout, 600*time.Second)
+
+	manager := &hcmv3.HttpConnectionManager{}
+	chain := items(resource.ListenerType)["ingress"].(*listenerv3.Listener).FilterChains[0]
+	if err := chain.Filters[0].GetTypedConfig().UnmarshalTo(manager); err != nil {
+		t.Fatal(err)
+	}
+	want("a client's silence", manager.StreamIdleTimeout, 660*time.Second)
+}
