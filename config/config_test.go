@@ -28,6 +28,9 @@ func TestLoad(t *testing.T) {
 		if notYet := NotYet(doc); len(notYet) > 0 {
 			c.Output("want not yet", []byte(notYet.Error()))
 		}
+		if doubtful := Doubtful(doc); len(doubtful) > 0 {
+			c.Output("want doubtful", []byte(doubtful.Error()))
+		}
 
 		again, err := Load("effective.yaml", effective)
 		if err != nil {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -343,6 +344,19 @@ func NotYet(doc *millracev1.Document) Errors {
 	}
 	if policiesOn(doc) {
 		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
+	}
+	return v.found
+}
+
+// Doubtful lists what is allowed and probably not meant.
+func Doubtful(doc *millracev1.Document) Errors {
+	v := &validation{}
+	for i, u := range doc.Upstreams {
+		for j, t := range u.Targets {
+			if h, _ := place(t); t.Credentials != nil && h.auth != "" && http.CanonicalHeaderKey(t.Credentials.HeaderName) != h.auth {
+				v.errorf(fmt.Sprintf("upstreams[%d].targets[%d].credentials.header_name", i, j), "%s takes its keys in %s, not in %s", h.name, h.auth, t.Credentials.HeaderName)
+			}
+		}
 	}
 	return v.found
 }

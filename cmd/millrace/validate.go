@@ -12,8 +12,8 @@ type validateCommand struct {
 	File string `arg:"" help:"The configuration file, YAML or JSON."`
 }
 
-// Run prints every error and fails, or prints the effective document. What this version would refuse to serve is a warning
-// on stderr: the file itself is right.
+// Run prints every error and fails, or prints the effective document. What this version would refuse to serve, and what is probably
+// not meant, is a warning on stderr: the file itself is right.
 func (c *validateCommand) Run(out io.Writer) error {
 	data, err := os.ReadFile(c.File)
 	if err != nil {
@@ -23,7 +23,7 @@ func (c *validateCommand) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range config.NotYet(doc) {
+	for _, w := range append(config.NotYet(doc), config.Doubtful(doc)...) {
 		fmt.Fprintf(os.Stderr, "%s: warning: %s\n", c.File, w)
 	}
 	effective, err := config.Print(doc)
