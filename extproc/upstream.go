@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -25,7 +26,8 @@ const defaultMaxTokens = 4096
 // Its goroutine owns it.
 type attempt struct {
 	server *Server
-	stream extprocv3.ExternalProcessor_ProcessServer
+	stream *interruptible
+	unhook func() bool // makes Stop forget the attempt; nil until it has begun
 	x      *exchange
 	target *target
 	record *millracev1.Attempt // the exchange's; written under its lock
@@ -36,7 +38,7 @@ type attempt struct {
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
 func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	a := &attempt{server: s, stream: stream}
+	a := &attempt{server: s, stream: &interruptible{ExternalProcessor_ProcessServer: stream}}
 	started := time.Now()
 	defer func() {
 		if a.record != nil {
@@ -46,11 +48,13 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 	}()
 	for {
 		message, err := a.receive()
-		if errors.Is(err, errSilent) {
+		switch {
+		case errors.Is(err, errSilent):
 			err = a.reader.silent()
-			if err == nil {
-				continue
-			}
+		case errors.Is(err, errStopping):
+			err = a.reader.interrupted()
+		case err == nil:
+			err = a.handle(message)
 		}
 		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
 			return nil
@@ -58,16 +62,14 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 		if err != nil {
 			return err
 		}
-		if err := a.handle(message); err != nil {
-			return err
-		}
 	}
 }
 
-// receive waits for Envoy's next message, once the client has a part of a stream no longer than it may be silent (errSilent).
+// receive waits for Envoy's next message, once the client has a part of a stream no longer than it may be silent (errSilent) or
+// until Stop (errStopping).
 func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
 	if a.watch == nil && a.reader != nil && a.reader.streaming() {
-		a.watch = newWatch(a.stream, a.x.route.interChunk)
+		a.watch = newWatch(a.stream, a.x.route.interChunk, a.server.stopping.Done())
 	}
 	if a.watch == nil {
 		return a.stream.Recv()
@@ -129,6 +131,12 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
 	}
 	a.record = a.x.begin(max(number, 1), a.target)
+	if a.server.stopped() { // this is a retry of what Stop has ended
+		e := shuttingDown()
+		a.fail(e)
+		return refusal(a.x, e), nil
+	}
+	a.unhook = context.AfterFunc(a.server.stopping, a.interrupt)
 	want := a.clientHeaders()
 	call, err := a.encode(want)
 	if err != nil {
@@ -237,6 +245,10 @@ func (a *attempt) status(e *llm.Error) int {
 // close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
 // or the client went away, or Envoy gave up.
 func (a *attempt) close() {
+	if a.unhook != nil {
+		a.unhook()
+	}
+	a.stream.close()
 	if a.watch != nil {
 		a.watch.stop()
 	}

@@ -17,6 +17,7 @@ type watch struct {
 	timer    *time.Timer
 	last     bool          // the limit is on all that is left
 	over     chan struct{} // closed by stop
+	stopping <-chan struct{}
 }
 
 type received struct {
@@ -26,8 +27,8 @@ type received struct {
 
 // newWatch takes the stream over: nobody else may receive from it any more. The goroutine that does ends by stop and the return
 // of the stream's handler, which ends its Recv.
-func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, limit time.Duration) *watch {
-	w := &watch{messages: make(chan received, 4), limit: limit, timer: time.NewTimer(limit), over: make(chan struct{})}
+func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, limit time.Duration, stopping <-chan struct{}) *watch {
+	w := &watch{messages: make(chan received, 4), limit: limit, timer: time.NewTimer(limit), over: make(chan struct{}), stopping: stopping}
 	go func() {
 		for {
 			m, err := stream.Recv()
@@ -44,11 +45,14 @@ func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, limit time.Durat
 	return w
 }
 
-// receive returns the next message, or errSilent once when the limit has passed since the last one.
+// receive returns the next message, errSilent once when the limit has passed since the last one, or errStopping once.
 func (w *watch) receive() (*extprocv3.ProcessingRequest, error) {
 	select {
 	case r := <-w.messages:
 		return w.got(r)
+	case <-w.stopping:
+		w.stopping = nil
+		return nil, errStopping
 	case <-w.timer.C:
 	}
 	select { // both were there

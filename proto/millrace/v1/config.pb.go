@@ -161,7 +161,10 @@ type Gateway struct {
 	// The certificates that providers' own are checked against, as a path where Envoy runs.
 	CaFile string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
 	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one.
-	Auth          string `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
+	Auth string `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
+	// How long new requests are still served once readiness is gone, so that a load balancer has time to notice: its interval times
+	// its number of failures. It is part of drain_timeout, and left out when nobody has asked for /health/ready lately.
+	DrainDelay    *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +302,13 @@ func (x *Gateway) GetAuth() string {
 		return x.Auth
 	}
 	return ""
+}
+
+func (x *Gateway) GetDrainDelay() *durationpb.Duration {
+	if x != nil {
+		return x.DrainDelay
+	}
+	return nil
 }
 
 // Tls makes the listener speak TLS. Both files are read again when they change.
@@ -2068,7 +2078,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xcc\x05\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\x88\x06\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2087,7 +2097,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x11max_request_bytes\x18\f \x01(\v2\x12.millrace.v1.BytesR\x0fmaxRequestBytes\x12>\n" +
 	"\rdrain_timeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x17\n" +
 	"\aca_file\x18\x0e \x01(\tR\x06caFile\x12,\n" +
-	"\x04auth\x18\x0f \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x10R\brequiredR\x04noneR\x04auth\"M\n" +
+	"\x04auth\x18\x0f \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x10R\brequiredR\x04noneR\x04auth\x12:\n" +
+	"\vdrain_delay\x18( \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"drainDelay\"M\n" +
 	"\x03Tls\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
 	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"J\n" +
@@ -2322,46 +2334,47 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	6,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	7,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
 	31, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
-	8,  // 16: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	31, // 17: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	31, // 18: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	31, // 19: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	31, // 20: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	31, // 21: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	31, // 22: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	7,  // 23: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	11, // 24: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	11, // 25: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	14, // 26: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	17, // 27: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	16, // 28: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	12, // 29: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	25, // 30: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	26, // 31: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	13, // 32: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	4,  // 33: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 34: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	8,  // 35: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	15, // 36: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	31, // 37: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	31, // 38: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	31, // 39: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	31, // 40: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	31, // 41: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	31, // 42: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	31, // 43: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	27, // 44: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	28, // 45: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	20, // 46: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	32, // 47: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	29, // 48: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	30, // 49: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	33, // 50: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	31, // 16: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	8,  // 17: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	31, // 18: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	31, // 19: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	31, // 20: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	31, // 21: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	31, // 22: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	31, // 23: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	7,  // 24: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	11, // 25: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	11, // 26: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	14, // 27: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	17, // 28: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	16, // 29: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	12, // 30: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	25, // 31: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	26, // 32: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	13, // 33: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	4,  // 34: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	8,  // 35: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	8,  // 36: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	15, // 37: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	31, // 38: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	31, // 39: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	31, // 40: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	31, // 41: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	31, // 42: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	31, // 43: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	31, // 44: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	27, // 45: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	28, // 46: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	20, // 47: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	32, // 48: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	29, // 49: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	30, // 50: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	33, // 51: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
