@@ -35,11 +35,11 @@ run: build envoy ## Build, then run Envoy and the sidecar on :41002 (RUN_ARGS=â€
 .PHONY: test
 test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
-	go test $(RACE) -timeout 5m ./...
+	go test $(RACE) -timeout 10m ./...
 
 .PHONY: soak
-soak: envoy ## Run the long forms of the tests that have one: 1,000 changes under load.
-	MILLRACE_SOAK=1 go test -count=1 -v -timeout 20m -run 'TestChangesUnderLoad' ./e2e
+soak: envoy ## Run the long forms of the tests that have one: 1,000 changes, kills and restarts under load, 5,000 streams.
+	MILLRACE_SOAK=1 go test -count=1 -v -timeout 30m -run 'TestChangesUnderLoad|TestKilledUnderLoad|TestManyStreams|TestRollingRestart' ./e2e
 
 .PHONY: overhead
 overhead: build envoy ## Measure CPU and latency per request beside a bare Envoy.

@@ -186,7 +186,7 @@ func startGateway(binary, envoyBinary, dir, upstream string) (*subject, error) {
 	}
 	file := filepath.Join(dir, "millrace.yaml")
 	document := fmt.Sprintf(`
-gateway: {listen_address: 127.0.0.1, listen_port: %[1]d}
+gateway: {listen_address: 127.0.0.1, listen_port: %[1]d, drain_delay: 0s}
 upstreams:
 - {name: native, targets: [{id: o, provider: {type: openai, base_url: "http://%[2]s/v1", secret_key_ref: key}}]}
 - {name: translated, targets: [{id: a, provider: {type: anthropic, base_url: "http://%[2]s/v1", secret_key_ref: key}}]}

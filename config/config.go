@@ -28,6 +28,7 @@ type Config struct {
 	Listen          Listen
 	MaxRequestBytes int64
 	DrainTimeout    time.Duration
+	DrainDelay      time.Duration
 	EventFile       string // "" when events go nowhere
 	CAFile          string
 	Admin           Admin

@@ -20,6 +20,7 @@ func SetDefaults(doc *millracev1.Document) {
 	setIfZero(&g.ListenAddress, "0.0.0.0")
 	setIfZero(&ensure(&g.MaxRequestBytes).Bytes, 50<<20)
 	setDuration(&g.DrainTimeout, 120*time.Second)
+	setDuration(&g.DrainDelay, 15*time.Second)
 	setIfZero(&g.CaFile, "/etc/ssl/certs/ca-certificates.crt") // where Debian, Ubuntu, Alpine and Envoy's own image have it
 
 	t := ensure(&g.Timeouts)

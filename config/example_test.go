@@ -26,9 +26,10 @@ func TestEveryOption(t *testing.T) {
 	}
 	there := map[protoreflect.FullName]bool{}
 	collect(there, (&millracev1.Document{}).ProtoReflect().Descriptor(), written)
-	// The short form stands for the long one, and ids are given.
+	// The short form stands for the long one, ids are given, and what this version does not do is refused (NotYet).
 	known := []string{"Document.providers", "Providers.targets", "Gateway.id", "Upstream.id", "Service.id", "Service.upstream_id", "Rule.id",
-		"Rule.service_id", "Key.id", "Bytes.bytes", "Secret.literal"}
+		"Rule.service_id", "Key.id", "Bytes.bytes", "Secret.literal",
+		"Key.limits", "Document.policies", "Policies.chain", "Policies.policy"}
 	for _, m := range messages((&millracev1.Document{}).ProtoReflect().Descriptor(), nil) {
 		for i := range m.Fields().Len() {
 			f := m.Fields().Get(i)

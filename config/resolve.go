@@ -32,6 +32,7 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		Listen:          resolveListen(main.Gateway),
 		MaxRequestBytes: int64(main.Gateway.MaxRequestBytes.Bytes),
 		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
+		DrainDelay:      main.Gateway.DrainDelay.AsDuration(),
 		EventFile:       main.GetEvents().GetFile(),
 		CAFile:          main.Gateway.CaFile,
 		Clients:         resolveClients(main.Gateway.Clients),

@@ -136,6 +136,9 @@ func prepare(t *testing.T, settings, resources string) *gateway {
 	g := &gateway{t: t, Config: filepath.Join(dir, "config.yaml"), events: filepath.Join(dir, "events.jsonl"), log: &buffer{}}
 	port := freePort(t)
 	g.URL = fmt.Sprintf("http://127.0.0.1:%d", port)
+	if !strings.Contains(settings, "drain_delay:") {
+		settings += "\ndrain_delay: 0s" // most tests have no balancer that has to notice
+	}
 	document := fmt.Sprintf(preamble, port, indent(settings), g.events) + resources
 	if err := os.WriteFile(g.Config, []byte(document), 0o600); err != nil {
 		t.Fatal(err)
@@ -173,12 +176,21 @@ func (g *gateway) exec(args ...string) {
 	}()
 }
 
-// terminate tells the process to end, as Ctrl-C does. A second signal would end it at once, so there is only one.
-func (g *gateway) terminate() {
+// terminate tells the process to end. A second signal would end it at once, so there is only one.
+func (g *gateway) terminate() { g.signal(syscall.SIGTERM) }
+
+func (g *gateway) signal(s os.Signal) {
 	if !g.told {
 		g.told = true
-		g.cmd.Process.Signal(syscall.SIGTERM)
+		g.cmd.Process.Signal(s)
 	}
+}
+
+// interrupt is Ctrl-C, and waits: stop for a gateway that would give balancers time to notice.
+func (g *gateway) interrupt() {
+	g.t.Helper()
+	g.signal(syscall.SIGINT)
+	g.stop()
 }
 
 // stop is terminate, and waits.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 
 	"millrace/envoy"
 	"millrace/internal/fakellm"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // TestReady: readiness goes when no target is left that could serve, and comes back with one; liveness stays (A08).
@@ -189,11 +191,12 @@ func child(t *testing.T, parent int) int {
 	return pid
 }
 
-// TestDrain: told to stop, the gateway is no longer ready, lets a running stream finish, and ends with exit status 0.
+// TestDrain: told to stop, the gateway is no longer ready, serves new requests for the drain delay without keeping their connections,
+// then takes no connection any more, lets a running stream finish, and ends with exit status 0 (A30-A32).
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
-	g := start(t, "", pool("", to("a", a, provider(t, a))))
+	g := start(t, "drain_delay: 8s", pool("", to("a", a, provider(t, a))))
 	gate := make(chan struct{})
 	a.Script(fakellm.Reply{Answer: &fakellm.Answer{Text: "one two three four"}, Each: fakellm.Pace{Gate: gate}})
 	response := make(chan *http.Response, 1)
@@ -219,26 +222,142 @@ func TestDrain(t *testing.T) {
 		}
 		return nil
 	})
+	again, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(chatHello)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.read(again).want(200); !again.Close {
+		t.Error("the connection is kept")
+	}
+	g.eventually("no connection is taken", func() error {
+		if conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://")); err == nil {
+			conn.Close()
+			return errors.New("one is")
+		}
+		return nil
+	})
 	close(gate)
 	if got := g.read(r).want(200, "four", "[DONE]"); strings.Contains(got.Body, "error") {
 		t.Errorf("the stream was cut: %s", got.Body)
 	}
 }
 
-// TestDrainTimeout: a stream that does not end is cut when the drain timeout is over.
+// TestDrainTimeout: what has not ended when the drain timeout is over gets an end in the client's schema: an error event where the
+// client has a part of a stream, else a 503. There is an event for each, and the exit status is 0.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
+	silent := fakellm.Reply{NoHead: true, End: fakellm.Hang}
+	begun := fakellm.Reply{Answer: &fakellm.Answer{Text: "one two"}, StopAfter: 3, End: fakellm.Hang}
+	preamble := fakellm.Reply{Answer: &fakellm.Answer{Text: "one two"}, StopAfter: 1, End: fakellm.Hang}
+	half := fakellm.Reply{Header: http.Header{"Content-Type": {"application/json"}}, Steps: fakellm.Chunks(`{"id":`), End: fakellm.Hang}
+	a, b := openAI("a"), anthropicAI("b")
+	g := start(t, "drain_timeout: 2s\ntimeouts: {first_byte_timeout: 60s}", pool("", to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
+	type ending struct {
+		name   string
+		status int
+		body   string
+		err    error
+	}
+	endings := make(chan ending)
+	var cases []string
+	for _, c := range []struct {
+		name  string
+		reply fakellm.Reply
+		ask   []string
+	}{
+		{"begun", begun, []string{chatStream, claudeStream}},
+		{"preamble", preamble, []string{chatStream, claudeStream}},
+		{"silent", silent, []string{chatStream, claudeStream, chatHello, claudeHello}},
+		{"half", half, []string{chatHello, claudeHello}},
+	} {
+		for _, body := range c.ask {
+			path := "/v1/chat/completions"
+			if body == claudeStream || body == claudeHello {
+				path = "/v1/messages"
+			}
+			name := c.name + path
+			cases = append(cases, name)
+			a.Script(c.reply)
+			go func() {
+				r, err := http.DefaultClient.Do(g.request("POST", path, strings.NewReader(body)))
+				if err != nil {
+					endings <- ending{name: name, err: err}
+					return
+				}
+				defer r.Body.Close()
+				got, err := io.ReadAll(r.Body)
+				endings <- ending{name, r.StatusCode, string(got), err}
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			if _, err := a.WaitArrived(ctx, len(cases)); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+		}
+	}
+	g.terminate()
+	for range cases {
+		e := <-endings
+		kind, claude := strings.CutSuffix(e.name, "/v1/messages")
+		kind, _ = strings.CutSuffix(kind, "/v1/chat/completions")
+		answer := &answer{t: t, Status: e.status, Body: e.body}
+		switch {
+		case kind == "begun":
+			event := `data: {"error":{"message":"the gateway is shutting down"`
+			if claude {
+				event = "event: error\ndata: {\"type\":\"error\""
+			}
+			if e.status != 200 || e.err == nil || !strings.Contains(e.body, "one") || !strings.Contains(e.body, event) || !strings.Contains(e.body, "shutting down") ||
+				strings.Contains(e.body, "[DONE]") || strings.Contains(e.body, "message_stop") {
+				t.Errorf("%s: %d, %v, %s", e.name, e.status, e.err, e.body)
+			}
+		case e.err != nil:
+			t.Errorf("%s: %v", e.name, e.err)
+		case claude:
+			answer.want(503, "shutting down").anthropicError("overloaded_error")
+		default:
+			answer.want(503, "shutting down").openAIError("server_error")
+		}
+	}
+	if got := len(a.Requests()) + len(b.Requests()); got != len(cases) {
+		t.Errorf("%d requests went to providers for %d of clients: retries at the end", got, len(cases))
+	}
+	g.stop()
+	events := g.readEvents()
+	for _, e := range events {
+		if !strings.Contains(e.Error, "shutting down") {
+			t.Errorf("event: %v", e)
+		}
+	}
+	if len(events) != len(cases) {
+		t.Errorf("%d events for %d requests", len(events), len(cases))
+	}
+}
+
+// TestDrainBesideEnvoy: a sidecar whose Envoy somebody else runs ends streams the same way.
+func TestDrainBesideEnvoy(t *testing.T) {
+	t.Parallel()
 	a := openAI("a")
-	g := start(t, "drain_timeout: 1s", pool("", to("a", a, provider(t, a))))
-	a.Script(fakellm.Reply{Answer: &fakellm.Answer{Text: "one two"}, StopAfter: 2, End: fakellm.Hang})
+	g := prepare(t, "drain_timeout: 1s", pool("", to("a", a, provider(t, a))))
+	dir := shortTempDir(t)
+	g.exec("serve", "--config", g.Config, "--socket-dir", dir)
+	startEnvoy(t, dir)
+	g.waitReady()
+	a.Script(fakellm.Reply{Answer: &fakellm.Answer{Text: "one two"}, StopAfter: 3, End: fakellm.Hang})
 	r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(chatStream)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer r.Body.Close()
 	g.stop()
-	if _, err := io.ReadAll(r.Body); err == nil {
-		t.Error("the stream ended as if it were complete")
+	if code := g.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("millrace serve: exit status %d", code)
 	}
+	body, err := io.ReadAll(r.Body)
+	if err == nil || !strings.Contains(string(body), "one") || !strings.Contains(string(body), `data: {"error":{"message":"the gateway is shutting down"`) {
+		t.Errorf("%v, %s", err, body)
+	}
+	g.event("of the stream", func(e *millracev1.Event) bool { return e.Stream && strings.Contains(e.Error, "shutting down") })
 }
 
 // TestSlowClient: answers much larger than any buffer, to clients that read late or leave, do not hurt Envoy

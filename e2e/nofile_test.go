@@ -20,7 +20,7 @@ func TestWithoutFile(t *testing.T) {
 	}
 	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	g.exec("run", "--data-dir", t.TempDir(), "--admin", admin)
-	t.Cleanup(g.stop)
+	t.Cleanup(g.interrupt)
 	g.waitReady()
 	base := "http://" + admin + "/api/v1/gateways"
 	newPool(t, base+"/default", "chat", "/v1", target("a", s, nil))

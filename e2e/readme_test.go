@@ -58,7 +58,7 @@ func startDemo(t *testing.T) *gateway {
 		}
 	})
 	g.exec("run", "--config", g.Config, "--demo")
-	t.Cleanup(g.stop)
+	t.Cleanup(g.interrupt)
 	g.waitReady()
 	g.eventually("the commands are printed", func() error {
 		if !strings.Contains(g.log.String(), "Ctrl-C") {

@@ -55,7 +55,7 @@ func TestCommitAtHeaders(t *testing.T) {
 	g.post("/v1/chat/completions", chatStream).want(200, `data: {"error":`).header("x-millrace-target", "a").header("x-millrace-attempts", "a=200")
 
 	a.Always(fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, Steps: fakellm.Chunks(": hello\n\n"), End: fakellm.Hang})
-	answer := readStream(g.stream("/v1/chat/completions", chatStream))
+	answer := linesOf(g.stream("/v1/chat/completions", chatStream))
 	if !strings.Contains(answer, "no answer within 2s") {
 		t.Errorf("the client of a silent target reads %q", answer)
 	}
@@ -65,8 +65,8 @@ func TestCommitAtHeaders(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a})
 }
 
-// readStream reads what comes, also of a stream that is cut.
-func readStream(r *http.Response) string {
+// linesOf reads what comes, also of a stream that is cut.
+func linesOf(r *http.Response) string {
 	var b strings.Builder
 	lines := bufio.NewScanner(r.Body)
 	for lines.Scan() {
@@ -80,29 +80,32 @@ func readStream(r *http.Response) string {
 func TestKeepAlive(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*fakellm.Provider{openAI("a"), anthropicAI("a")} {
-		gate := make(chan struct{})
-		slow := fakellm.Usual()
-		slow.Each = fakellm.Pace{Gate: gate}
-		p.Script(slow)
-		g := start(t, "streaming: {commit: headers, keep_alive: 1s, inter_chunk_timeout: 4s}", pool("", to("a", p, provider(t, p), "default_model: m")))
-		response := g.stream("/v1/chat/completions", chatStream)
-		lines := bufio.NewScanner(response.Body)
-		gate <- struct{}{} // an event without content
-		line(t, lines, ": keep-alive")
-		line(t, lines, ": keep-alive")
-		for range 3 { // far enough for the first token, in either schema
-			gate <- struct{}{}
-		}
-		line(t, lines, "data: ")
-		line(t, lines, ": keep-alive")
-		close(gate)
-		line(t, lines, "data: [DONE]")
+		t.Run(p.Schema, func(t *testing.T) {
+			t.Parallel()
+			gate := make(chan struct{})
+			slow := fakellm.Usual()
+			slow.Each = fakellm.Pace{Gate: gate}
+			p.Script(slow)
+			g := start(t, "streaming: {commit: headers, keep_alive: 1s, inter_chunk_timeout: 4s}", pool("", to("a", p, provider(t, p), "default_model: m")))
+			response := g.stream("/v1/chat/completions", chatStream)
+			lines := bufio.NewScanner(response.Body)
+			gate <- struct{}{} // an event without content
+			line(t, lines, ": keep-alive")
+			line(t, lines, ": keep-alive")
+			for range 3 { // far enough for the first token, in either schema
+				gate <- struct{}{}
+			}
+			line(t, lines, "data: ")
+			line(t, lines, ": keep-alive")
+			close(gate)
+			line(t, lines, "data: [DONE]")
 
-		p.Script(fakellm.Reply{Answer: &fakellm.Answer{}, StopAfter: 4, End: fakellm.Hang})
-		answer := readStream(g.stream("/v1/chat/completions", chatStream))
-		if n := strings.Count(answer, ": keep-alive\n"); n < 2 || n > 4 || !strings.Contains(answer, "silent for 4s") {
-			t.Errorf("%s: %d comments in a stream that stays silent: %s", p.Schema, n, answer)
-		}
+			p.Script(fakellm.Reply{Answer: &fakellm.Answer{}, StopAfter: 4, End: fakellm.Hang})
+			answer := linesOf(g.stream("/v1/chat/completions", chatStream))
+			if n := strings.Count(answer, ": keep-alive\n"); n < 2 || n > 4 || !strings.Contains(answer, "silent for 4s") {
+				t.Errorf("%s: %d comments in a stream that stays silent: %s", p.Schema, n, answer)
+			}
+		})
 	}
 }
 

@@ -49,6 +49,12 @@ func (a *Admin) Drain(ctx context.Context) error {
 	return err
 }
 
+// StopAccepting closes the listeners that clients connect to. Connections that are there go on.
+func (a *Admin) StopAccepting(ctx context.Context) error {
+	_, err := a.do(ctx, http.MethodPost, "/drain_listeners?inboundonly")
+	return err
+}
+
 // ActiveRequests counts the client requests in flight on all listeners.
 func (a *Admin) ActiveRequests(ctx context.Context) (int, error) {
 	const name = ".downstream_rq_active"

@@ -142,12 +142,9 @@ func (p *Process) Ready(ctx context.Context) error {
 	}
 }
 
-// Drain does what Admin.Drain does and then waits until no client request is in flight. It fails when ctx ends first:
-// that is how the drain timeout is kept. Stop comes next in both cases.
-func (p *Process) Drain(ctx context.Context) error {
-	if err := p.Admin.Drain(ctx); err != nil {
-		return err
-	}
+// Idle waits until no client request is in flight. It fails when ctx ends first: that is how the drain timeout is kept. Before
+// it comes Admin.Drain, behind it Stop in both cases.
+func (p *Process) Idle(ctx context.Context) error {
 	tick := time.NewTicker(adminPoll)
 	defer tick.Stop()
 	active := 0

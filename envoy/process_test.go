@@ -155,7 +155,10 @@ func TestDrainLetsAStreamFinish(t *testing.T) {
 	}
 
 	drained := make(chan error, 1)
-	go func() { drained <- p.Drain(within(t)) }()
+	if err := p.Admin.Drain(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { drained <- p.Idle(within(t)) }()
 	// Draining shows in what Envoy tells clients; new ones are still served.
 	for {
 		resp := get(t, client, p.url+"/short")
@@ -203,7 +206,7 @@ func TestDrainKeepsItsTimeout(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
-	err := p.Drain(ctx)
+	err := p.Idle(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 requests in flight") {
 		t.Errorf("got %v", err)
 	}

@@ -143,6 +143,13 @@ func (r *registry) busy() bool {
 	return false
 }
 
+// unsettled tells whether any exchange waits for Envoy's entry.
+func (r *registry) unsettled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.exchanges) > 0
+}
+
 // end closes an attempt.
 func (r *registry) end(x *exchange, a *millracev1.Attempt, started time.Time) {
 	x.mu.Lock()

@@ -66,6 +66,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if reply := r.server.health(path); reply != nil {
 		return reply
 	}
+	if r.server.stopped() {
+		return r.refuse(shuttingDown())
+	}
 	if r.x.runtime == nil {
 		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway has no configuration yet"))
 	}

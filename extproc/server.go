@@ -7,6 +7,7 @@
 package extproc
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -43,11 +44,15 @@ type Server struct {
 	previous  atomic.Pointer[Runtime] // what Envoy may still choose targets from
 	exchanges *registry
 	recent    recent
+	stopping  context.Context // done from Stop on
+	stop      context.CancelFunc
 }
 
 // NewServer returns a server without a runtime.
 func NewServer(o Options) *Server {
-	return &Server{options: o, started: time.Now(), exchanges: newRegistry(o.Events)}
+	s := &Server{options: o, started: time.Now(), exchanges: newRegistry(o.Events)}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // Use makes new requests see this runtime. Requests under way keep theirs. Calls must not overlap.
@@ -101,3 +106,9 @@ const lostAfter = 15 * time.Minute
 
 // Busy tells whether attempts at targets are under way.
 func (s *Server) Busy() bool { return s.exchanges.busy() }
+
+// Unsettled tells whether there are requests of whose end Envoy has not told yet.
+func (s *Server) Unsettled() bool { return s.exchanges.unsettled() }
+
+// Close records the requests of whose end Envoy will not tell any more. No stream may be open.
+func (s *Server) Close() { s.exchanges.sweep(time.Now()) }

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -28,7 +29,8 @@ const defaultMaxTokens = 4096
 // Its goroutine owns it.
 type attempt struct {
 	server *Server
-	stream extprocv3.ExternalProcessor_ProcessServer
+	stream *interruptible
+	unhook func() bool // makes Stop forget the attempt; nil until it has begun
 	x      *exchange
 	target *target
 	record *millracev1.Attempt // the exchange's; written under its lock
@@ -54,7 +56,7 @@ const (
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
 func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	a := &attempt{server: s, stream: stream, started: time.Now()}
+	a := &attempt{server: s, stream: &interruptible{ExternalProcessor_ProcessServer: stream}, started: time.Now()}
 	defer func() {
 		if a.record != nil {
 			a.close()
@@ -69,6 +71,8 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 			err = a.reader.keepAlive()
 		case errors.Is(err, errLate):
 			err = a.late()
+		case errors.Is(err, errStopping):
+			err = a.stopped()
 		case errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled:
 			return nil
 		case err == nil:
@@ -84,7 +88,7 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 }
 
 // receive waits for Envoy's next message, no longer than the phase allows: errLate. The client has a stream that has been silent for
-// keep_alive: errQuiet.
+// keep_alive: errQuiet. Stop was called: errStopping.
 func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
 	if now := a.nextPhase(); now != a.phase {
 		a.phase = now
@@ -135,7 +139,7 @@ func (a *attempt) limit() {
 
 func (a *attempt) watched() *watch {
 	if a.watch == nil {
-		a.watch = newWatch(a.stream)
+		a.watch = newWatch(a.stream, a.server.stopping.Done())
 	}
 	return a.watch
 }
@@ -262,6 +266,12 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	}
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
+	if a.server.stopped() { // this is a retry of what Stop has ended
+		e := shuttingDown()
+		a.fail(e)
+		return refusal(a.x, e), nil
+	}
+	a.unhook = context.AfterFunc(a.server.stopping, a.interrupt)
 	if a.target.config.Answer != "" {
 		return a.fixed(), nil
 	}
@@ -413,6 +423,10 @@ func (a *attempt) remember() {
 // close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
 // or the client went away, or Envoy gave up.
 func (a *attempt) close() {
+	if a.unhook != nil {
+		a.unhook()
+	}
+	a.stream.close()
 	if a.watch != nil {
 		a.watch.stop()
 	}

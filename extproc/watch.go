@@ -18,6 +18,7 @@ type watch struct {
 	messages chan received
 	over     chan struct{} // closed by stop
 	timer    *time.Timer
+	stopping <-chan struct{}
 
 	deadline time.Time     // zero: there is none
 	silence  time.Duration // each message moves the deadline to so long after it; 0: it is fixed
@@ -31,8 +32,8 @@ type received struct {
 
 // newWatch takes the stream over: nobody else may receive from it any more. The goroutine that does ends by stop and the return
 // of the stream's handler, which ends its Recv.
-func newWatch(stream extprocv3.ExternalProcessor_ProcessServer) *watch {
-	w := &watch{messages: make(chan received, 4), over: make(chan struct{}), timer: time.NewTimer(time.Hour)}
+func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, stopping <-chan struct{}) *watch {
+	w := &watch{messages: make(chan received, 4), over: make(chan struct{}), timer: time.NewTimer(time.Hour), stopping: stopping}
 	go func() {
 		for {
 			m, err := stream.Recv()
@@ -57,7 +58,7 @@ func (w *watch) within(silence time.Duration) {
 	w.deadline, w.silence = time.Now().Add(silence), silence
 }
 
-// receive returns the next message; errQuiet when none came for a beat; errLate when none came by the deadline.
+// receive returns the next message; errQuiet when none came for a beat; errLate when none came by the deadline; errStopping once.
 func (w *watch) receive() (*extprocv3.ProcessingRequest, error) {
 	select { // a message that is there is never late
 	case r := <-w.messages:
@@ -75,6 +76,9 @@ func (w *watch) receive() (*extprocv3.ProcessingRequest, error) {
 	select {
 	case r := <-w.messages:
 		return w.got(r)
+	case <-w.stopping:
+		w.stopping = nil
+		return nil, errStopping
 	case <-w.timer.C:
 	}
 	if late {

@@ -43,7 +43,7 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWatch(&paced{waits: []time.Duration{3 * s, 5 * s, 3 * s}})
+				w := newWatch(&paced{waits: []time.Duration{3 * s, 5 * s, 3 * s}}, nil)
 				defer time.Sleep(time.Minute) // until the goroutine that receives has ended
 				defer w.stop()
 				c.set(w)
@@ -60,7 +60,7 @@ func TestWatch(t *testing.T) {
 // TestWatchPrefersMessages: what is there when the time is up is not late.
 func TestWatchPrefersMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWatch(&paced{waits: []time.Duration{time.Second}})
+		w := newWatch(&paced{waits: []time.Duration{time.Second}}, nil)
 		defer w.stop()
 		w.by(time.Now().Add(2 * time.Second))
 		time.Sleep(time.Minute)

@@ -57,6 +57,7 @@ func (b *builder) listener() {
 			Address:       listen.Address,
 			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: listen.Port},
 		}}},
+		TrafficDirection:              corev3.TrafficDirection_INBOUND, // what stops accepting at the end of a drain
 		FilterChains:                  []*listenerv3.FilterChain{chain},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 	})
@@ -125,6 +126,8 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		StreamIdleTimeout: seconds(b.idleTimeout()),
 		LocalReplyConfig:  localReplies(),
 		AccessLog:         []*accesslogv3.AccessLog{accessLog()},
+		// HAProxy's health checks are HTTP/1.0, without a Host. Envoy would answer 426.
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, DefaultHostForHttp_10: "localhost"},
 		// A refused request is no reason to close the connection it came on.
 		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 	}

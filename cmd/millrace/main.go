@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,8 +37,7 @@ type commands struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx := untilSignal()
 	parser := kong.Must(&commands{},
 		kong.Name("millrace"),
 		kong.Description("An LLM gateway: a stock Envoy and a small sidecar."),
@@ -52,6 +52,25 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// errInterrupt is the cause of the end of the context when the signal was Ctrl-C.
+var errInterrupt = errors.New("interrupted")
+
+// untilSignal returns a context that ends with the first signal to end. A second one ends the process at once.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		var cause error
+		if <-signals == syscall.SIGINT {
+			cause = errInterrupt
+		}
+		signal.Stop(signals)
+		cancel(cause)
+	}()
+	return ctx
 }
 
 // logger writes JSON lines to stderr.

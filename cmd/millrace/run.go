@@ -62,16 +62,28 @@ func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
 	case err = <-s.failed:
 		err = fmt.Errorf("sidecar: %w", err)
 	}
-	s.draining.Store(true)
 	if err == nil {
-		s.log.Info("draining", "at_most", s.plane.Config().DrainTimeout.String())
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.plane.Config().DrainTimeout)
-		defer cancel()
-		if err := process.Drain(drain); err != nil {
+		if err := c.drain(ctx, s, process); err != nil {
 			s.log.Warn("drain", "error", err)
 		}
 	}
 	return errors.Join(err, c.stopEnvoy(process), s.stop())
+}
+
+// drain lets Envoy finish. New requests are served until balancers have noticed that the gateway is not ready any more, then
+// those under way may end; what is left at the end of the drain timeout is ended in its client's schema.
+func (c *runCommand) drain(signalled context.Context, s *sidecar, p *envoy.Process) error {
+	ctx, whole, cancel := s.beginDrain(signalled)
+	defer cancel()
+	err := p.Admin.Drain(whole)
+	s.awaitNotice(ctx, signalled, func() bool { return p.Err() != nil })
+	err = errors.Join(err, p.Admin.StopAccepting(whole))
+	if busy := p.Idle(ctx); busy != nil {
+		s.data.Stop()
+		err = errors.Join(err, busy, p.Idle(whole))
+	}
+	s.awaitSettled()
+	return err
 }
 
 func (c *runCommand) startEnvoy(ctx context.Context, binary, dir string) (*envoy.Process, error) {

@@ -49,7 +49,8 @@ type serveCommand struct {
 	SocketDir string `help:"The folder that Envoy and the sidecar share." default:"${socketDir}" type:"path"`
 }
 
-// Run serves until a signal; then readiness is gone, requests under way get the drain timeout, and the sidecar ends.
+// Run serves until a signal. Then readiness is gone, balancers get the time to notice, requests under way get the rest of the
+// drain timeout, what is left is ended in its client's schema, and the sidecar ends. Envoy is left as it is.
 func (c *serveCommand) Run(ctx context.Context) error {
 	s, err := startSidecar(ctx, c.sidecarFlags, c.SocketDir)
 	if err != nil {
@@ -59,7 +60,9 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-s.failed:
 	}
-	s.draining.Store(true)
+	if err == nil {
+		s.drain(ctx)
+	}
 	return errors.Join(err, s.stop())
 }
 
@@ -198,16 +201,12 @@ func (s *sidecar) startEvents(path string) error {
 	return nil
 }
 
-// stop ends the sidecar: requests under way get the drain timeout to finish. xDS streams never finish by themselves, so they
-// are ended once no request is left.
+// stop ends the sidecar, and every stream of Envoy's that is open.
 func (s *sidecar) stop() error {
-	deadline := time.Now().Add(s.plane.Config().DrainTimeout)
-	for s.data.Busy() && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Millisecond)
-	}
 	s.stopAdmin()
 	s.end()
 	s.grpc.Stop()
+	s.data.Close()
 	s.running.Wait()
 	s.plane.Close()
 	if s.endEvents != nil {

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// lastWords bounds the wait for the last endings to reach their clients.
+	lastWords = 3 * time.Second
+	// settleTimeout is a few times what Envoy takes to tell of a request's end.
+	settleTimeout = time.Second
+	// drainPoll is how often a drain looks whether it is done.
+	drainPoll = 20 * time.Millisecond
+)
+
+// beginDrain takes readiness away. ctx ends with the drain timeout, whole when the last endings must have reached their clients.
+func (s *sidecar) beginDrain(signalled context.Context) (ctx, whole context.Context, cancel context.CancelFunc) {
+	s.draining.Store(true)
+	c := s.plane.Config()
+	s.log.Info("draining", "new_requests_for", c.DrainDelay.String(), "at_most", c.DrainTimeout.String())
+	whole, endWhole := context.WithTimeout(context.WithoutCancel(signalled), c.DrainTimeout+lastWords)
+	ctx, end := context.WithTimeout(whole, c.DrainTimeout)
+	return ctx, whole, func() { end(); endWhole() }
+}
+
+// awaitNotice gives balancers the drain delay to notice that the gateway is not ready; new requests are served meanwhile. It
+// returns early when Envoy is gone, and at once when the signal was Ctrl-C: somebody waits at a terminal.
+func (s *sidecar) awaitNotice(ctx, signalled context.Context, gone func() bool) {
+	if errors.Is(context.Cause(signalled), errInterrupt) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.plane.Config().DrainDelay)
+	defer cancel()
+	until(ctx, gone)
+}
+
+// awaitSettled waits until Envoy has told of the end of every request, which is when events are written.
+func (s *sidecar) awaitSettled() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	until(ctx, func() bool { return !s.data.Unsettled() })
+}
+
+// drain is the drain of a sidecar whose Envoy somebody else starts and stops.
+func (s *sidecar) drain(signalled context.Context) {
+	ctx, whole, cancel := s.beginDrain(signalled)
+	defer cancel()
+	alone := func() bool { return !s.xds.Status().Connected }
+	done := func() bool { return !s.data.Busy() || alone() }
+	s.awaitNotice(ctx, signalled, alone)
+	if !until(ctx, done) {
+		s.data.Stop()
+		until(whole, done)
+	}
+	s.awaitSettled()
+}
+
+// until polls; it returns false when ctx ends before the state is there.
+func until(ctx context.Context, state func() bool) bool {
+	for tick := time.NewTicker(drainPoll); ; {
+		if state() {
+			tick.Stop()
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return false
+		case <-tick.C:
+		}
+	}
+}
