@@ -90,13 +90,16 @@ func Load(file string, data []byte) (*millracev1.Document, error) {
 
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
 
-// oneLineEnd writes all that YAML 1.1 takes for a line's end as LF. protoyaml counts lines by LF alone, and panics when an error
-// is in a line that it has not counted.
+// oneLineEnd writes all that YAML 1.1 takes for a line's end as LF, the end of the data included. protoyaml counts lines by LF alone,
+// and panics when an error is in a line that it has not counted.
 func oneLineEnd(data []byte) []byte {
-	if !bytes.ContainsAny(data, "\r\u0085\u2028\u2029") {
-		return data
+	if bytes.ContainsAny(data, "\r\u0085\u2028\u2029") {
+		data = []byte(lineEnds.Replace(string(data)))
 	}
-	return []byte(lineEnds.Replace(string(data)))
+	if !bytes.HasSuffix(data, []byte("\n")) {
+		data = append(slices.Clip(data), '\n')
+	}
+	return data
 }
 
 var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): (?s)(.*)$`)
@@ -135,8 +138,13 @@ func check(m proto.Message) Errors {
 	}
 }
 
-// unmarshal decodes strictly and checks the rules stated in the proto.
-func unmarshal(data []byte, m proto.Message) error {
+// unmarshal decodes strictly and checks the rules stated in the proto. Should the decoder panic, as it has, the document is refused.
+func unmarshal(data []byte, m proto.Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the decoder cannot read this document: %v", p)
+		}
+	}()
 	return protoyaml.UnmarshalOptions{Validator: rules{}, CustomUnmarshaler: scalars{}}.Unmarshal(data, m)
 }
 
