@@ -304,14 +304,25 @@ func (t Timeouts) orLonger(o Timeouts) Timeouts {
 	return Timeouts{Request: max(t.Request, o.Request), Connect: max(t.Connect, o.Connect), FirstByte: max(t.FirstByte, o.FirstByte)}
 }
 
+// PerTry is how long an attempt at a whole answer may take, 0 when one of the rule's upstreams does not bound it.
+func (r *Rule) PerTry() time.Duration {
+	return r.longest(func(r Retry) time.Duration { return r.PerTry })
+}
+
 // Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams does not want that.
 func (r *Rule) Hedge() time.Duration {
+	return r.longest(func(r Retry) time.Duration { return r.Hedge })
+}
+
+// longest is the most that any of the rule's upstreams wants, 0 when one wants none: Envoy has one retry policy a route.
+func (r *Rule) longest(want func(Retry) time.Duration) time.Duration {
 	longest := time.Duration(0)
 	for _, s := range r.Shares {
-		if s.Upstream.Retry.Hedge == 0 {
+		wanted := want(s.Upstream.Retry)
+		if wanted == 0 {
 			return 0
 		}
-		longest = max(longest, s.Upstream.Retry.Hedge)
+		longest = max(longest, wanted)
 	}
 	return longest
 }

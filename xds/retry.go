@@ -8,18 +8,6 @@ import (
 	"millrace/config"
 )
 
-// perTryTimeout is the longest that any of the shares wants, 0 when one wants none.
-func perTryTimeout(shares []config.Share) time.Duration {
-	longest := time.Duration(0)
-	for _, s := range shares {
-		if s.Upstream.Retry.PerTry == 0 {
-			return 0
-		}
-		longest = max(longest, s.Upstream.Retry.PerTry)
-	}
-	return longest
-}
-
 // backOff is the wait between attempts: Envoy makes it random and doubles it each time. A target's retry-after is waited for only
 // where every attempt goes to one target; with another one to ask, waiting would be all that failover is there to save.
 func backOff(shares []config.Share) (*routev3.RetryPolicy_RetryBackOff, *routev3.RetryPolicy_RateLimitedRetryBackOff) {

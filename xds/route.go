@@ -125,7 +125,7 @@ func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	action := route.GetRoute()
 	action.Timeout = seconds(r.Limits(g).Request)
-	if perTry := perTryTimeout(r.Shares); perTry > 0 {
+	if perTry := r.PerTry(); perTry > 0 {
 		action.RetryPolicy.PerTryTimeout = seconds(perTry)
 	}
 	hedge(action, r.Hedge())
