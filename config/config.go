@@ -107,6 +107,9 @@ type Pool struct {
 	Preconnect     float64 // connections for each request under way; 0 is 1
 }
 
+// Queues tells whether requests may have to wait for a connection.
+func (p Pool) Queues() bool { return p.MaxConnections > 0 || p.MaxPerTarget > 0 }
+
 // Algorithm is how a pool picks among the targets of one priority.
 type Algorithm string
 

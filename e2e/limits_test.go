@@ -156,6 +156,42 @@ func TestMaxPerTarget(t *testing.T) {
 	}
 }
 
+// TestQueueIsBounded: a stream that gets no connection is not left waiting (C09, E10).
+func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
+	a := openAI("a")
+	gate := make(chan struct{})
+	const token = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"one"},"finish_reason":null}]}`
+	const stop = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
+	a.Always(fakellm.Reply{
+		Header: http.Header{"Content-Type": {"text/event-stream"}},
+		Steps:  []fakellm.Step{{Bytes: token + "\n\n"}, {Bytes: stop + "\n\ndata: [DONE]\n\n", Pace: fakellm.Pace{Gate: gate}}},
+	})
+	g := start(t, "connection_pool: {max_total: 1}\ntimeouts: {first_byte_timeout: 1s}", pool("", to("a", a, provider(t, a))))
+	const streams = 4 // one connection for each of Envoy's two threads, and some that wait
+	var all sync.WaitGroup
+	var refused atomic.Int32
+	for range streams {
+		all.Go(func() {
+			if got := g.post("/v1/chat/completions", chatStream); got.Status == http.StatusGatewayTimeout {
+				got.openAIError("timeout")
+				refused.Add(1)
+			}
+		})
+	}
+	g.eventually("those that wait are told", func() error {
+		if n := refused.Load(); n < streams-2 {
+			return fmt.Errorf("%d of them", n)
+		}
+		return nil
+	})
+	close(gate)
+	all.Wait()
+	if asked := len(a.Requests()); asked > 2 {
+		t.Errorf("the target was asked %d times over two connections", asked)
+	}
+}
+
 // TestTCPKeepAlive: connections to targets stay open for the next request (A36), at most for idle_timeout (E13), and TCP asks meanwhile
 // whether the target is there.
 func TestTCPKeepAlive(t *testing.T) {

@@ -36,6 +36,7 @@ type route struct {
 
 	attempts  int  // at most
 	budgeted  bool // Envoy may make fewer
+	queues    bool // an attempt may wait for a connection, and Envoy's clock with it
 	atHeaders bool // the client gets a stream's head before its first token
 	strip     bool
 	refusal   *llm.Error      // of a route that exists to refuse
@@ -139,6 +140,7 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		interChunk: g.Stream.InterChunk,
 		keepAlive:  g.Stream.KeepAlive,
 		atHeaders:  g.Stream.AtHeaders,
+		queues:     g.Pool.Queues(),
 		clock:      rule.Limits(g),
 		path:       strings.TrimSuffix(rule.Path, "/"),
 		strip:      rule.Strip,

@@ -89,11 +89,17 @@ func (a *attempt) mostWait() time.Duration {
 	switch rt := a.x.route; {
 	case a.x.head.Stream && (a.target.first < rt.clock.FirstByte || rt.atHeaders):
 		return a.target.first
+	case a.x.head.Stream && rt.queues:
+		return a.target.first + queueTime
 	case !a.x.head.Stream && a.target.whole < rt.clock.Request:
 		return a.target.whole
 	}
 	return 0
 }
+
+// queueTime is how much longer than to its first token a stream may take where connections are bounded: Envoy's clock begins with the
+// connection.
+const queueTime = 5 * time.Second
 
 // late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
 func (a *attempt) late() error {
@@ -113,7 +119,7 @@ func (a *attempt) late() error {
 	case a.reader != nil:
 		a.fail(e)
 		return a.reader.cutOff(e)
-	case a.last():
+	case a.last() || a.x.route.queues:
 		a.fail(e)
 		return a.giveUp(e)
 	default: // Envoy retries what a target answers, and resets; what a filter answers it does not
