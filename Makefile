@@ -12,6 +12,9 @@ RUN_ARGS ?= --config examples/quickstart.yaml --demo
 # The race detector needs a C compiler. Without one the tests still run; .ci/run insists on it.
 RACE := $(if $(shell command -v "$$(go env CC)"),-race)
 
+# Restarts are tested behind real balancers, those that are there; .ci/run insists on both.
+ABSENT := $(strip $(foreach b,haproxy nginx,$(if $(shell PATH=$$PATH:/usr/sbin command -v $b),,$b)))
+
 .PHONY: help
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +38,7 @@ run: build envoy ## Build, then run Envoy and the sidecar on :41002 (RUN_ARGS=â€
 .PHONY: test
 test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
+	$(if $(ABSENT),@echo "note: no $(ABSENT), so rolling restarts behind it are not tested" >&2)
 	go test $(RACE) -parallel 6 -timeout 10m ./...
 
 .PHONY: soak

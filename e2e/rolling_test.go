@@ -94,9 +94,14 @@ func balance(t *testing.T, name, file string, args func(file string) []string, g
 	t.Helper()
 	program, err := exec.LookPath(name)
 	if err != nil {
-		if program, err = exec.LookPath("/usr/sbin/" + name); err != nil {
-			t.Fatalf("%s is missing, and without a real balancer this shows nothing; Debian: apt-get install %s", name, name)
-		}
+		program, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("%s is missing, and without a real balancer this shows nothing; Debian: apt-get install %s", name, name)
+	default: // make test has said so
+		t.Skipf("%s is missing; Debian: apt-get install %s", name, name)
 	}
 	dir := t.TempDir()
 	cert, key, both := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.pem")
