@@ -19,19 +19,24 @@ const (
 func (s *sidecar) beginDrain(signalled context.Context) (ctx, whole context.Context, cancel context.CancelFunc) {
 	s.draining.Store(true)
 	c := s.plane.Config()
-	s.log.Info("draining", "new_requests_for", c.DrainDelay.String(), "at_most", c.DrainTimeout.String())
+	s.log.Info("draining", "new_requests_for", s.drainDelay(signalled).String(), "at_most", c.DrainTimeout.String())
 	whole, endWhole := context.WithTimeout(context.WithoutCancel(signalled), c.DrainTimeout+lastWords)
 	ctx, end := context.WithTimeout(whole, c.DrainTimeout)
 	return ctx, whole, func() { end(); endWhole() }
 }
 
-// awaitNotice gives balancers the drain delay to notice that the gateway is not ready; new requests are served meanwhile. It
-// returns early when Envoy is gone, and at once when the signal was Ctrl-C: somebody waits at a terminal.
-func (s *sidecar) awaitNotice(ctx, signalled context.Context, gone func() bool) {
+// drainDelay is how long new requests are still served; not at all when the signal was Ctrl-C: somebody waits at a terminal.
+func (s *sidecar) drainDelay(signalled context.Context) time.Duration {
 	if errors.Is(context.Cause(signalled), errInterrupt) {
-		return
+		return 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.plane.Config().DrainDelay)
+	return s.plane.Config().DrainDelay
+}
+
+// awaitNotice gives balancers the drain delay to notice that the gateway is not ready; new requests are served meanwhile. It
+// returns early when Envoy is gone.
+func (s *sidecar) awaitNotice(ctx, signalled context.Context, gone func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, s.drainDelay(signalled))
 	defer cancel()
 	until(ctx, gone)
 }
