@@ -10,6 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anthropics/anthropic-sdk-go"
+	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+
 	"millrace/internal/fakellm"
 )
 
@@ -107,6 +112,36 @@ func TestKeepAlive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKeepAliveSDKs: official SDKs read streams with comments in them.
+func TestKeepAliveSDKs(t *testing.T) {
+	t.Parallel()
+	a := openAI("a")
+	slow := fakellm.Say("one")
+	slow.Each = fakellm.Pace{Delay: 1200 * time.Millisecond}
+	a.Always(slow)
+	g := start(t, "streaming: {commit: headers, keep_alive: 1s}", pool("", to("a", a, provider(t, a), "default_model: m")))
+	t.Run("openai", func(t *testing.T) {
+		t.Parallel()
+		client := openai.NewClient(option.WithBaseURL(g.URL+"/v1"), option.WithAPIKey("k"), option.WithMaxRetries(0))
+		m := openAIMessage(t, client, openai.ChatCompletionNewParams{
+			Model: "m", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hello")},
+		}, true)
+		if m.Content != "one" {
+			t.Errorf("reads %q", m.Content)
+		}
+	})
+	t.Run("anthropic", func(t *testing.T) {
+		t.Parallel()
+		client := anthropic.NewClient(anthropicoption.WithBaseURL(g.URL), anthropicoption.WithAPIKey("k"), anthropicoption.WithMaxRetries(0))
+		m := anthropicMessage(t, client, anthropic.MessageNewParams{
+			Model: "m", MaxTokens: 10, Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("hello"))},
+		}, true)
+		if len(m.Content) != 1 || m.Content[0].Text != "one" {
+			t.Errorf("reads %+v", m)
+		}
+	})
 }
 
 // TestTargetTimeouts: a target has its own limits for an attempt, shorter and longer than the gateway's (E18).
