@@ -34,10 +34,11 @@ type route struct {
 	// clock is what Envoy's own allows an attempt. A target that may take less is for the sidecar to watch.
 	clock config.Timeouts
 
-	attempts  int  // at most
-	budgeted  bool // Envoy may make fewer
-	queues    bool // an attempt may wait for a connection, and Envoy's clock with it
-	atHeaders bool // the client gets a stream's head before its first token
+	attempts  int           // at most
+	budgeted  bool          // Envoy may make fewer
+	hedge     time.Duration // when another attempt is made beside one that is late; 0: none is
+	queues    bool          // an attempt may wait for a connection, and Envoy's clock with it
+	atHeaders bool          // the client gets a stream's head before its first token
 	strip     bool
 	refusal   *llm.Error      // of a route that exists to refuse
 	allow     string          // methods, for the refusal's header
@@ -104,6 +105,7 @@ func (r *Runtime) undecided(name string, one route) {
 	one.listed, one.clock = false, none
 	if before := r.routes[name]; before != nil {
 		one.prompts = one.prompts || before.prompts
+		one.hedge = max(one.hedge, before.hedge)
 		one.budgeted = one.budgeted || before.budgeted
 		one.attempts = max(one.attempts, before.attempts)
 	}
@@ -141,6 +143,7 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		keepAlive:  g.Stream.KeepAlive,
 		atHeaders:  g.Stream.AtHeaders,
 		queues:     g.Pool.Queues(),
+		hedge:      rule.Hedge(),
 		clock:      rule.Limits(g),
 		path:       strings.TrimSuffix(rule.Path, "/"),
 		strip:      rule.Strip,

@@ -67,6 +67,9 @@ func (a *attempt) limit() {
 		a.watched().within(a.x.route.interChunk)
 	case ends:
 		a.watched().by(time.Now().Add(endsWithin))
+		if a.withheld != nil {
+			a.watched().by(time.Now())
+		}
 	case over:
 		if a.watch != nil {
 			a.watch.by(time.Time{})
@@ -103,6 +106,9 @@ const queueTime = 5 * time.Second
 
 // late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
 func (a *attempt) late() error {
+	if a.withheld != nil {
+		return a.stillHeld()
+	}
 	if a.phase == ends {
 		if a.reader.refusal != nil {
 			return a.reader.cutOff(a.reader.refusal)
@@ -116,6 +122,9 @@ func (a *attempt) late() error {
 	switch {
 	case a.reader != nil && a.reader.committed:
 		return a.reader.abandon(e)
+	case a.holds(e):
+		a.fail(e)
+		return a.stillHeld()
 	case a.reader != nil:
 		a.fail(e)
 		return a.reader.cutOff(e)

@@ -149,6 +149,8 @@ func (r *reader) end(trailers bool) error {
 	r.closed = true
 	var err error
 	switch {
+	case r.withheld != nil:
+		return nil
 	case r.refusal != nil:
 		err = r.completeError(r.refusal)
 	case r.decoder == nil:
@@ -277,7 +279,7 @@ func (r *reader) whole() error {
 // schema, else translated.
 func (r *reader) wholeError() error {
 	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), r.held)
-	if !r.native() || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
+	if r.x.route.hedge > 0 || !r.native() || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)
@@ -300,7 +302,7 @@ func (r *reader) redacted(raw []byte, mayHoldError bool) []byte {
 // target's end, which as a rule follows an error at once (see finishStream).
 func (r *reader) refuse(e *llm.Error) error {
 	r.attempt.fail(e)
-	if !r.closed {
+	if r.holds(e) || !r.closed {
 		r.told, r.refusal = true, e
 		return nil
 	}

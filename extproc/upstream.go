@@ -35,10 +35,11 @@ type attempt struct {
 	call   llm.Call
 	reader *reader // of the answer; nil until its headers came
 
-	number  int // of the attempts at this request, from 1
-	started time.Time
-	phase   phase
-	watch   *watch // from the first phase on that has a limit; nil until then
+	number   int // of the attempts at this request, from 1
+	started  time.Time
+	phase    phase
+	withheld *llm.Error // why it failed, while another attempt may still answer; nil: it has not, or has said so
+	watch    *watch     // from the first phase on that has a limit; nil until then
 }
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
@@ -287,6 +288,7 @@ func (a *attempt) close() {
 		a.unhook()
 	}
 	a.stream.close()
+	a.noMoreHeld()
 	if a.watch != nil {
 		a.watch.stop()
 	}

@@ -153,6 +153,9 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 func hedge(action *routev3.RouteAction, late time.Duration) {
 	if late > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with a status that it would retry. The sidecar
+		// holds such answers back, and the next attempt is made when this one is late.
+		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableStatusCodes = "reset,connect-failure,refused-stream", nil
 		action.RetryPolicy.PerTryTimeout = seconds(late)
 	}
 }

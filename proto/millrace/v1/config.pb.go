@@ -1690,8 +1690,8 @@ type Retry struct {
 	// The most further attempts that may be under way, in per cent of the requests under way, though three always may. 0: no
 	// bound.
 	BudgetPercent uint32 `protobuf:"varint,6,opt,name=budget_percent,json=budgetPercent,proto3" json:"budget_percent,omitempty"`
-	// Ask a second target when the first has not answered for so long (a stream: said nothing), and then a third, as far as
-	// attempts go; the first that speaks wins and the others are given up. Both may be paid for. To passive health checks being late
+	// Ask a second target when the first has not answered, or has failed, for so long (a stream: said nothing), and then a third, as
+	// far as attempts go; the first that speaks wins and the others are given up. Both may be paid for. To passive health checks being late
 	// is a failure, which a good answer makes up for.
 	Hedge         *durationpb.Duration `protobuf:"bytes,7,opt,name=hedge,proto3" json:"hedge,omitempty"`
 	unknownFields protoimpl.UnknownFields
