@@ -150,7 +150,7 @@ func (r *reader) end(trailers bool) error {
 	var err error
 	switch {
 	case r.withheld != nil:
-		return nil
+		return nil //nolint:nilerr // stillHeld says it when the time comes
 	case r.refusal != nil:
 		err = r.completeError(r.refusal)
 	case r.decoder == nil:
