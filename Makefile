@@ -59,7 +59,7 @@ golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
 	  go test -count=1 $$packages -args -golden
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz test for FUZZTIME (10s) each.
+fuzz: ## Run every fuzz test for FUZZTIME (10s, or a count: 10000x) each.
 	@grep -roE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | sed -E 's|^(.*)/[^/]*:func (.*)|\1 \2|' | sort \
 	  | while read -r package name; do \
 	      echo "$$package $$name"; \
