@@ -48,9 +48,11 @@ func (p *Plane) watchFiles(ctx context.Context) {
 		case <-rest:
 			rest = nil
 			if now := digest(p.files()); now != seen {
+				seen = now // not what is there after the reload: that may be newer than what it read
 				p.reload(ctx)
+				p.watch(w)
+				rest = time.After(calm)
 			}
-			seen = p.watch(w)
 		}
 	}
 }
