@@ -26,7 +26,8 @@ type Config struct {
 	Documents []*millracev1.Document
 
 	Listen          Listen
-	MaxRequestBytes int64
+	MaxRequestBytes int64 // of one request
+	MaxBodies       int64 // of all requests under way together
 	DrainTimeout    time.Duration
 	DrainDelay      time.Duration
 	EventFile       string // "" when events go nowhere
@@ -34,6 +35,7 @@ type Config struct {
 	Admin           Admin
 	Clients         Clients
 	MaxMemory       uint64   // of Envoy, in bytes; 0: no bound
+	MaxSidecar      uint64   // memory of this process, in bytes; 0: what suits the machine
 	SecretFiles     []string // the files that secrets were read from
 	Gateways        []*Gateway
 }

@@ -31,12 +31,14 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		Documents:       documents,
 		Listen:          resolveListen(main.Gateway),
 		MaxRequestBytes: int64(main.Gateway.MaxRequestBytes.Bytes),
+		MaxBodies:       int64(main.Gateway.MaxRequestBytesTotal.Bytes),
 		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
 		DrainDelay:      main.Gateway.DrainDelay.AsDuration(),
 		EventFile:       main.GetEvents().GetFile(),
 		CAFile:          main.Gateway.CaFile,
 		Clients:         resolveClients(main.Gateway.Clients),
 		MaxMemory:       main.Gateway.GetMaxMemory().GetBytes(),
+		MaxSidecar:      main.Gateway.GetMaxSidecarMemory().GetBytes(),
 	}
 	if admin := main.Gateway.Admin; admin != nil {
 		c.Admin.Listen = admin.Listen

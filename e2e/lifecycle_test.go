@@ -65,6 +65,8 @@ func TestSidecarKilled(t *testing.T) {
 	})
 	g.post("/v1/chat/completions", chatHello).want(503).openAIError("server_error")
 	g.post("/v1/messages", claudeHello).want(503).anthropicError("overloaded_error")
+	g.get("/health").want(503, `"status":"no sidecar"`)
+	g.get("/health/ready").want(503, `"status":"not ready"`)
 
 	g.exec(sidecar...)
 	health := exec.Command(binary, "health", "--socket-dir", dir)

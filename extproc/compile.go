@@ -18,7 +18,9 @@ import (
 // Runtime is a configuration compiled for the data path: a request only looks things up. It is never changed.
 type Runtime struct {
 	Version      string
-	maxBodyBytes int64
+	maxBodyBytes int64              // of one request
+	maxBodies    int64              // of all under way together
+	maxMemory    uint64             // of this process; 0: what suits the machine
 	routes       map[string]*route  // by Envoy's route name
 	targets      map[string]*target // by target name, as endpoints' metadata have it
 }
@@ -64,6 +66,8 @@ func Compile(c *config.Config) (*Runtime, error) {
 	r := &Runtime{
 		Version:      c.Version,
 		maxBodyBytes: c.MaxRequestBytes,
+		maxBodies:    c.MaxBodies,
+		maxMemory:    c.MaxSidecar,
 		routes: map[string]*route{
 			envoy.RouteNone: {refusal: llm.Errorf(llm.ErrNotFound, "no rule of this gateway has this path")},
 		},

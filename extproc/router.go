@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -25,7 +26,8 @@ type routing struct {
 }
 
 // route serves a router stream: the headers, then the body when there is one to read. Envoy closes the stream when it needs
-// nothing more.
+// nothing more. An admission stream is served by the headers alone: what the router stream will refuse by them is refused
+// before the body comes.
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
 	for {
@@ -71,6 +73,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	}
 	if r.x.runtime == nil {
 		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway has no configuration yet"))
+	}
+	if r.server.memory.short() {
+		return r.refuse(crowded("the gateway is short of memory"))
 	}
 	if routeName == "" { // no virtual host has this Host
 		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", h.get(":authority")))
@@ -120,11 +125,30 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	case h.get("content-encoding") != "" && h.get("content-encoding") != "identity":
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "content-encoding %q is not supported: send the body as it is", h.get("content-encoding")))
 	}
+	if e := r.hold(length, h.get("content-length") != ""); e != nil {
+		return r.refuse(e)
+	}
 	r.x.header = h.only(envoy.RequestHeaders)
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
 	}, "")
 }
+
+// hold counts the body that the headers announce. A body of unknown size has been let in for the most
+// it can be, or is so by now.
+func (r *routing) hold(length int64, known bool) *llm.Error {
+	if !known {
+		length = r.x.runtime.maxBodyBytes
+	}
+	if !r.server.exchanges.bodies.hold(r.x.id, length, r.maxBodies()) {
+		return crowded("the bodies of the requests under way take all the room there is for them")
+	}
+	return nil
+}
+
+// maxBodies is what all bodies may take. Each is in memory up to three times for a moment: as it came,
+// as it goes to the target, and on its way there.
+func (r *routing) maxBodies() int64 { return min(r.x.runtime.maxBodies, r.server.memory.limit()/3) }
 
 func (r *routing) tooLarge() *llm.Error {
 	return llm.Errorf(llm.ErrTooLarge, "the request body is larger than %d bytes", r.x.runtime.maxBodyBytes)
@@ -135,9 +159,13 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if int64(len(body)) > r.x.runtime.maxBodyBytes {
 		return r.refuse(r.tooLarge())
 	}
+	r.server.exchanges.bodies.hold(r.x.id, int64(len(body)), r.maxBodies()) // no more than it was let in for
 	head, err := r.x.client.Client.ReadHead("", body)
 	if err != nil {
 		return r.refuse(asError(err))
+	}
+	if e := usableModel(head.Model); e != nil {
+		return r.refuse(e)
 	}
 	if e := r.x.route.lacks(head.Model); e != nil {
 		return r.refuse(e)
@@ -165,6 +193,20 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}},
 	}, head.Model)
+}
+
+// maxModelName is more than any provider's names have; resource names of clouds have under 200 bytes.
+const maxModelName = 512
+
+// usableModel checks the name as far as it goes into headers, metadata and paths.
+func usableModel(name string) *llm.Error {
+	if len(name) > maxModelName {
+		return llm.Invalid("model", "longer than %d bytes", maxModelName)
+	}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return llm.Invalid("model", "holds a control character")
+	}
+	return nil
 }
 
 // withMetadata tells Envoy the client's schema, by which it words its own errors, and the model where targets are chosen

@@ -83,6 +83,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		if err != nil {
 			return err
 		}
+		a.call.Body = nil // it is Envoy's now: the answer may take minutes
 		return a.stream.Send(reply)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))

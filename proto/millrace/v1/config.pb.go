@@ -167,9 +167,15 @@ type Gateway struct {
 	MaxMemory *Bytes `protobuf:"bytes,31,opt,name=max_memory,json=maxMemory,proto3" json:"max_memory,omitempty"`
 	// How long new requests are still served once readiness is gone, so that a load balancer has time to notice: its interval times
 	// its number of failures. It is a part of drain_timeout; 15s when it is left out. Ctrl-C does not wait for it.
-	DrainDelay    *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DrainDelay *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
+	// The most that the bodies of all requests under way may take together, from the moment a large one is announced. What would
+	// go beyond gets 503 with retry-after. 256MiB when it is left out; at least max_request_bytes.
+	MaxRequestBytesTotal *Bytes `protobuf:"bytes,70,opt,name=max_request_bytes_total,json=maxRequestBytesTotal,proto3" json:"max_request_bytes_total,omitempty"`
+	// The most memory that the sidecar should use: close to it new requests get 503 with retry-after. Half of what its container or
+	// its machine has when it is left out.
+	MaxSidecarMemory *Bytes `protobuf:"bytes,71,opt,name=max_sidecar_memory,json=maxSidecarMemory,proto3" json:"max_sidecar_memory,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -324,6 +330,20 @@ func (x *Gateway) GetMaxMemory() *Bytes {
 func (x *Gateway) GetDrainDelay() *durationpb.Duration {
 	if x != nil {
 		return x.DrainDelay
+	}
+	return nil
+}
+
+func (x *Gateway) GetMaxRequestBytesTotal() *Bytes {
+	if x != nil {
+		return x.MaxRequestBytesTotal
+	}
+	return nil
+}
+
+func (x *Gateway) GetMaxSidecarMemory() *Bytes {
+	if x != nil {
+		return x.MaxSidecarMemory
 	}
 	return nil
 }
@@ -2318,7 +2338,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xeb\x06\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xf8\a\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2342,7 +2362,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_memory\x18\x1f \x01(\v2\x12.millrace.v1.BytesR\tmaxMemory\x12:\n" +
 	"\vdrain_delay\x18( \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"drainDelay\"\xc0\x02\n" +
+	"drainDelay\x12I\n" +
+	"\x17max_request_bytes_total\x18F \x01(\v2\x12.millrace.v1.BytesR\x14maxRequestBytesTotal\x12@\n" +
+	"\x12max_sidecar_memory\x18G \x01(\v2\x12.millrace.v1.BytesR\x10maxSidecarMemory\"\xc0\x02\n" +
 	"\aClients\x122\n" +
 	"\x0fmax_connections\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x0emaxConnections\x12H\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
@@ -2623,56 +2645,58 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
 	8,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
 	33, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	33, // 19: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	33, // 20: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	8,  // 21: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	9,  // 22: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	33, // 23: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	33, // 24: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	33, // 25: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	33, // 26: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	33, // 27: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	33, // 28: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	33, // 29: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	8,  // 30: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	33, // 31: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	12, // 32: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	12, // 33: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	15, // 34: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	18, // 35: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	17, // 36: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	13, // 37: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	26, // 38: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	27, // 39: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	14, // 40: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	5,  // 41: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	9,  // 42: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	9,  // 43: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	16, // 44: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	33, // 45: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	33, // 46: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	33, // 47: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	33, // 48: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	28, // 49: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	33, // 50: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	33, // 51: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	33, // 52: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	33, // 53: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	33, // 54: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	33, // 55: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	29, // 56: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	30, // 57: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	21, // 58: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	34, // 59: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 60: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	32, // 61: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	9,  // 62: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	35, // 63: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	8,  // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	8,  // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	33, // 21: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	33, // 22: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	8,  // 23: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	9,  // 24: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	33, // 25: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	33, // 26: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	33, // 27: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	33, // 28: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	33, // 29: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	33, // 30: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	33, // 31: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	8,  // 32: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	33, // 33: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	12, // 34: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	12, // 35: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	15, // 36: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	18, // 37: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	17, // 38: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	13, // 39: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	26, // 40: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	27, // 41: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	14, // 42: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	5,  // 43: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	9,  // 44: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	9,  // 45: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	16, // 46: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	33, // 47: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	33, // 48: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	33, // 49: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	33, // 50: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	28, // 51: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	33, // 52: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	33, // 53: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	33, // 54: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	33, // 55: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	33, // 56: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	33, // 57: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	29, // 58: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	30, // 59: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	21, // 60: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	34, // 61: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 62: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	32, // 63: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	9,  // 64: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	35, // 65: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
