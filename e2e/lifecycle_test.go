@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"millrace/envoy"
 	"millrace/internal/fakellm"
 	millracev1 "millrace/proto/millrace/v1"
@@ -333,6 +335,96 @@ func TestDrainTimeout(t *testing.T) {
 	}
 	if len(events) != len(cases) {
 		t.Errorf("%d events for %d requests", len(events), len(cases))
+	}
+}
+
+// TestSecondSignal: the first signal drains, the second ends the gateway at once, Envoy included.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			a := openAI("a")
+			gate := make(chan struct{})
+			t.Cleanup(func() { close(gate) })
+			a.Always(fakellm.Reply{Answer: fakellm.Usual().Answer, Head: fakellm.Pace{Gate: gate}})
+			g := prepare(t, "", pool("", to("a", a, provider(t, a))))
+			g.exec("run", "--config", g.Config)
+			g.waitReady()
+			go http.Post(g.URL+"/v1/chat/completions", "application/json", strings.NewReader(chatHello))
+			g.eventually("a request is under way", func() error {
+				if len(a.Requests()) == 0 {
+					return errors.New("not there")
+				}
+				return nil
+			})
+			g.cmd.Process.Signal(signal)
+			g.eventually("it drains", func() error {
+				if !strings.Contains(g.log.String(), `"draining"`) {
+					return errors.New("not said")
+				}
+				return nil
+			})
+			select {
+			case <-g.exited:
+				t.Fatal("the first signal ended it with a request under way")
+			default:
+			}
+			g.cmd.Process.Signal(signal)
+			<-g.exited
+			g.eventually("the port is free", func() error {
+				l, err := net.Listen("tcp", strings.TrimPrefix(g.URL, "http://"))
+				if err == nil {
+					l.Close()
+				}
+				return err
+			})
+		})
+	}
+}
+
+// TestHardStop: a process that hangs while it ends is ended all the same. Here it hangs because nobody reads what it logs.
+func TestHardStop(t *testing.T) {
+	t.Parallel()
+	a := openAI("a")
+	g := prepare(t, "drain_timeout: 1s", pool("", to("a", a, provider(t, a))))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(binary, "run", "--config", g.Config)
+	cmd.Env = append(os.Environ(), "ENVOY_BIN="+envoyBinary)
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	g.cmd, g.exited = cmd, make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(g.exited)
+	}()
+	g.waitReady()
+	size, err := unix.FcntlInt(r.Fd(), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go w.Write(make([]byte, size)) // what does not go in fails when the reader is closed
+	g.eventually("the pipe is full", func() error {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(w.Fd()), Events: unix.POLLOUT}}, 0); n != 0 || err != nil {
+			return fmt.Errorf("it takes more, %v", err)
+		}
+		return nil
+	})
+	cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-g.exited:
+	case <-time.After(patience):
+		cmd.Process.Kill()
+		t.Fatal("it hangs")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit status %d", code)
 	}
 }
 

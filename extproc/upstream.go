@@ -187,6 +187,9 @@ func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
 	if e != nil {
 		return llm.Call{}, e
 	}
+	if err := a.stream.Context().Err(); err != nil { // nobody waits for it any more
+		return llm.Call{}, err
+	}
 	return a.target.codec.Target.EncodeRequest(request, o)
 }
 

@@ -123,6 +123,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		return nil, err
 	}
 	s.config = s.plane.Config()
+	context.AfterFunc(ctx, func() { s.endsWithin(s.plane.Config().DrainTimeout + lastWords + hardStop) })
 	if err := s.startEvents(s.config.EventFile); err != nil {
 		return nil, err
 	}
@@ -203,6 +204,7 @@ func (s *sidecar) startEvents(path string) error {
 
 // stop ends the sidecar, and every stream of Envoy's that is open.
 func (s *sidecar) stop() error {
+	s.endsWithin(hardStop)
 	s.stopAdmin()
 	s.end()
 	s.grpc.Stop()
