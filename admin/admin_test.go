@@ -363,9 +363,25 @@ func TestWrites(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		}
-		a.send("DELETE", gateway+"/keys/team-a", "").problem(409, "in-use") // it would open the gateway
-		a.send("PATCH", gateway, `{"auth": "required"}`).want(200)
 		a.send("DELETE", gateway+"/keys/team-a", "").want(204)
+		auth := func() string {
+			t.Helper()
+			_, state := a.plane.latest()
+			documents, err := config.Merge(a.plane.file, state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return documents[1].Gateway.Auth
+		}
+		if got := auth(); got != "required" { // the last key was revoked: nobody enters, until somebody says so
+			t.Errorf("without a key left auth is %q", got)
+		}
+		a.send("PATCH", gateway, `{"auth": "none"}`).want(200)
+		a.send("PATCH", gateway, `{"auth": null}`).want(200)
+		if got := auth(); got != "" {
+			t.Errorf("once anyone was let in auth is %q", got)
+		}
+		a.send("PATCH", gateway, `{"auth": "required"}`).want(200)
 	})
 	t.Run("the gateway", func(t *testing.T) {
 		same(t, a.send("PATCH", gateway, `{"hosts": ["llm.example.com"], "timeouts": {"request_timeout": "30s"}}`).want(200),

@@ -154,7 +154,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	for _, k := range doc.Keys {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
-	g.NeedsKey = doc.Gateway.Auth == authRequired || len(g.Keys) > 0 && doc.Gateway.Auth != authNone
+	g.NeedsKey = asksKey(doc)
 	return g
 }
 

@@ -99,6 +99,9 @@ func (p *Plane) reload(ctx context.Context) {
 			if next.file, next.content, err = readFile(p.File); err != nil {
 				return err
 			}
+			if err := keysKept(p.File, was.file, next.file); err != nil {
+				return err
+			}
 		}
 		if err := next.prepare(); err != nil {
 			return err

@@ -35,8 +35,8 @@ import (
 
 // sidecarFlags are common to run and serve. They say where to listen and how to log; everything else is in the file.
 type sidecarFlags struct {
-	Config   string     `help:"The configuration file; it is followed when it changes." type:"existingfile"`
-	DataDir  string     `help:"Where what is written over REST is kept; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
+	Config   string     `help:"The configuration file; it is followed when it changes. With --data-dir or --store it may be left out: REST then says all." type:"existingfile"`
+	DataDir  string     `help:"Where what is written over REST is kept, and what was applied last; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
 	Store    string     `help:"An external NATS cluster to keep it in, nats://host:4222." env:"MILLRACE_STORE"`
 	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen; 127.0.0.1:8080 when there is a store and nobody says." placeholder:"ADDRESS"`
 	Demo     bool       `help:"Also start the demo providers that examples/quickstart.yaml uses, in this process."`
@@ -89,6 +89,10 @@ type sidecar struct {
 // startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good.
 func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
+	open := storeOpener(flags, log)
+	if flags.Config == "" && open == nil {
+		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
+	}
 	s := &sidecar{log: log, failed: make(chan error, 2), recorder: event.NewRecorder()}
 	if flags.Demo {
 		if s.demo, err = startDemo(); err != nil {
@@ -110,7 +114,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	s.plane, err = control.Start(ctx, control.Options{
 		Sidecar:   s.data,
 		Envoy:     s.xds,
-		OpenStore: storeOpener(flags, log),
+		OpenStore: open,
 		File:      flags.Config,
 		DataDir:   flags.DataDir,
 		Log:       log,
@@ -143,6 +147,9 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		return nil, err
 	}
 	go func() { s.failed <- s.grpc.Serve(socket) }()
+	if flags.Config == "" {
+		log.Info("no --config: what is written over REST is served, on loopback; where to listen is for a file to say", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
+	}
 	log.Info("serving", "config", flags.Config, "version", s.config.Version, "socket", socket.Addr().String())
 	return s, nil
 }

@@ -6,10 +6,12 @@ import (
 	"os"
 
 	"millrace/config"
+	"millrace/control"
 )
 
 type validateCommand struct {
-	File string `arg:"" help:"The configuration file, YAML or JSON."`
+	File    string `arg:"" help:"The configuration file, YAML or JSON."`
+	DataDir string `help:"Where a gateway keeps what it applied last: a file that has lost its keys since is an error, as it is for run." type:"path" env:"MILLRACE_DATA_DIR"`
 }
 
 // Run prints every error and fails, or prints the effective document. What this version would refuse to serve, and what is probably
@@ -21,6 +23,9 @@ func (c *validateCommand) Run(out io.Writer) error {
 	}
 	doc, err := config.Load(c.File, data)
 	if err != nil {
+		return err
+	}
+	if err := control.LoadLast(c.DataDir).CheckFile(c.File, doc); err != nil {
 		return err
 	}
 	for _, w := range append(config.NotYet(doc), config.Doubtful(doc)...) {

@@ -259,7 +259,7 @@ func TestReopen(t *testing.T) {
 		}
 	}
 	s = open(t, Options{DataDir: dir})
-	if diff := cmp.Diff(Version{revision, stateOf("a", "b")}, get(t, s), protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(Version{Revision: revision, State: stateOf("a", "b")}, get(t, s), protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

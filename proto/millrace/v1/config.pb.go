@@ -147,8 +147,9 @@ type Gateway struct {
 	// The first label of the Host that selects this gateway.
 	Subdomain string `protobuf:"bytes,3,opt,name=subdomain,proto3" json:"subdomain,omitempty"`
 	// Full host names that select it too.
-	Hosts          []string        `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	ListenPort     uint32          `protobuf:"varint,5,opt,name=listen_port,json=listenPort,proto3" json:"listen_port,omitempty"`
+	Hosts      []string `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	ListenPort uint32   `protobuf:"varint,5,opt,name=listen_port,json=listenPort,proto3" json:"listen_port,omitempty"`
+	// Where the listener is: 127.0.0.1 when it is left out, so that nobody else is served by accident; 0.0.0.0 is everywhere.
 	ListenAddress  string          `protobuf:"bytes,6,opt,name=listen_address,json=listenAddress,proto3" json:"listen_address,omitempty"`
 	Tls            *Tls            `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	Admin          *Admin          `protobuf:"bytes,8,opt,name=admin,proto3" json:"admin,omitempty"`
@@ -160,7 +161,8 @@ type Gateway struct {
 	DrainTimeout    *durationpb.Duration `protobuf:"bytes,13,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	// The certificates that providers' own are checked against, as a path where Envoy runs.
 	CaFile string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
-	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one.
+	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one. A gateway that has
+	// asked for a key goes on asking, also when it has lost all of them, until this is none.
 	Auth    string   `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
 	Clients *Clients `protobuf:"bytes,30,opt,name=clients,proto3" json:"clients,omitempty"`
 	// The most memory that Envoy should use: close to it new requests are refused. No bound when it is left out.
