@@ -92,7 +92,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		}
 		if m.ResponseHeaders.EndOfStream {
 			a.reader.bodiless = true
-			return a.reader.end(false)
+			return a.reader.end(nil)
 		}
 		return nil
 	case *extprocv3.ProcessingRequest_ResponseBody:
@@ -103,14 +103,14 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 			return err
 		}
 		if m.ResponseBody.EndOfStream {
-			return a.reader.end(false)
+			return a.reader.end(nil)
 		}
 		return a.reader.flush()
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
 		if a.reader == nil {
 			break
 		}
-		return a.reader.end(true)
+		return a.reader.end(m.ResponseTrailers)
 	}
 	return status.Errorf(codes.InvalidArgument, "upstream stream: unexpected %T", message.Request)
 }
@@ -219,7 +219,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 
 // fail notes why the attempt gave no answer, without the credentials a provider may have quoted.
 func (a *attempt) fail(e *llm.Error) {
-	e.Redact(a.target.secrets...)
+	a.target.redactError(e)
 	a.note(func() {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message

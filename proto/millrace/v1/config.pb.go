@@ -1147,7 +1147,8 @@ type Target struct {
 	DefaultModel string `protobuf:"bytes,10,opt,name=default_model,json=defaultModel,proto3" json:"default_model,omitempty"`
 	// Names that clients use, and what this target calls them.
 	ModelMap map[string]string `protobuf:"bytes,11,rep,name=model_map,json=modelMap,proto3" json:"model_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Sent with every request to this target, in place of the client's own.
+	// Sent with every request to this target, in place of the client's own. The value of a header whose name has key, token, secret,
+	// auth, cookie, passw or credential in it is a credential: it is shown as [redacted], and a write that sends that back keeps it.
 	Headers     map[string]string `protobuf:"bytes,12,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Credentials *Credentials      `protobuf:"bytes,13,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// In place of the gateway's, for attempts at this target. The whole of a request is given as long as the slowest of its targets.
