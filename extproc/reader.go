@@ -352,7 +352,7 @@ func (r *reader) commit(status, length int) error {
 	}
 	maps.Copy(want, r.provenance())
 	if len(r.call.Dropped) > 0 {
-		want["x-millrace-dropped"] = strings.Join(r.call.Dropped, ", ")
+		want["x-millrace-dropped"] = droppedHeader(r.call.Dropped)
 	}
 	reply := &extprocv3.CommonResponse{HeaderMutation: r.header.replace(want)}
 	if r.bodiless { // Envoy drops body messages behind headers that ended the stream
@@ -383,6 +383,29 @@ func (r *reader) send(last bool) error {
 	}})
 	r.held = r.held[:0]
 	return err
+}
+
+// maxDropped bounds the header: clients choose how many names there are, and how long they are.
+const maxDropped = 4 << 10
+
+// droppedHeader lists names of members, which the client chose. What cannot stand in a header is quoted, and what does not fit is
+// counted.
+func droppedHeader(names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' || c == ',' || c == '"' }) {
+			name = strconv.QuoteToASCII(name)
+		}
+		if b.Len()+len(name) > maxDropped {
+			fmt.Fprintf(&b, "and %d more", len(names)-i)
+			break
+		}
+		b.WriteString(name)
+		if i < len(names)-1 {
+			b.WriteString(", ")
+		}
+	}
+	return b.String()
 }
 
 // attemptLog words attempts for the response header: "openai=429;claude=200".
