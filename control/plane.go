@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,8 @@ type Plane struct {
 	now      *version   // what both halves were told last
 	applied  *version   // the last one that Envoy took whole
 	fileErr  string
+	named    map[string]sum // what the files held that the file's document, as last read, has secrets in
+	detached string         // why a file cannot be followed; "" when all can be
 	storeErr string
 	opened   *store.Store // nil while it could not be reached
 }
@@ -68,7 +71,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 	config.SetDefaults(v.file)
 	var err error
 	if o.File != "" {
-		if v.file, v.content, err = readFile(o.File); err != nil {
+		if v.file, v.content, err = p.readFile(); err != nil {
 			return nil, err
 		}
 	}
@@ -430,7 +433,7 @@ func (p *Plane) Status() Status {
 	s.Ready = p.Ready()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.File.Error, s.Store = p.fileErr, p.storeErr
+	s.File.Error, s.Store = cmp.Or(p.fileErr, p.detached), p.storeErr
 	return s
 }
 
