@@ -7,6 +7,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"net/http"
@@ -34,10 +35,11 @@ type Config struct {
 	CAFile          string
 	Admin           Admin
 	Clients         Clients
-	MaxMemory       uint64   // of Envoy, in bytes; 0: no bound
-	MaxSidecar      uint64   // memory of this process, in bytes; 0: what suits the machine
-	SecretFiles     []string // the files that secrets were read from
+	MaxMemory       uint64 // of Envoy, in bytes; 0: no bound
+	MaxSidecar      uint64 // memory of this process, in bytes; 0: what suits the machine
 	Gateways        []*Gateway
+	// SecretFiles are hashes of what was read from the files that secrets are in, by path.
+	SecretFiles map[string][sha256.Size]byte
 }
 
 // Admin is where the operator's API listens.

@@ -8,10 +8,27 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	millracev1 "millrace/proto/millrace/v1"
 )
+
+// SecretFiles lists the files that a document's secrets are in, whether they are there or not.
+func SecretFiles(doc *millracev1.Document) []string {
+	var files []string
+	_ = protorange.Range(doc.ProtoReflect(), func(at protopath.Values) error { // it returns the function's errors: none
+		value := at.Index(-1).Value
+		if m, ok := value.Interface().(protoreflect.Message); ok {
+			if s, ok := m.Interface().(*millracev1.Secret); ok && s.GetFile() != "" {
+				files = append(files, s.GetFile())
+			}
+		}
+		return nil
+	})
+	return files
+}
 
 // KeepSecrets puts into next the stored secrets that it names by Redacted: whoever reads a resource, changes something and
 // writes it back keeps what it was not shown. Items of lists are matched by id. A secret is kept only for where it was sent

@@ -156,7 +156,7 @@ func keysOf(t *testing.T, p *Plane) string {
 func TestDamagedStore(t *testing.T) {
 	s := filled(t)
 	const step = 17 // bytes between two flips
-	intact := read(t, filepath.Join(s.data, "nats"))
+	intact := readLoss(t, filepath.Join(s.data, "nats"))
 	damage := map[string]map[string][]byte{"every file is gone": {}}
 	for name, content := range intact {
 		for at := 0; at < len(content); at += step {
@@ -174,7 +174,7 @@ func TestDamagedStore(t *testing.T) {
 		dir := t.TempDir()
 		damaged := &site{t: t, data: dir, path: s.path, log: &strings.Builder{}}
 		write(t, filepath.Join(dir, "nats"), files)
-		write(t, dir, read(t, s.data, "applied"))
+		write(t, dir, readLoss(t, s.data, "applied"))
 		p, err := damaged.start()
 		if err != nil {
 			t.Errorf("%s: does not start: %v", what, err)
@@ -578,7 +578,7 @@ func flip(t *testing.T, path string) {
 // cut empties every file below dir with this ending.
 func cut(t *testing.T, dir, ending string) {
 	t.Helper()
-	files := read(t, dir)
+	files := readLoss(t, dir)
 	n := 0
 	for name := range files {
 		if strings.HasSuffix(name, ending) {
@@ -593,7 +593,7 @@ func cut(t *testing.T, dir, ending string) {
 }
 
 // read reads the files below dir, all or the named ones.
-func read(t *testing.T, dir string, names ...string) map[string][]byte {
+func readLoss(t *testing.T, dir string, names ...string) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

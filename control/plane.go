@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,8 @@ type Plane struct {
 	now      *version   // what both halves were told last
 	applied  *version   // the last one that Envoy took whole
 	fileErr  string
+	named    map[string]sum // what the files held that the file's document, as last read, has secrets in
+	detached string         // why a file cannot be followed; "" when all can be
 	storeErr error
 	opened   *store.Store // nil while it could not be reached
 }
@@ -69,7 +72,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 	last := LoadLast(o.DataDir)
 	var err error
 	if o.File != "" {
-		if v.file, v.content, err = readFile(o.File); err != nil {
+		if v.file, v.content, err = p.readFile(); err != nil {
 			return nil, err
 		}
 		if err := last.CheckFile(o.File, v.file); err != nil {
@@ -312,6 +315,12 @@ func (p *Plane) follow(ctx context.Context, latest store.Version) error {
 	if err := p.store().Continues(ctx, store.Version{Revision: was.revision, State: was.state}, latest); err != nil {
 		return err
 	}
+	return p.take(ctx, latest)
+}
+
+// take is follow for a version that is known to continue the present one.
+func (p *Plane) take(ctx context.Context, latest store.Version) error {
+	was := p.current()
 	if latest.Revision == was.revision && latest.State.History == was.state.History {
 		return nil
 	}
@@ -436,7 +445,7 @@ func (p *Plane) Status() Status {
 	s.Ready = p.Ready()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.File.Error = p.fileErr
+	s.File.Error = cmp.Or(p.fileErr, p.detached)
 	if p.storeErr != nil {
 		s.Store = p.storeErr.Error()
 	}

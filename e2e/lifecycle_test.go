@@ -513,13 +513,34 @@ func TestTwoSidecarsOnOneSocket(t *testing.T) {
 	g.stop()
 }
 
-// TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without a restart.
+// TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without a
+// restart, in the steps in which Kubernetes changes a volume and in those in which others replace files.
 func TestListenerTLS(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	writePair(t, cert, key)
+	link := func(target, name string) {
+		t.Helper()
+		if err := os.Symlink(target, filepath.Join(dir, "new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	volume := func(name string) {
+		t.Helper()
+		at := filepath.Join(dir, name)
+		if err := os.Mkdir(at, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		writePair(t, filepath.Join(at, "tls.crt"), filepath.Join(at, "tls.key"))
+		link(name, "..data")
+	}
+	volume("..2026_01")
+	link("..data/tls.crt", "tls.crt")
+	link("..data/tls.key", "tls.key")
 	g := prepare(t, fmt.Sprintf("tls: {cert_file: %s, key_file: %s}", cert, key), pool("", to("a", a, provider(t, a))))
 	g.URL = strings.Replace(g.URL, "http:", "https:", 1)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
@@ -544,14 +565,16 @@ func TestListenerTLS(t *testing.T) {
 		defer conn.Close()
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
-	before := serial()
-	writePair(t, cert, key)
-	g.eventually("the new certificate is served", func() error {
-		if serial() == before {
-			return errors.New("still the old one")
-		}
-		return nil
-	})
+	for _, change := range []func(){func() { volume("..2026_02") }, func() { writePair(t, cert, key) }} {
+		before := serial()
+		change()
+		g.eventually("the new certificate is served", func() error {
+			if serial() == before {
+				return errors.New("still the old one")
+			}
+			return nil
+		})
+	}
 }
 
 // TestValidateCommand: errors with file, line and column and exit status 1; the effective document and 0 otherwise.
@@ -568,6 +591,16 @@ func TestValidateCommand(t *testing.T) {
 	out, err = exec.Command(binary, "validate", file).Output()
 	if err != nil || !strings.Contains(string(out), "request_timeout: 120s") {
 		t.Errorf("%v: %s", err, out)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{pipe, "/dev/zero", t.TempDir()} { // none has an end, and none is waited for
+		out, err := exec.Command(binary, "validate", file).CombinedOutput()
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "expected a regular file") {
+			t.Errorf("%s: %v: %s", file, err, out)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ type validateCommand struct {
 // Run prints every error and fails, or prints the effective document. What this version would refuse to serve, and what is probably
 // not meant, is a warning on stderr: the file itself is right.
 func (c *validateCommand) Run(out io.Writer) error {
-	data, err := os.ReadFile(c.File)
+	data, err := config.ReadFile(c.File, config.MaxDocumentBytes)
 	if err != nil {
 		return err
 	}

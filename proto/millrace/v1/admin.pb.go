@@ -2335,7 +2335,7 @@ func (x *EnvoyStatus) GetVersion() string {
 type FileStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// What is wrong with its present content, which is then not in use.
+	// What is wrong with it or with a file of a secret: why its present content is not in use, or why it cannot be followed.
 	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

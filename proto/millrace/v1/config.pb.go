@@ -432,7 +432,9 @@ func (x *Clients) GetMaxHeaderBytes() *Bytes {
 	return nil
 }
 
-// Tls makes the listener speak TLS. Both files are read again when they change.
+// Tls makes the listener speak TLS. Both files are read again when something is renamed in the folder of
+// cert_file: that is how Kubernetes updates a volume, and how a file is replaced whole. A write in place
+// is not seen.
 type Tls struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CertFile      string                 `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
