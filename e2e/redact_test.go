@@ -116,7 +116,8 @@ func TestKeptKeyStaysHome(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200, "elsewhere heard")
 }
 
-// TestTrailersStayHere: a provider's trailers do not reach a client that could read them, and the answer is whole.
+// TestTrailersStayHere: a provider's trailers do not reach a client that could read them, and the answer is whole, with the sidecar
+// and without.
 func TestTrailersStayHere(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)
@@ -130,11 +131,19 @@ func TestTrailersStayHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := start(t, "ca_file: "+caFile+"\nconnection_pool: {http2: true}", pool("", fmt.Sprintf("{id: p, provider: {base_url: %q, secret_key_ref: %s}}", "https://localhost:"+port+"/v1", p.Key)))
+	g := prepare(t, "ca_file: "+caFile+"\nconnection_pool: {http2: true}", fmt.Sprintf(`
+upstreams: [{name: chat, targets: [{id: p, provider: {type: openai, base_url: "https://localhost:%s/v1", secret_key_ref: %s}}]}]
+services: [{name: chat, upstream: chat, failure: open}]
+rules: [{path: /v1, service: chat}]
+`, port, p.Key))
+	twoProcesses(t, g)
 	client := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
 	client.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(client.CloseIdleConnections)
-	for _, body := range []string{chatHello, chatStream} {
+	for i, body := range []string{chatHello, chatStream, chatHello, chatStream} {
+		if i == 2 {
+			g.kill()
+		}
 		p.Script(fakellm.Reply{Answer: &fakellm.Answer{}, Header: http.Header{http.TrailerPrefix + "X-Debug": {p.Key}}})
 		r, err := client.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(body)))
 		if err != nil {
