@@ -130,7 +130,7 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 		seen = append(seen, prefix+"*")
 	}
 	return &headerv3.Mutations{
-		RequestMutations:         request,
+		RequestMutations:          request,
 		RequestTrailersMutations:  []*mutationv3.HeaderMutation{removeOthers(nil)},
 		ResponseTrailersMutations: []*mutationv3.HeaderMutation{removeOthers(nil)},
 		ResponseMutations: []*mutationv3.HeaderMutation{
