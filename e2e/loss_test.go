@@ -1,19 +1,28 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
-// millrace runs a command to its end and returns what it said and its exit status.
+// millrace runs a command to its end and returns what it said and its exit status. One that does not end is told to.
 func millrace(t *testing.T, args ...string) (string, int) {
 	t.Helper()
-	out, err := exec.Command(binary, args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		t.Errorf("millrace %s does not end", strings.Join(args, " "))
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -76,6 +85,31 @@ func TestLostStore(t *testing.T) {
 	g.waitReady()
 	served()
 	must(t, "POST", admin+"/api/v1/gateways/default/keys", map[string]any{"name": "more"})
+	g.stop()
+
+	// What was applied last is damaged: the store alone serves. Both are: nothing does, until a person has chosen.
+	applied := filepath.Join(data, "applied")
+	if err := os.WriteFile(applied, []byte("mra?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := millrace(t, "store", "accept", "--data-dir", data); code != 0 || !strings.Contains(out, applied+".damaged") {
+		t.Errorf("millrace store accept: %d\n%s", code, out)
+	}
+	g.exec(args...)
+	g.waitReady()
+	served()
+	g.stop()
+	if err := os.WriteFile(applied, []byte("mra?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(data, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{args, {"store", "accept", "--data-dir", data}} {
+		if out, code := millrace(t, args...); code != 1 || !strings.Contains(out, "config store "+data) || !strings.Contains(out, applied) {
+			t.Errorf("millrace %s: %d\n%s", args[0], code, out)
+		}
+	}
 }
 
 // TestFileThatLostItsKeys: a file that is emptied or cut changes nothing while the gateway runs, and does not start one that had

@@ -147,6 +147,9 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		return nil, err
 	}
 	go func() { s.failed <- s.grpc.Serve(socket) }()
+	if flags.Store != "" && flags.DataDir == "" {
+		log.Warn("no --data-dir: nothing remembers what was applied last, so a start takes the store as it finds it")
+	}
 	if flags.Config == "" {
 		log.Info("no --config: what is written over REST is served, on loopback; where to listen is for a file to say", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
 	}

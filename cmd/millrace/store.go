@@ -112,12 +112,19 @@ func (c *acceptStore) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer s.Close()
 	last, lastErr := store.LoadApplied(c.DataDir)
+	damaged := errors.Is(lastErr, store.ErrCorrupt)
+	if lastErr != nil && !damaged && !errors.Is(lastErr, fs.ErrNotExist) {
+		return lastErr
+	}
+	if latest, err := s.Get(ctx); damaged && err == nil && latest.Revision == 0 {
+		return fmt.Errorf("%s is empty, and nobody can say which gateways had keys: to begin with nothing, move %s away\n%w", s, c.DataDir, lastErr)
+	}
 	taken, revision, err := s.Accept(ctx, last)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "revision %d of the store is taken as it is, as revision %d\n", taken.Revision, revision)
-	if !errors.Is(lastErr, store.ErrCorrupt) {
+	if !damaged {
 		return nil
 	}
 	aside, err := store.PutAside(c.DataDir)
