@@ -61,14 +61,15 @@ func TestMemoryIsShort(t *testing.T) {
 		if m.short() {
 			t.Error("short because of garbage")
 		}
-		alive := bytes.Repeat([]byte{1}, 220<<20)
-		runtime.GC()
-		time.Sleep(memoryInterval)
-		if !m.short() {
-			t.Error("not short")
-		}
-		runtime.KeepAlive(alive)
-		alive = nil
+		func() {
+			alive := bytes.Repeat([]byte{1}, 220<<20)
+			runtime.GC()
+			time.Sleep(memoryInterval)
+			if !m.short() {
+				t.Error("not short")
+			}
+			runtime.KeepAlive(alive)
+		}()
 		runtime.GC()
 		time.Sleep(memoryInterval)
 		if m.short() {

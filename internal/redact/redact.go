@@ -160,11 +160,9 @@ func (s Set) Events(raw []byte) []byte {
 		if end := bytes.IndexAny(raw, "\r\n"); end >= 0 {
 			line = raw[:end]
 		}
-		name := len(line)
-		if bytes.HasPrefix(line, []byte("data:")) {
-			name = len("data:")
-			out = append(out, line[:name]...)
-			out = append(out, s.JSON(line[name:])...)
+		if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+			out = append(out, "data:"...)
+			out = append(out, s.JSON(data)...)
 		} else {
 			out = append(out, s.text(line)...)
 		}
