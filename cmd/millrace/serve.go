@@ -189,9 +189,10 @@ func (s *sidecar) sweep(ctx context.Context) {
 // startEvents begins to write events to the file; with none they are discarded.
 func (s *sidecar) startEvents(path string) error {
 	if path == "" {
+		s.recorder.Discard()
 		return nil
 	}
-	file, err := event.OpenFile(path)
+	file, err := event.OpenFile(path, s.log)
 	if err != nil {
 		return err
 	}
@@ -201,7 +202,8 @@ func (s *sidecar) startEvents(path string) error {
 	return nil
 }
 
-// stop ends the sidecar, and every stream of Envoy's that is open.
+// stop ends the sidecar, and every stream of Envoy's that is open. Requests are recorded by the
+// streams' handlers, so those end first, and the recorder last.
 func (s *sidecar) stop() error {
 	s.stopAdmin()
 	s.end()
@@ -230,6 +232,7 @@ func newGRPCServer(log *slog.Logger) *grpc.Server {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.InitialWindowSize(1<<20),
 		grpc.InitialConnWindowSize(16<<20),
+		grpc.WaitForHandlers(true), // at Stop: they still record their attempts
 		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(onPanic)),
 		grpc.ChainUnaryInterceptor(recovery.UnaryServerInterceptor(onPanic)),
 	)
