@@ -75,7 +75,7 @@ type sidecar struct {
 	data     *extproc.Server
 	plane    *control.Plane
 	grpc     *grpc.Server
-	admin    *http.Server
+	admin    []*http.Server
 	config   *config.Config // the one it was started with
 	draining atomic.Bool
 	failed   chan error // a server ended by itself
@@ -89,7 +89,7 @@ type sidecar struct {
 // startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good.
 func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
-	s := &sidecar{log: log, failed: make(chan error, 2), recorder: event.NewRecorder()}
+	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder()}
 	if flags.Demo {
 		if s.demo, err = startDemo(); err != nil {
 			return nil, err
@@ -115,6 +115,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		DataDir:   flags.DataDir,
 		Log:       log,
 		Draining:  s.draining.Load,
+		Events:    s.recorder.Err,
 		Servable:  (&servable{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
