@@ -7,6 +7,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -53,9 +54,10 @@ type TargetHealth struct {
 type Options struct {
 	Plane    Plane
 	Clusters Clusters // nil: nothing can be said about health
-	// Token is asked of every request. Without one, requests must name a loopback address or one of Hosts as their host:
-	// then no page that a browser shows can reach the API, whatever its name resolves to.
-	Token   string
+	// Token is what every request must bring. It is called for each, so that a new token holds at once. While it returns "",
+	// requests must name a loopback address or one of Hosts as their host: then no page that a browser shows can reach the
+	// API, whatever its name resolves to.
+	Token   func() string
 	Hosts   []string
 	Release string // of millrace, for the status
 	Log     *slog.Logger
@@ -63,8 +65,10 @@ type Options struct {
 
 // Server is the API. Its methods may be called at the same time.
 type Server struct {
+	options Options
 	service *service
 	handler http.Handler
+	wrong   *wrongTokens
 }
 
 // New returns the API, ready to serve.
@@ -72,9 +76,58 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &service{plane: o.Plane, clusters: o.Clusters, release: o.Release, log: o.Log}
-	return &Server{service: s, handler: guard(o, newREST(s, o))}
+	if o.Token == nil {
+		o.Token = func() string { return "" }
+	}
+	s := &Server{
+		options: o,
+		service: &service{plane: o.Plane, clusters: o.Clusters, release: o.Release, log: o.Log},
+		wrong:   newWrongTokens(o.Log),
+	}
+	s.handler = s.guard(newREST(s.service, o), o.Token)
+	return s
 }
+
+// guard lets to next who brings one of the tokens; while there are none, who names a local host.
+func (s *Server) guard(next http.Handler, tokens ...func() string) http.Handler {
+	return &guard{
+		tokens: func() []string {
+			var now []string
+			for _, token := range tokens {
+				now = append(now, token())
+			}
+			return now
+		},
+		open: func(host string) error {
+			if isLocalHost(host, s.options.Hosts) {
+				return nil
+			}
+			return fmt.Errorf("host %q is not this one: without a token only loopback names are answered", host)
+		},
+		wrong: s.wrong,
+		sites: http.NewCrossOriginProtection(),
+		next:  next,
+	}
+}
+
+// Beside guards what is served beside the API: it takes the API's token, and another one if there is one.
+func (s *Server) Beside(next http.Handler, token func() string) http.Handler {
+	return s.guard(next, s.options.Token, token)
+}
+
+// Apart guards what is served at an address of its own, with a token of its own. While there is none, everyone is let in.
+func (s *Server) Apart(next http.Handler, token func() string) http.Handler {
+	return &guard{
+		tokens: func() []string { return []string{token()} },
+		open:   func(string) error { return nil },
+		wrong:  s.wrong,
+		sites:  http.NewCrossOriginProtection(),
+		next:   next,
+	}
+}
+
+// WrongTokens counts the wrong tokens that were sent.
+func (s *Server) WrongTokens() int64 { return s.wrong.count() }
 
 // ServeHTTP serves REST, and the OpenAPI document at /api/openapi.json.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }

@@ -651,7 +651,7 @@ func TestStatusAndHealth(t *testing.T) {
 		 "recent": [{"time": "2030-01-02T03:04:05Z", "status": 429, "error": "slow down", "duration_ms": 1.5}]},
 		{"target": "anthropic-2", "known": false, "healthy": false, "ejected": false, "draining": false, "weight": 50, "priority": 1, "active_requests": 0, "success": 0, "error": 0, "recent": []}]}`)
 	same(t, a.send("GET", "/api/v1/status", "").want(200), `{"release": "test", "state": "applied", "reason": "", "version": "v", "revision": 6, "ready": true,
-		"envoy": {"connected": true, "node": "node-1", "version": "1.40.0"}, "file": {"path": "", "error": ""}, "store": ""}`)
+		"envoy": {"connected": true, "node": "node-1", "version": "1.40.0"}, "file": {"path": "", "error": ""}, "store": "", "events": ""}`)
 	if got := a.send("HEAD", "/api/v1/status", ""); got.Status != 200 || got.Body != "" {
 		t.Errorf("HEAD: %d %q", got.Status, got.Body)
 	}
@@ -659,7 +659,7 @@ func TestStatusAndHealth(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	open := start(t, "")
-	token := start(t, "", func(o *Options) { o.Token = "t0ken" })
+	token := start(t, "", func(o *Options) { o.Token = func() string { return "t0ken" } })
 	for _, c := range []struct {
 		name    string
 		api     *api
@@ -694,7 +694,7 @@ func TestGuard(t *testing.T) {
 
 // TestSecretsStayIn makes every call there is over a gateway full of secrets, and looks for them in all that was answered.
 func TestSecretsStayIn(t *testing.T) {
-	a := start(t, fileConfig, func(o *Options) { o.Token = "the-admin-token"; o.Clusters = seen{} })
+	a := start(t, fileConfig, func(o *Options) { o.Token = func() string { return "the-admin-token" }; o.Clusters = seen{} })
 	auth := []string{"Authorization", "Bearer the-admin-token"}
 	gateway := base + "/default"
 	a.send("POST", gateway+"/upstreams", seedUpstream, auth...).want(201)

@@ -44,6 +44,7 @@ type kindOfProblem struct {
 var (
 	badRequest    = kindOfProblem{"bad-request", http.StatusBadRequest, "The request cannot be understood", codes.InvalidArgument}
 	unauthorized  = kindOfProblem{"unauthorized", http.StatusUnauthorized, "A valid token is needed", codes.Unauthenticated}
+	tooManyWrong  = kindOfProblem{"too-many-wrong-tokens", http.StatusTooManyRequests, "Too many wrong tokens", codes.ResourceExhausted}
 	forbidden     = kindOfProblem{"forbidden", http.StatusForbidden, "Not from here", codes.PermissionDenied}
 	notFound      = kindOfProblem{"not-found", http.StatusNotFound, "Not found", codes.NotFound}
 	badMethod     = kindOfProblem{"method-not-allowed", http.StatusMethodNotAllowed, "Not with this method", codes.Unimplemented}
@@ -60,7 +61,7 @@ var (
 	internalError = kindOfProblem{"internal", http.StatusInternalServerError, "Internal error", codes.Internal}
 )
 
-var kindsOfProblem = []kindOfProblem{badRequest, unauthorized, forbidden, notFound, badMethod, exists, fileOwned, inUse, stale, tooLarge,
+var kindsOfProblem = []kindOfProblem{badRequest, unauthorized, tooManyWrong, forbidden, notFound, badMethod, exists, fileOwned, inUse, stale, tooLarge,
 	badMediaType, invalid, rejected, noStore, unavailable, internalError}
 
 func (k kindOfProblem) because(format string, args ...any) *problem {

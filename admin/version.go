@@ -23,6 +23,7 @@ func (s *service) GetStatus(context.Context, *millracev1.GetStatusRequest) (*mil
 		Envoy:    &millracev1.EnvoyStatus{Connected: now.Envoy.Connected, Node: now.Envoy.Node, Version: now.Envoy.Version},
 		File:     &millracev1.FileStatus{Path: now.File.Path, Error: now.File.Error},
 		Store:    now.Store,
+		Events:   now.Events,
 	}, nil
 }
 

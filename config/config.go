@@ -46,6 +46,9 @@ type Config struct {
 type Admin struct {
 	Listen string // "" when the document does not say
 	Token  string // secret; "" when none is needed
+
+	MetricsListen string // "" when they are read where the API is
+	MetricsToken  string // secret; "" when they have no token of their own
 }
 
 // Listen is where Envoy accepts requests.

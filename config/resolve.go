@@ -45,6 +45,10 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		if admin.Token != nil {
 			c.Admin.Token = r.secret("gateway.admin.token", admin.Token)
 		}
+		c.Admin.MetricsListen = admin.GetMetrics().GetListen()
+		if token := admin.GetMetrics().GetToken(); token != nil {
+			c.Admin.MetricsToken = r.secret("gateway.admin.metrics.token", token)
+		}
 	}
 	for _, d := range documents {
 		c.Gateways = append(c.Gateways, r.gateway(d))

@@ -48,6 +48,14 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.errorf("gateway.admin.token", "needed because %s is not a loopback address", addr.Addr())
 		}
 	}
+	if listen := g.GetAdmin().GetMetrics().GetListen(); listen != "" {
+		if _, err := netip.ParseAddrPort(listen); err != nil {
+			v.errorf("gateway.admin.metrics.listen", "want an address and a port such as 127.0.0.1:9090")
+		}
+		if listen == g.Admin.Listen {
+			v.errorf("gateway.admin.metrics.listen", "is gateway.admin.listen: leave it out to have both at one address")
+		}
+	}
 	v.clients(g.GetClients())
 	v.memory(g)
 }

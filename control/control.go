@@ -57,9 +57,11 @@ type Status struct {
 	Result
 	Envoy Envoy
 	File  File
-	// Store says what is wrong with the store; "" while it can be reached, or when there is none.
+	// Store says what is wrong with the store; "" while it can be read and the last write went well, or when there is none.
 	Store string
-	Ready bool
+	// Events says why events cannot be written; "" while they can.
+	Events string
+	Ready  bool
 }
 
 // Envoy is the Envoy beside this sidecar.

@@ -88,8 +88,8 @@ func (p *Plane) reload(ctx context.Context) {
 		if err := next.prepare(); err != nil {
 			return err
 		}
-		if next.config.EventFile != was.config.EventFile {
-			return errors.New("events.file: can only be changed by a restart")
+		if err := withoutRestart(was.config, next.config); err != nil {
+			return err
 		}
 		return p.commit(ctx, next)
 	}()
@@ -101,6 +101,24 @@ func (p *Plane) reload(ctx context.Context) {
 	}
 	p.Log.Error("configuration file not applied", "error", err)
 	p.fileFailed(err.Error())
+}
+
+// withoutRestart refuses what a running process cannot change: where it listens and writes. A token
+// that is taken away would open what it guards, so that too is a restart's.
+func withoutRestart(was, next *config.Config) error {
+	switch {
+	case next.EventFile != was.EventFile:
+		return errors.New("events.file: can only be changed by a restart")
+	case next.Admin.Listen != was.Admin.Listen:
+		return errors.New("gateway.admin.listen: can only be changed by a restart")
+	case next.Admin.MetricsListen != was.Admin.MetricsListen:
+		return errors.New("gateway.admin.metrics.listen: can only be changed by a restart")
+	case next.Admin.Token == "" && was.Admin.Token != "":
+		return errors.New("gateway.admin.token: can be replaced at any time, and taken away only by a restart")
+	case next.Admin.MetricsToken == "" && was.Admin.MetricsToken != "":
+		return errors.New("gateway.admin.metrics.token: can be replaced at any time, and taken away only by a restart")
+	}
+	return nil
 }
 
 func (p *Plane) fileFailed(reason string) {

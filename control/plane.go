@@ -33,6 +33,8 @@ type Options struct {
 	Draining func() bool
 	// Servable tells whether, of the targets there are, one can serve.
 	Servable func() bool
+	// Events tells why events cannot be written, nil while they can; it is nil where there are none.
+	Events func() error
 }
 
 // Plane carries out changes, one at a time. Its methods may be called at the same time.
@@ -443,6 +445,11 @@ func (p *Plane) Status() Status {
 		s.State = Rejected
 	}
 	s.Ready = p.Ready()
+	if p.Events != nil {
+		if err := p.Events(); err != nil {
+			s.Events = err.Error()
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.File.Error = cmp.Or(p.fileErr, p.detached)

@@ -179,21 +179,21 @@ func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	r.settle(x)
 }
 
-// sweep forgets exchanges that began before the time, have no attempt under way and got no entry: Envoy died before it could
+// sweep forgets exchanges that did not begin after the time, have no attempt under way and got no entry: Envoy died before it could
 // tell how they ended. They are recorded as they are.
-func (r *registry) sweep(before time.Time) {
+func (r *registry) sweep(latest time.Time) {
 	r.mu.Lock()
 	var lost []*exchange
 	for id, x := range r.exchanges {
 		x.mu.Lock()
-		if x.open == 0 && x.started.Before(before) {
+		if x.open == 0 && !x.started.After(latest) {
 			lost = append(lost, x)
 			delete(r.exchanges, id)
 		}
 		x.mu.Unlock()
 	}
 	r.mu.Unlock()
-	r.bodies.forget(before, func(id string) bool { return r.get(id) != nil })
+	r.bodies.forget(latest, func(id string) bool { return r.get(id) != nil })
 	for _, x := range lost {
 		x.mu.Lock()
 		x.entry = &millracev1.Event{Id: x.id, Time: timestamppb.New(x.started), Details: "envoy did not tell how it ended"}

@@ -27,18 +27,21 @@ const (
 	adminTimeout = 30 * time.Second
 )
 
-// startAdmin serves the operator's API where the flags or the file say, and over the sidecar's own socket as gRPC.
+// startAdmin serves the operator's API where the flags or the file say, and over the sidecar's own socket as gRPC; and the
+// metrics, beside it or at an address of their own. The tokens are the present configuration's at any time.
 func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	address := cmp.Or(flags.Admin, s.config.Admin.Listen)
 	if address == "" && storeOpener(flags, s.log) != nil {
 		address = defaultAdmin
 	}
-	token := cmp.Or(s.config.Admin.Token, os.Getenv(envAdminToken))
+	fromEnvironment := os.Getenv(envAdminToken) // cannot change while the process runs
+	token := func() string { return cmp.Or(s.plane.Config().Admin.Token, fromEnvironment) }
+	metricsToken := func() string { return s.plane.Config().Admin.MetricsToken }
 	host, _, err := net.SplitHostPort(address)
 	if address != "" && err != nil {
 		return fmt.Errorf("admin address: %w", err)
 	}
-	if ip, err := netip.ParseAddr(host); address != "" && token == "" && (err != nil || !ip.IsLoopback()) {
+	if address != "" && token() == "" && !isLoopback(host) {
 		return fmt.Errorf("admin address %s is not a loopback one: a token is needed (gateway.admin.token or %s)", address, envAdminToken)
 	}
 	api := admin.New(admin.Options{
@@ -50,34 +53,52 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 		Log:      s.log,
 	})
 	api.Register(s.grpc)
+	const metricsPath = "GET /metrics"
+	rest, alone := http.NewServeMux(), http.NewServeMux()
+	rest.Handle("/", api)
+	if s.config.Admin.MetricsListen == "" {
+		rest.Handle(metricsPath, api.Beside(s.metrics(api), metricsToken))
+	} else {
+		alone.Handle(metricsPath, api.Apart(s.metrics(api), metricsToken))
+	}
+	if err := s.serveHTTP("admin API", address, rest); err != nil {
+		return err
+	}
+	return s.serveHTTP("metrics", s.config.Admin.MetricsListen, alone)
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// serveHTTP serves at an address, or nowhere when that is "".
+func (s *sidecar) serveHTTP(what, address string, h http.Handler) error {
 	if address == "" {
 		return nil
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("admin: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", api)
-	mux.Handle("GET /metrics", s.metrics())
-	s.admin = &http.Server{Handler: mux, ReadTimeout: adminTimeout}
+	server := &http.Server{Handler: h, ReadTimeout: adminTimeout}
+	s.admin = append(s.admin, server)
 	go func() {
-		if err := s.admin.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- fmt.Errorf("admin: %w", err)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("%s: %w", what, err)
 		}
 	}()
-	s.log.Info("admin API", "listen", listener.Addr().String())
+	s.log.Info(what, "listen", listener.Addr().String())
 	return nil
 }
 
 func (s *sidecar) stopAdmin() {
-	if s.admin == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := s.admin.Shutdown(ctx); err != nil {
-		s.log.Warn("admin: requests were cut", "error", err)
+	for _, server := range s.admin {
+		if err := server.Shutdown(ctx); err != nil {
+			s.log.Warn("admin: requests were cut", "error", err)
+		}
 	}
 }
 

@@ -7,12 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"millrace/admin"
 	"millrace/control"
 )
 
 // metrics serves what the sidecar itself knows; Envoy's own are at its admin socket (/stats/prometheus). Everything is read
 // when it is asked for: nothing is counted twice, and requests pay nothing.
-func (s *sidecar) metrics() http.Handler {
+func (s *sidecar) metrics(api *admin.Server) http.Handler {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, value func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "millrace", Name: name, Help: help}, value))
@@ -29,14 +30,19 @@ func (s *sidecar) metrics() http.Handler {
 		status(func(st control.Status) bool { return st.State == control.Applied }))
 	gauge("config_file_ok", "0 while the configuration file's content cannot be used; the one before it is then.",
 		status(func(st control.Status) bool { return st.File.Error == "" }))
-	gauge("store_ok", "0 while the store cannot be reached or read.",
+	gauge("store_ok", "0 while the store cannot be read, or the last write to it or to the data directory has failed.",
 		status(func(st control.Status) bool { return st.Store == "" }))
 	gauge("envoy_connected", "1 while Envoy takes its configuration from this sidecar.",
 		status(func(st control.Status) bool { return st.Envoy.Connected }))
 	gauge("ready", "1 while /health/ready says so.", status(func(st control.Status) bool { return st.Ready }))
-	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Namespace: "millrace", Name: "events_dropped_total", Help: "Events that were not written: the queue was full, or they could not be encoded.",
-	}, func() float64 { return float64(s.recorder.Dropped()) }))
+	gauge("events_ok", "0 while events cannot be written; they wait.", status(func(st control.Status) bool { return st.Events == "" }))
+	gauge("events_waiting", "Events that are not written yet.", func() float64 { return float64(s.recorder.Waiting()) })
+	counter := func(name, help string, value func() int64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "millrace", Name: name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	counter("events_dropped_total", "Events that are lost: the queue was full, or they could not be encoded.", s.recorder.Dropped)
+	counter("admin_wrong_tokens_total", "Wrong tokens that were sent to the REST API or to /metrics.", api.WrongTokens)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }

@@ -75,7 +75,7 @@ type sidecar struct {
 	data     *extproc.Server
 	plane    *control.Plane
 	grpc     *grpc.Server
-	admin    *http.Server
+	admin    []*http.Server
 	config   *config.Config // the one it was started with
 	draining atomic.Bool
 	failed   chan error // a server ended by itself
@@ -93,7 +93,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	if flags.Config == "" && open == nil {
 		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
 	}
-	s := &sidecar{log: log, failed: make(chan error, 2), recorder: event.NewRecorder()}
+	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder()}
 	if flags.Demo {
 		if s.demo, err = startDemo(); err != nil {
 			return nil, err
@@ -119,6 +119,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		DataDir:   flags.DataDir,
 		Log:       log,
 		Draining:  s.draining.Load,
+		Events:    s.recorder.Err,
 		Servable:  (&servable{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
@@ -200,9 +201,10 @@ func (s *sidecar) sweep(ctx context.Context) {
 // startEvents begins to write events to the file; with none they are discarded.
 func (s *sidecar) startEvents(path string) error {
 	if path == "" {
+		s.recorder.Discard()
 		return nil
 	}
-	file, err := event.OpenFile(path)
+	file, err := event.OpenFile(path, s.log)
 	if err != nil {
 		return err
 	}
@@ -212,7 +214,8 @@ func (s *sidecar) startEvents(path string) error {
 	return nil
 }
 
-// stop ends the sidecar, and every stream of Envoy's that is open.
+// stop ends the sidecar, and every stream of Envoy's that is open. Requests are recorded by the
+// streams' handlers, so those end first, and the recorder last.
 func (s *sidecar) stop() error {
 	s.endsWithin(hardStop)
 	s.stopAdmin()
@@ -242,6 +245,7 @@ func newGRPCServer(log *slog.Logger) *grpc.Server {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.InitialWindowSize(1<<20),
 		grpc.InitialConnWindowSize(16<<20),
+		grpc.WaitForHandlers(true), // at Stop: they still record their attempts
 		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(onPanic)),
 		grpc.ChainUnaryInterceptor(recovery.UnaryServerInterceptor(onPanic)),
 	)

@@ -22,10 +22,10 @@ func (c *statusCommand) Run(ctx context.Context, out io.Writer) error {
 		return c.print(out, a.body)
 	}
 	var s struct {
-		Release, State, Reason, Version, Store string
-		Revision                               uint64
-		Ready                                  bool
-		Envoy                                  struct {
+		Release, State, Reason, Version, Store, Events string
+		Revision                                       uint64
+		Ready                                          bool
+		Envoy                                          struct {
 			Connected     bool
 			Node, Version string
 		}
@@ -54,5 +54,6 @@ func (c *statusCommand) Run(ctx context.Context, out io.Writer) error {
 	row("file", s.File.Path)
 	row("file error", s.File.Error)
 	row("store", s.Store)
+	row("events", s.Events)
 	return w.Flush()
 }

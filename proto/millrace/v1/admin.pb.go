@@ -2173,8 +2173,10 @@ type Status struct {
 	Ready bool         `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
 	Envoy *EnvoyStatus `protobuf:"bytes,7,opt,name=envoy,proto3" json:"envoy,omitempty"`
 	File  *FileStatus  `protobuf:"bytes,8,opt,name=file,proto3" json:"file,omitempty"`
-	// What is wrong with the store; empty when nothing is.
-	Store         string `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
+	// What is wrong with the store, or with the disk that it is kept on; empty when nothing is.
+	Store string `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
+	// Why events cannot be written; empty while they can.
+	Events        string `protobuf:"bytes,65,opt,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2268,6 +2270,13 @@ func (x *Status) GetFile() *FileStatus {
 func (x *Status) GetStore() string {
 	if x != nil {
 		return x.Store
+	}
+	return ""
+}
+
+func (x *Status) GetEvents() string {
+	if x != nil {
+		return x.Events
 	}
 	return ""
 }
@@ -3231,7 +3240,7 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1f\n" +
 	"\vduration_ms\x18\x04 \x01(\x01R\n" +
 	"durationMs\"\x12\n" +
-	"\x10GetStatusRequest\"\x8f\x02\n" +
+	"\x10GetStatusRequest\"\xa7\x02\n" +
 	"\x06Status\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\tR\arelease\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -3241,7 +3250,8 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x05ready\x18\x06 \x01(\bR\x05ready\x12.\n" +
 	"\x05envoy\x18\a \x01(\v2\x18.millrace.v1.EnvoyStatusR\x05envoy\x12+\n" +
 	"\x04file\x18\b \x01(\v2\x17.millrace.v1.FileStatusR\x04file\x12\x14\n" +
-	"\x05store\x18\t \x01(\tR\x05store\"Y\n" +
+	"\x05store\x18\t \x01(\tR\x05store\x12\x16\n" +
+	"\x06events\x18A \x01(\tR\x06events\"Y\n" +
 	"\vEnvoyStatus\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +

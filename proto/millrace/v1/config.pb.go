@@ -489,9 +489,12 @@ func (x *Tls) GetKeyFile() string {
 
 // Admin is the operator's REST API.
 type Admin struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Listen        string                 `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
-	Token         *Secret                `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Can only be changed by a restart.
+	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
+	// A new token is asked for from the next request on. Only a restart takes it away.
+	Token         *Secret  `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Metrics       *Metrics `protobuf:"bytes,65,opt,name=metrics,proto3" json:"metrics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +543,68 @@ func (x *Admin) GetToken() *Secret {
 	return nil
 }
 
+func (x *Admin) GetMetrics() *Metrics {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+// Metrics says who may read /metrics. When it is left out: whoever may use the REST API.
+type Metrics struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An address for /metrics alone, which is then not served beside the REST API. It needs no token. Can only be changed by a restart.
+	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
+	// A token that reads the metrics and nothing else. With listen it is then asked for there. Only a restart takes it away.
+	Token         *Secret `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Metrics) Reset() {
+	*x = Metrics{}
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Metrics) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Metrics) ProtoMessage() {}
+
+func (x *Metrics) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
+func (*Metrics) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Metrics) GetListen() string {
+	if x != nil {
+		return x.Listen
+	}
+	return ""
+}
+
+func (x *Metrics) GetToken() *Secret {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
 // Timeouts bound the life of a request.
 type Timeouts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -556,7 +621,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +633,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +646,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Timeouts) GetRequestTimeout() *durationpb.Duration {
@@ -642,7 +707,7 @@ type ConnectionPool struct {
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +719,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +732,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConnectionPool) GetMaxIdlePerHost() uint32 {
@@ -752,7 +817,7 @@ type Streaming struct {
 
 func (x *Streaming) Reset() {
 	*x = Streaming{}
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +829,7 @@ func (x *Streaming) String() string {
 func (*Streaming) ProtoMessage() {}
 
 func (x *Streaming) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +842,7 @@ func (x *Streaming) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Streaming.ProtoReflect.Descriptor instead.
 func (*Streaming) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Streaming) GetInterChunkTimeout() *durationpb.Duration {
@@ -818,7 +883,7 @@ type Bytes struct {
 
 func (x *Bytes) Reset() {
 	*x = Bytes{}
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +895,7 @@ func (x *Bytes) String() string {
 func (*Bytes) ProtoMessage() {}
 
 func (x *Bytes) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +908,7 @@ func (x *Bytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bytes.ProtoReflect.Descriptor instead.
 func (*Bytes) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Bytes) GetBytes() uint64 {
@@ -868,7 +933,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +945,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +958,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Secret) GetSource() isSecret_Source {
@@ -964,7 +1029,7 @@ type Providers struct {
 
 func (x *Providers) Reset() {
 	*x = Providers{}
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1041,7 @@ func (x *Providers) String() string {
 func (*Providers) ProtoMessage() {}
 
 func (x *Providers) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1054,7 @@ func (x *Providers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Providers.ProtoReflect.Descriptor instead.
 func (*Providers) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Providers) GetTargets() []*Target {
@@ -1025,7 +1090,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1102,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1115,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Upstream) GetId() string {
@@ -1167,7 +1232,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1244,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1257,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Target) GetId() string {
@@ -1323,7 +1388,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1400,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1413,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Provider) GetName() string {
@@ -1390,7 +1455,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1467,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1480,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Credentials) GetHeaderName() string {
@@ -1453,7 +1518,7 @@ type HealthChecks struct {
 
 func (x *HealthChecks) Reset() {
 	*x = HealthChecks{}
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1530,7 @@ func (x *HealthChecks) String() string {
 func (*HealthChecks) ProtoMessage() {}
 
 func (x *HealthChecks) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1543,7 @@ func (x *HealthChecks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthChecks.ProtoReflect.Descriptor instead.
 func (*HealthChecks) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HealthChecks) GetPassive() bool {
@@ -1549,7 +1614,7 @@ type ActiveHealthCheck struct {
 
 func (x *ActiveHealthCheck) Reset() {
 	*x = ActiveHealthCheck{}
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1626,7 @@ func (x *ActiveHealthCheck) String() string {
 func (*ActiveHealthCheck) ProtoMessage() {}
 
 func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1639,7 @@ func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveHealthCheck.ProtoReflect.Descriptor instead.
 func (*ActiveHealthCheck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ActiveHealthCheck) GetPath() string {
@@ -1650,7 +1715,7 @@ type CircuitBreaker struct {
 
 func (x *CircuitBreaker) Reset() {
 	*x = CircuitBreaker{}
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1727,7 @@ func (x *CircuitBreaker) String() string {
 func (*CircuitBreaker) ProtoMessage() {}
 
 func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1740,7 @@ func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
 func (*CircuitBreaker) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CircuitBreaker) GetFailurePercentage() uint32 {
@@ -1725,7 +1790,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1802,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1815,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Retry) GetAttempts() uint32 {
@@ -1822,7 +1887,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +1899,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +1912,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Service) GetId() string {
@@ -1932,7 +1997,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2009,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2022,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rule) GetId() string {
@@ -2049,7 +2114,7 @@ type WeightedService struct {
 
 func (x *WeightedService) Reset() {
 	*x = WeightedService{}
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2126,7 @@ func (x *WeightedService) String() string {
 func (*WeightedService) ProtoMessage() {}
 
 func (x *WeightedService) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2139,7 @@ func (x *WeightedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedService.ProtoReflect.Descriptor instead.
 func (*WeightedService) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WeightedService) GetService() string {
@@ -2106,7 +2171,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2118,7 +2183,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2131,7 +2196,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Key) GetId() string {
@@ -2181,7 +2246,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2258,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2271,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Pack) GetName() string {
@@ -2241,7 +2306,7 @@ type Policies struct {
 
 func (x *Policies) Reset() {
 	*x = Policies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2318,7 @@ func (x *Policies) String() string {
 func (*Policies) ProtoMessage() {}
 
 func (x *Policies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2331,7 @@ func (x *Policies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policies.ProtoReflect.Descriptor instead.
 func (*Policies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Policies) GetChain() []string {
@@ -2294,7 +2359,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[25]
+	mi := &file_millrace_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2371,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[25]
+	mi := &file_millrace_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2384,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Events) GetFile() string {
@@ -2381,8 +2446,12 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x10max_header_bytes\x18\x05 \x01(\v2\x12.millrace.v1.BytesR\x0emaxHeaderBytes\"M\n" +
 	"\x03Tls\x12#\n" +
 	"\tcert_file\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bcertFile\x12!\n" +
-	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"J\n" +
+	"\bkey_file\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\akeyFile\"z\n" +
 	"\x05Admin\x12\x16\n" +
+	"\x06listen\x18\x01 \x01(\tR\x06listen\x12)\n" +
+	"\x05token\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05token\x12.\n" +
+	"\ametrics\x18A \x01(\v2\x14.millrace.v1.MetricsR\ametrics\"L\n" +
+	"\aMetrics\x12\x16\n" +
 	"\x06listen\x18\x01 \x01(\tR\x06listen\x12)\n" +
 	"\x05token\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05token\"\xc5\x02\n" +
 	"\bTimeouts\x12L\n" +
@@ -2591,117 +2660,120 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
 	(*Clients)(nil),               // 2: millrace.v1.Clients
 	(*Tls)(nil),                   // 3: millrace.v1.Tls
 	(*Admin)(nil),                 // 4: millrace.v1.Admin
-	(*Timeouts)(nil),              // 5: millrace.v1.Timeouts
-	(*ConnectionPool)(nil),        // 6: millrace.v1.ConnectionPool
-	(*Streaming)(nil),             // 7: millrace.v1.Streaming
-	(*Bytes)(nil),                 // 8: millrace.v1.Bytes
-	(*Secret)(nil),                // 9: millrace.v1.Secret
-	(*Providers)(nil),             // 10: millrace.v1.Providers
-	(*Upstream)(nil),              // 11: millrace.v1.Upstream
-	(*Target)(nil),                // 12: millrace.v1.Target
-	(*Provider)(nil),              // 13: millrace.v1.Provider
-	(*Credentials)(nil),           // 14: millrace.v1.Credentials
-	(*HealthChecks)(nil),          // 15: millrace.v1.HealthChecks
-	(*ActiveHealthCheck)(nil),     // 16: millrace.v1.ActiveHealthCheck
-	(*CircuitBreaker)(nil),        // 17: millrace.v1.CircuitBreaker
-	(*Retry)(nil),                 // 18: millrace.v1.Retry
-	(*Service)(nil),               // 19: millrace.v1.Service
-	(*Rule)(nil),                  // 20: millrace.v1.Rule
-	(*WeightedService)(nil),       // 21: millrace.v1.WeightedService
-	(*Key)(nil),                   // 22: millrace.v1.Key
-	(*Pack)(nil),                  // 23: millrace.v1.Pack
-	(*Policies)(nil),              // 24: millrace.v1.Policies
-	(*Events)(nil),                // 25: millrace.v1.Events
-	nil,                           // 26: millrace.v1.Target.ModelMapEntry
-	nil,                           // 27: millrace.v1.Target.HeadersEntry
-	nil,                           // 28: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 29: millrace.v1.Rule.HeadersEntry
-	nil,                           // 30: millrace.v1.Rule.QueryEntry
-	nil,                           // 31: millrace.v1.Key.LimitsEntry
-	nil,                           // 32: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 35: google.protobuf.Struct
+	(*Metrics)(nil),               // 5: millrace.v1.Metrics
+	(*Timeouts)(nil),              // 6: millrace.v1.Timeouts
+	(*ConnectionPool)(nil),        // 7: millrace.v1.ConnectionPool
+	(*Streaming)(nil),             // 8: millrace.v1.Streaming
+	(*Bytes)(nil),                 // 9: millrace.v1.Bytes
+	(*Secret)(nil),                // 10: millrace.v1.Secret
+	(*Providers)(nil),             // 11: millrace.v1.Providers
+	(*Upstream)(nil),              // 12: millrace.v1.Upstream
+	(*Target)(nil),                // 13: millrace.v1.Target
+	(*Provider)(nil),              // 14: millrace.v1.Provider
+	(*Credentials)(nil),           // 15: millrace.v1.Credentials
+	(*HealthChecks)(nil),          // 16: millrace.v1.HealthChecks
+	(*ActiveHealthCheck)(nil),     // 17: millrace.v1.ActiveHealthCheck
+	(*CircuitBreaker)(nil),        // 18: millrace.v1.CircuitBreaker
+	(*Retry)(nil),                 // 19: millrace.v1.Retry
+	(*Service)(nil),               // 20: millrace.v1.Service
+	(*Rule)(nil),                  // 21: millrace.v1.Rule
+	(*WeightedService)(nil),       // 22: millrace.v1.WeightedService
+	(*Key)(nil),                   // 23: millrace.v1.Key
+	(*Pack)(nil),                  // 24: millrace.v1.Pack
+	(*Policies)(nil),              // 25: millrace.v1.Policies
+	(*Events)(nil),                // 26: millrace.v1.Events
+	nil,                           // 27: millrace.v1.Target.ModelMapEntry
+	nil,                           // 28: millrace.v1.Target.HeadersEntry
+	nil,                           // 29: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 30: millrace.v1.Rule.HeadersEntry
+	nil,                           // 31: millrace.v1.Rule.QueryEntry
+	nil,                           // 32: millrace.v1.Key.LimitsEntry
+	nil,                           // 33: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 36: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
-	10, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
-	11, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
-	19, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
-	20, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
-	22, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
-	23, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
-	24, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	25, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	11, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
+	12, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
+	20, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
+	21, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
+	23, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
+	24, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
+	25, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
+	26, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
 	3,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
 	4,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
-	5,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
-	6,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
-	7,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
-	8,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	33, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	6,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
+	7,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
+	8,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
+	9,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
+	34, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
-	8,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	33, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	8,  // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
-	8,  // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	33, // 21: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	33, // 22: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	8,  // 23: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	9,  // 24: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	33, // 25: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	33, // 26: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	33, // 27: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	33, // 28: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	33, // 29: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	33, // 30: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	33, // 31: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	8,  // 32: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	33, // 33: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	12, // 34: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	12, // 35: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	15, // 36: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	18, // 37: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	17, // 38: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	13, // 39: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	26, // 40: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	27, // 41: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	14, // 42: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	5,  // 43: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	9,  // 44: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	9,  // 45: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	16, // 46: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	33, // 47: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	33, // 48: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	33, // 49: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	33, // 50: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	28, // 51: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	33, // 52: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	33, // 53: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	33, // 54: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	33, // 55: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	33, // 56: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	33, // 57: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	29, // 58: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	30, // 59: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	21, // 60: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	34, // 61: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 62: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	32, // 63: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	9,  // 64: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	35, // 65: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	9,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
+	34, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	9,  // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	9,  // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	34, // 21: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	34, // 22: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	9,  // 23: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	10, // 24: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	5,  // 25: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	10, // 26: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	34, // 27: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	34, // 28: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	34, // 29: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	34, // 30: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	34, // 31: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	34, // 32: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	34, // 33: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	9,  // 34: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	34, // 35: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	13, // 36: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	13, // 37: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	16, // 38: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	19, // 39: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	18, // 40: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	14, // 41: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	27, // 42: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	28, // 43: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	15, // 44: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	6,  // 45: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	10, // 46: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	10, // 47: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	17, // 48: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	34, // 49: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	34, // 50: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	34, // 51: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	34, // 52: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	29, // 53: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	34, // 54: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	34, // 55: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	34, // 56: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	34, // 57: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	34, // 58: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	34, // 59: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	30, // 60: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	31, // 61: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	22, // 62: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	35, // 63: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	32, // 64: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	33, // 65: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	10, // 66: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	36, // 67: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2709,23 +2781,23 @@ func file_millrace_v1_config_proto_init() {
 	if File_millrace_v1_config_proto != nil {
 		return
 	}
-	file_millrace_v1_config_proto_msgTypes[9].OneofWrappers = []any{
+	file_millrace_v1_config_proto_msgTypes[10].OneofWrappers = []any{
 		(*Secret_Literal)(nil),
 		(*Secret_Env)(nil),
 		(*Secret_File)(nil),
 	}
-	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[23].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
