@@ -39,7 +39,7 @@ func hostileInputs() []hostileInput {
 		return b.String()
 	}
 	return []hostileInput{
-		{"80,000 unknown members", chat(user + "," + many(80_000, func(i int) string { return fmt.Sprintf(`"m%d":1`, i) })), "", 200, ""},
+		{"80,000 unknown members", chat(user + "," + many(80_000, func(i int) string { return fmt.Sprintf(`"m%d":1`, i) })), "", 400, "1000 members"},
 		{"900 unknown members of 1 kB", chat(user + "," + many(900, func(i int) string { return fmt.Sprintf(`"%s%d":1`, strings.Repeat("m", 1000), i) })), "", 200, ""},
 		{"member with CR LF", chat(user + `,"a\r\nx-injected: 1":1`), "", 200, ""},
 		{"member with NUL and 0xff", chat(user + `,"a\u0000\u00ff":1`), "", 200, ""},
@@ -48,10 +48,14 @@ func hostileInputs() []hostileInput {
 		{"model of 100 kB", `{"model":"` + strings.Repeat("m", 100_000) + `"` + user + `}`, "", 400, "512 bytes"},
 		{"100,000 levels of arrays", chat(user + `,"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000)), "", 400, "max depth"},
 		{"a tool's schema of 90,000 levels", chat(user + `,"tools":[{"type":"function","function":{"name":"f","parameters":` + strings.Repeat(`{"a":`, 90_000) + "1" + strings.Repeat("}", 90_000) + `}}]`), "", 400, "max depth"},
-		{"30,000 tools", chat(user + `,"tools":[` + many(30_000, func(i int) string { return fmt.Sprintf(`{"type":"function","function":{"name":"f%d"}}`, i) }) + `]`), "", 200, ""},
-		{"200,000 messages", chat(`,"messages":[` + many(200_000, func(int) string { return `{"role":"user","content":"x"}` }) + `]`), "", 200, ""},
-		{"300,000 parts", chat(`,"messages":[{"role":"user","content":[` + many(300_000, func(int) string { return `{"type":"text","text":"x"}` }) + `]}]`), "", 200, ""},
-		{"15,000 calls of one illegal id", chat(tools + `,"messages":[{"role":"user","content":"go"},` + many(15_000, func(i int) string {
+		{"a tool's schema of 300 levels", chat(user + `,"tools":[{"type":"function","function":{"name":"f","parameters":` + strings.Repeat(`{"a":`, 300) + "1" + strings.Repeat("}", 300) + `}}]`), "", 400, "256 levels"},
+		{"300,000 small parts", chat(`,"messages":[` + many(15_000, func(int) string {
+			return `{"role":"user","content":[` + many(20, func(int) string { return `{"type":"text","text":"x"}` }) + `]}`
+		}) + `]`), "", 400, "250000 objects"},
+		{"30,000 tools", chat(user + `,"tools":[` + many(30_000, func(i int) string { return fmt.Sprintf(`{"type":"function","function":{"name":"f%d"}}`, i) }) + `]`), "", 400, "20000 items"},
+		{"200,000 messages", chat(`,"messages":[` + many(200_000, func(int) string { return `{"role":"user","content":"x"}` }) + `]`), "", 400, "20000 items"},
+		{"300,000 parts", chat(`,"messages":[{"role":"user","content":[` + many(300_000, func(int) string { return `{"type":"text","text":"x"}` }) + `]}]`), "", 400, "20000 items"},
+		{"9,000 calls of one illegal id", chat(tools + `,"messages":[{"role":"user","content":"go"},` + many(9000, func(i int) string {
 			return `{"role":"assistant","tool_calls":[{"id":"!","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"!","content":"r"}`
 		}) + `]`), "", 200, ""},
 		{"4,000 calls in one message", chat(tools + `,"messages":[{"role":"user","content":"go"},{"role":"assistant","tool_calls":[` + many(4000, func(i int) string {

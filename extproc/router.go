@@ -16,6 +16,7 @@ import (
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
+	"millrace/internal/strictjson"
 )
 
 // routing is one router stream: the reading of one request before a target is chosen.
@@ -26,10 +27,27 @@ type routing struct {
 }
 
 // route serves a router stream: the headers, then the body when there is one to read. Envoy closes the stream when it needs
-// nothing more. An admission stream is served by the headers alone: what the router stream will refuse by them is refused
-// before the body comes.
+// nothing more.
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
+	return answerEach(stream, r, r.body)
+}
+
+// admit serves an admission stream, of a request that does not say how large its body is: what the router stream will refuse by
+// the headers is refused before the body comes, and a body that is too large as soon as it is.
+func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	r := &routing{server: s}
+	var size int64
+	return answerEach(stream, r, func(chunk []byte) *extprocv3.ProcessingResponse {
+		if size += int64(len(chunk)); size > r.x.runtime.maxBodyBytes {
+			return r.refuse(r.tooLarge())
+		}
+		return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{}}}
+	})
+}
+
+// answerEach answers every message of a stream until Envoy closes it.
+func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, body func([]byte) *extprocv3.ProcessingResponse) error {
 	for {
 		message, err := stream.Recv()
 		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
@@ -43,7 +61,7 @@ func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 		case *extprocv3.ProcessingRequest_RequestHeaders:
 			reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute))
 		case *extprocv3.ProcessingRequest_RequestBody:
-			reply = r.body(m.RequestBody.Body)
+			reply = body(m.RequestBody.Body)
 		default:
 			return status.Errorf(codes.InvalidArgument, "router stream: unexpected %T", m)
 		}
@@ -164,6 +182,9 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if err != nil {
 		return r.refuse(asError(err))
 	}
+	if err := bounds.Check(body); err != nil {
+		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "the request body has %v", err))
+	}
 	if e := usableModel(head.Model); e != nil {
 		return r.refuse(e)
 	}
@@ -194,6 +215,11 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}},
 	}, head.Model)
 }
+
+// bounds are on what a body makes of its bytes: work and memory follow the number of its parts. No
+// client comes near: a long agent session has some thousands of messages, a large set of tools a
+// hundred, a deep JSON schema 30 levels.
+var bounds = strictjson.Bounds{Members: 1000, Items: 20_000, Nested: 250_000, Depth: 256}
 
 // maxModelName is more than any provider's names have; resource names of clouds have under 200 bytes.
 const maxModelName = 512

@@ -84,7 +84,9 @@ func (s *Server) Register(g *grpc.Server) {
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	switch kind := first(md.Get(envoy.StreamKind)); kind {
-	case envoy.StreamAdmission, envoy.StreamRouter:
+	case envoy.StreamAdmission:
+		return s.admit(stream)
+	case envoy.StreamRouter:
 		return s.route(stream)
 	case envoy.StreamUpstream:
 		return s.attempt(stream)

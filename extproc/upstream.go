@@ -139,6 +139,9 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	}
 	want := a.clientHeaders()
 	call, err := a.encode(want)
+	if ended := a.stream.Context().Err(); ended != nil { // nobody waits for it any more, and it says nothing of the target
+		return nil, ended
+	}
 	if err != nil {
 		e := asError(err)
 		a.fail(e)

@@ -38,7 +38,7 @@ func (b *builder) admission() *hcmv3.HttpFilter {
 		GrpcService: sidecar(envoy.StreamAdmission),
 		ProcessingMode: &extprocv3.ProcessingMode{
 			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
-			RequestBodyMode:     extprocv3.ProcessingMode_NONE,
+			RequestBodyMode:     extprocv3.ProcessingMode_STREAMED, // with NONE, bodyLimit misses a body that is too large by the time of the reply
 			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
 			ResponseBodyMode:    extprocv3.ProcessingMode_NONE,
 			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
