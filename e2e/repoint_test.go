@@ -32,7 +32,7 @@ func canaries(t *testing.T, fakes ...*fakellm.Provider) []*canary {
 		p.KeepRequests = 1
 		s := httptest.NewServer(c)
 		t.Cleanup(s.Close)
-		c.url = s.URL
+		c.url = strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
 		all = append(all, c)
 	}
 	return all
