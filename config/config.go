@@ -152,6 +152,7 @@ func (a Algorithm) weighs() bool { return !a.Hashes() && a != Random }
 // Upstream is a pool of targets.
 type Upstream struct {
 	Name      string // unique in all gateways: "gateway/upstream"
+	Identity  string // the name and a hash of the targets' identities (identity.go)
 	Algorithm Algorithm
 	Targets   []*Target
 	Passive   *Passive // nil: targets are never taken out for their answers
@@ -209,7 +210,8 @@ type Active struct {
 
 // Target is one endpoint of one provider account.
 type Target struct {
-	Name     string // unique in all gateways: "gateway/upstream/target"
+	Name     string // unique in all gateways: "gateway/upstream/target"; what people are shown
+	Identity string // the name and a hash of where requests go: what both halves know the target by (identity.go)
 	ID       string // as the operator wrote it; what responses and events show
 	Provider string // "openai"; what X-Selected-Provider shows
 	Schema   string

@@ -251,6 +251,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 		resolved.Targets = append(resolved.Targets, r.target(g, name, fmt.Sprintf("%s.targets[%d]", path, j), t))
 	}
 	closePriorityGaps(resolved.Targets)
+	resolved.Identity = poolIdentity(resolved)
 	return resolved
 }
 
@@ -320,6 +321,7 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 		resolved.AuthHeader = c.header
 		resolved.AuthValue = c.prefix + r.secret(path+"."+c.field, c.secret)
 	}
+	resolved.Identity = identity(resolved, credentialOf(t).reference())
 	return resolved
 }
 
@@ -329,6 +331,17 @@ type credential struct {
 	prefix string             // what stands before the secret
 	secret *millracev1.Secret // nil: there is none
 	field  string             // of the target, where the secret is said
+}
+
+// reference says where the secret comes from, not what it is: a key that is rotated is still the same target's.
+func (c credential) reference() string {
+	switch source := c.secret.GetSource().(type) {
+	case *millracev1.Secret_Env:
+		return "env " + source.Env
+	case *millracev1.Secret_File:
+		return "file " + source.File
+	}
+	return ""
 }
 
 func credentialOf(t *millracev1.Target) credential {

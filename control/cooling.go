@@ -5,12 +5,14 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"millrace/config"
 )
 
 // cooling are the targets that have said when to come back.
 type cooling struct {
 	mu    sync.Mutex
-	until map[string]time.Time // by the target's name
+	until map[string]time.Time // by the target's identity
 	added chan struct{}        // of length 1: something is new
 }
 
@@ -18,7 +20,7 @@ func newCooling() *cooling {
 	return &cooling{until: map[string]time.Time{}, added: make(chan struct{}, 1)}
 }
 
-// Cool has the target, by its name, asked only when no other can serve, for so long. It returns at once.
+// Cool has the target, by its identity, asked only when no other can serve, for so long. It returns at once.
 func (p *Plane) Cool(target string, d time.Duration) {
 	c := p.cooling
 	c.mu.Lock()
@@ -28,7 +30,7 @@ func (p *Plane) Cool(target string, d time.Duration) {
 		return
 	}
 	if _, cools := c.until[target]; !cools {
-		p.Log.Info("target cools down", "target", target, "for", d.Round(time.Millisecond).String())
+		p.Log.Info("target cools down", "target", config.NameOf(target), "for", d.Round(time.Millisecond).String())
 	}
 	c.until[target] = until
 	select {

@@ -521,6 +521,21 @@ func TestKeyedGatewayStaysClosed(t *testing.T) {
 	}
 }
 
+// TestOvertakenVersion: a version that the watch brings after a write of our own has overtaken it is no loss.
+func TestOvertakenVersion(t *testing.T) {
+	s := newSite(t, file)
+	p, _ := s.mustStart()
+	change(t, p, addKey("1"))
+	early, err := p.store().Get(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(t, p, addKey("2"))
+	if err := p.offered(context.Background(), early); err != nil || keysOf(t, p) != "1 2" {
+		t.Errorf("%v, keys %q", err, keysOf(t, p))
+	}
+}
+
 func startNATS(t *testing.T, dir string, port int) *server.Server {
 	t.Helper()
 	if port == 0 {

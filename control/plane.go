@@ -395,18 +395,28 @@ func (p *Plane) followStore(ctx context.Context) error {
 		return err
 	}
 	for latest := range versions {
-		p.changing.Lock()
-		err := latest.Err
-		if err == nil {
-			err = p.follow(ctx, latest)
-		}
-		if v := p.current(); err == nil && v.revision == latest.Revision {
-			p.settle(ctx, v, settleTime)
-		}
-		p.changing.Unlock()
-		p.storeFailed(err)
+		p.storeFailed(p.offered(ctx, latest))
 	}
 	return nil
+}
+
+// offered makes a version that the watch has brought the present one, and waits until Envoy has it. A write of our own may have
+// overtaken it meanwhile: then what counts is what the store holds now.
+func (p *Plane) offered(ctx context.Context, latest store.Version) error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	err := latest.Err
+	switch {
+	case err != nil:
+	case latest.Revision < p.current().revision:
+		err = p.catchUp(ctx)
+	default:
+		err = p.follow(ctx, latest)
+	}
+	if v := p.current(); err == nil && v.revision == latest.Revision {
+		p.settle(ctx, v, settleTime)
+	}
+	return err
 }
 
 func (p *Plane) storeFailed(err error) {

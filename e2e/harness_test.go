@@ -115,15 +115,20 @@ events: {file: %s}
 func start(t *testing.T, settings, resources string) *gateway {
 	t.Helper()
 	g := prepare(t, settings, resources)
+	g.run()
+	return g
+}
+
+func (g *gateway) run() {
+	g.t.Helper()
 	g.exec("run", "--config", g.Config, "--concurrency", "2")
 	g.waitReady()
-	t.Cleanup(func() {
+	g.t.Cleanup(func() {
 		g.stop()
 		if code := g.cmd.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("millrace run: exit status %d", code)
+			g.t.Errorf("millrace run: exit status %d", code)
 		}
 	})
-	return g
 }
 
 // prepare writes the configuration and picks a port.

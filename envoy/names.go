@@ -22,7 +22,7 @@ const (
 
 	// Metadata is the namespace of ours in dynamic and endpoint metadata.
 	Metadata = "millrace"
-	// MetadataTarget is the target's name in an endpoint's metadata, MetadataCluster the name of its own cluster.
+	// MetadataTarget is the target's identity in an endpoint's metadata, MetadataCluster the name of its own cluster.
 	MetadataTarget  = "target"
 	MetadataCluster = "cluster"
 	// MetadataSchema is the client's schema in the request's dynamic metadata: Envoy's own errors are worded by it.

@@ -11,7 +11,7 @@ import (
 
 // TargetHealth is what Envoy knows of one target.
 type TargetHealth struct {
-	Name           string // "gateway/upstream/target", as in its endpoint's metadata
+	Identity       string // as in its endpoint's metadata
 	Healthy        bool   // it gets requests
 	Ejected        bool   // taken out after failures, for a while
 	Draining       bool   // it gets no new requests
@@ -71,7 +71,7 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 				continue // not a pool's
 			}
 			t := TargetHealth{
-				Name:     h.Address.Internal.EndpointID,
+				Identity: h.Address.Internal.EndpointID,
 				Ejected:  h.Health.Outlier,
 				Draining: h.Health.EDS == "DRAINING",
 				Weight:   h.Weight,

@@ -23,7 +23,7 @@ type Runtime struct {
 	maxBodies    int64              // of all under way together
 	maxMemory    uint64             // of this process; 0: what suits the machine
 	routes       map[string]*route  // by Envoy's route name
-	targets      map[string]*target // by target name, as endpoints' metadata have it
+	targets      map[string]*target // by identity, as endpoints' metadata have it
 }
 
 // route is a rule, as the router stream needs it.
@@ -82,7 +82,7 @@ func Compile(c *config.Config) (*Runtime, error) {
 				if err != nil {
 					return nil, err
 				}
-				r.targets[t.Name] = compiled
+				r.targets[t.Identity] = compiled
 			}
 		}
 		keys := compileKeys(g)

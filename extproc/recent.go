@@ -14,7 +14,7 @@ const keptOutcomes = 10
 // recent keeps how the latest attempts at each target ended, for the operator to look at.
 type recent struct {
 	mu       sync.Mutex
-	outcomes map[string][]*millracev1.Outcome // by the target's name; the latest last
+	outcomes map[string][]*millracev1.Outcome // by the target's identity; the latest last
 }
 
 func (r *recent) add(target string, o *millracev1.Outcome) {
@@ -34,10 +34,10 @@ func (r *recent) add(target string, o *millracev1.Outcome) {
 func (r *recent) keep(targets map[string]*target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.outcomes, func(name string, _ []*millracev1.Outcome) bool { return targets[name] == nil })
+	maps.DeleteFunc(r.outcomes, func(identity string, _ []*millracev1.Outcome) bool { return targets[identity] == nil })
 }
 
-// Recent returns how the latest attempts at a target, by its name, ended; the latest first. They must not be changed.
+// Recent returns how the latest attempts at a target, by its identity, ended; the latest first. They must not be changed.
 func (s *Server) Recent(target string) []*millracev1.Outcome {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()

@@ -28,7 +28,7 @@ type Options struct {
 	Events *event.Recorder
 	// Ready tells whether requests can be served; /health/ready says so.
 	Ready func() bool
-	// Cool is told of a target, by its name, that has said that it will answer again after so long. It must not wait.
+	// Cool is told of a target, by its identity, that has said that it will answer again after so long. It must not wait.
 	Cool func(target string, d time.Duration)
 	// Version and Instance identify this process in /health.
 	Version  string
@@ -64,11 +64,11 @@ func (s *Server) Use(r *Runtime) {
 }
 
 // target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be ahead of the exchange's
-// runtime or one change behind it.
-func (s *Server) target(x *exchange, name string) *target {
+// runtime or one change behind it. An identity stands for one host in all of them, so no credential goes to another's.
+func (s *Server) target(x *exchange, identity string) *target {
 	for _, r := range []*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()} {
-		if r != nil && r.targets[name] != nil {
-			return r.targets[name]
+		if r != nil && r.targets[identity] != nil {
+			return r.targets[identity]
 		}
 	}
 	return nil

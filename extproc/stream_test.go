@@ -22,8 +22,9 @@ import (
 
 // peer plays Envoy against a server, over a real gRPC connection in memory.
 type peer struct {
-	client extprocv3.ExternalProcessorClient
-	server *Server
+	client  extprocv3.ExternalProcessorClient
+	server  *Server
+	targets map[string]string // id to identity, in the configuration used last
 }
 
 const document = `
@@ -36,12 +37,8 @@ services: [{name: chat, upstream: chat}]
 rules: [{path: /v1, service: chat}]
 `
 
-func newPeer(t testing.TB) *peer {
-	t.Helper()
-	return newPeerOf(t, document)
-}
-
-func newPeerOf(t testing.TB, document string) *peer {
+// use makes a document the server's configuration, and returns the identities of its targets, by id.
+func (p *peer) use(t testing.TB, document string) map[string]string {
 	t.Helper()
 	doc, err := config.Load("test.yaml", []byte(document))
 	if err != nil {
@@ -55,8 +52,23 @@ func newPeerOf(t testing.TB, document string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &peer{server: NewServer(Options{Log: slog.New(slog.DiscardHandler), Ready: func() bool { return true }})}
 	p.server.Use(runtime)
+	p.targets = map[string]string{}
+	for identity, target := range runtime.targets {
+		p.targets[target.config.ID] = identity
+	}
+	return p.targets
+}
+
+func newPeer(t testing.TB) *peer {
+	t.Helper()
+	return newPeerOf(t, document)
+}
+
+func newPeerOf(t testing.TB, document string) *peer {
+	t.Helper()
+	p := &peer{server: NewServer(Options{Log: slog.New(slog.DiscardHandler), Ready: func() bool { return true }})}
+	p.use(t, document)
 	g := grpc.NewServer()
 	p.server.Register(g)
 	l := bufconn.Listen(1 << 20)
@@ -122,9 +134,9 @@ func headersMessage(id string) *extprocv3.ProcessingRequest {
 	}
 }
 
-func upstreamHeaders(id, target string) *extprocv3.ProcessingRequest {
+func upstreamHeaders(id, identity string) *extprocv3.ProcessingRequest {
 	m := headersMessage(id)
-	m.Attributes = attributes(map[string]any{envoy.AttributeTarget: "default/chat/" + target, envoy.AttributeAttempt: 1})
+	m.Attributes = attributes(map[string]any{envoy.AttributeTarget: identity, envoy.AttributeAttempt: 1})
 	return m
 }
 
@@ -140,7 +152,7 @@ func (p *peer) run(t testing.TB, id, target, body string, chunks ...string) (sen
 	router.CloseSend()
 
 	upstream := p.open(t, envoy.StreamUpstream)
-	sent = exchangeMessage(t, upstream, upstreamHeaders(id, target)).GetRequestHeaders().GetResponse()
+	sent = exchangeMessage(t, upstream, upstreamHeaders(id, p.targets[target])).GetRequestHeaders().GetResponse()
 	if sent == nil {
 		t.Fatal("the upstream stream refused the request")
 	}
@@ -247,7 +259,7 @@ func withoutTimes(s string) string {
 func TestNoExchange(t *testing.T) {
 	p := newPeer(t)
 	s := p.open(t, envoy.StreamUpstream)
-	s.Send(upstreamHeaders("nobody", "same"))
+	s.Send(upstreamHeaders("nobody", p.targets["same"]))
 	if reply, err := s.Recv(); err == nil {
 		t.Fatalf("got %v", reply)
 	}

@@ -117,14 +117,14 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 
 // begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
 // client's own bytes and headers: nothing of an earlier attempt is in it. number counts from 1.
-func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.ProcessingResponse, error) {
+func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
 	if a.x == nil {
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
-	a.target = a.server.target(a.x, targetName)
+	a.target = a.server.target(a.x, identity)
 	if a.target == nil {
-		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", targetName, a.x.runtime.Version)
+		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)
 	}
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
@@ -228,7 +228,7 @@ func (a *attempt) fail(e *llm.Error) {
 		a.record.Error = e.Message
 	})
 	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
-		a.server.options.Cool(a.target.config.Name, d)
+		a.server.options.Cool(a.target.config.Identity, d)
 	}
 }
 
@@ -282,7 +282,7 @@ func (a *attempt) status(e *llm.Error) int {
 // remember keeps how the attempt ended.
 func (a *attempt) remember() {
 	a.note(func() {
-		a.server.recent.add(a.target.config.Name, &millracev1.Outcome{
+		a.server.recent.add(a.target.config.Identity, &millracev1.Outcome{
 			Time: timestamppb.New(a.started), Status: a.record.Status, Error: a.record.Error, DurationMs: a.record.DurationMs,
 		})
 	})

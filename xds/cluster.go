@@ -318,16 +318,19 @@ func failures() *commonmatcherv3.MatchPredicate {
 
 // target is the cluster that connects: Envoy's own DNS and connect timeout, no HTTP.
 func (b *builder) target(g *config.Gateway, t *config.Target) {
-	b.add(resource.ClusterType, b.connecting(g, t, t.Name))
+	b.add(resource.ClusterType, b.connecting(g, t, ""))
 }
 
-func (b *builder) connecting(g *config.Gateway, t *config.Target, name string) *clusterv3.Cluster {
+// connecting is named by the target's identity: no cluster ever leads to another host than before. Its counters go by the name.
+func (b *builder) connecting(g *config.Gateway, t *config.Target, prefix string) *clusterv3.Cluster {
+	name := prefix + t.Identity
 	kind := clusterv3.Cluster_LOGICAL_DNS
 	if _, err := netip.ParseAddr(t.Host); err == nil {
 		kind = clusterv3.Cluster_STATIC
 	}
 	return &clusterv3.Cluster{
 		Name:                          name,
+		AltStatName:                   prefix + t.Name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		ConnectTimeout:                seconds(t.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,

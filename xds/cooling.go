@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// cooling returns the snapshot in which these targets, by name, are asked only when no other can serve. The snapshot itself stays as
+// cooling returns the snapshot in which these targets, by identity, are asked only when no other can serve. The snapshot itself stays as
 // it is.
 func (s *Snapshot) cooling(targets map[string]bool) (*Snapshot, error) {
 	if len(targets) == 0 {
@@ -71,7 +71,7 @@ func cool(a *endpointv3.ClusterLoadAssignment, targets map[string]bool, hashes b
 // outweighs leaves a cooling target a few rows of a hash table; a pool may weigh 2^32 in all.
 const outweighs = 10_000
 
-// targetOf is the name of the target that the endpoint is.
+// targetOf is the identity of the target that the endpoint is.
 func targetOf(e *endpointv3.LbEndpoint) string {
 	return e.GetEndpoint().GetAddress().GetEnvoyInternalAddress().GetEndpointId()
 }

@@ -58,7 +58,7 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 			Hostname: hostname(t),
 			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
 				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: leadsTo(t)},
-				EndpointId:           t.Name,
+				EndpointId:           t.Identity,
 			}}},
 		}},
 		LoadBalancingWeight: wrapperspb.UInt32(weight(u, t)),
@@ -95,8 +95,8 @@ func weight(u *config.Upstream, t *config.Target) uint32 {
 func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 	m := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 		envoy.Metadata: {Fields: map[string]*structpb.Value{
-			envoy.MetadataTarget:  structpb.NewStringValue(t.Name),
-			envoy.MetadataCluster: structpb.NewStringValue(t.Name),
+			envoy.MetadataTarget:  structpb.NewStringValue(t.Identity),
+			envoy.MetadataCluster: structpb.NewStringValue(t.Identity),
 		}},
 		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
 			socketKey: structpb.NewBoolValue(t.TLS),

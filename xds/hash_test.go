@@ -8,14 +8,15 @@ import (
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"millrace/config"
 	"millrace/envoy"
 )
 
-// clusters returns the clusters of a snapshot by name.
+// clusters returns the clusters of a snapshot by name, without the hash of an identity.
 func clusters(s *Snapshot) map[string]*clusterv3.Cluster {
 	found := map[string]*clusterv3.Cluster{}
 	for name, r := range s.cache.GetResources(resource.ClusterType) {
-		found[name] = r.(*clusterv3.Cluster)
+		found[config.NameOf(name)] = r.(*clusterv3.Cluster)
 	}
 	return found
 }

@@ -74,10 +74,10 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
 	switch to := action.ClusterSpecifier.(type) {
 	case *routev3.RouteAction_Cluster:
-		to.Cluster = envoy.PoolOpen + to.Cluster
+		to.Cluster = openPool(r.Shares[0].Upstream)
 	case *routev3.RouteAction_WeightedClusters:
-		for _, c := range to.WeightedClusters.Clusters {
-			c.Name = envoy.PoolOpen + c.Name
+		for i, c := range to.WeightedClusters.Clusters {
+			c.Name = openPool(r.Shares[i].Upstream)
 		}
 	}
 	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
@@ -95,10 +95,14 @@ var safeQuery = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_
 	SafeRegex: &matcherv3.RegexMatcher{Regex: `[^?]*(\?beta=true)?`},
 }}
 
+// openPool is the name of the pool that serves the upstream without the sidecar. It is of the upstream's content: its credential
+// comes with the cluster and its hosts with the endpoints, and Envoy takes the two at different moments.
+func openPool(u *config.Upstream) string { return envoy.PoolOpen + u.Identity }
+
 // openPools are the upstream's once more, with Envoy's own filters in place of the upstream stream.
 func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
 	open := *u
-	open.Name = envoy.PoolOpen + u.Name
+	open.Name = openPool(u)
 	filters := []*hcmv3.HttpFilter{filter("header_mutation", &headerv3.HeaderMutation{Mutations: openMutations(u)})}
 	filters = append(filters, b.credentials(open.Name, targetSecrets(u.Targets[0]))...) // they are every target's
 	b.pools(g, &open, filters...)

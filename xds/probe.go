@@ -28,7 +28,7 @@ import (
 	"millrace/config"
 )
 
-// probePrefix stands before a target's name in what belongs to its health check.
+// probePrefix stands before a target's identity in what belongs to its health check.
 const probePrefix = "probe:"
 
 // startInterval is the time between checks of a target that has not passed yet, in a pool that nobody has used: when Envoy
@@ -78,7 +78,7 @@ func (b *builder) probeAddress() *corev3.Address {
 
 // probeHost is the host name that a target's checks are told apart by.
 func probeHost(t *config.Target) string {
-	sum := sha256.Sum256([]byte(t.Name))
+	sum := sha256.Sum256([]byte(t.Identity))
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -117,8 +117,8 @@ func poolChecks(a *config.Active) []*corev3.HealthCheck {
 
 // probe is the cluster that checks of one target go out by.
 func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
-	name := probePrefix + t.Name
-	c := b.connecting(g, t, name)
+	c := b.connecting(g, t, probePrefix)
+	name := c.Name
 	if t.TLS && (a.Path != "" || a.GRPC != nil) {
 		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
 		c.TransportSocket = &corev3.TransportSocket{
@@ -201,7 +201,7 @@ func (b *builder) credential(name, header, value string) *hcmv3.HttpFilter {
 func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 	path, _, _ := strings.Cut(a.Path, "?") // Envoy matches without the query
 	host := &routev3.VirtualHost{
-		Name:    t.Name,
+		Name:    t.Identity,
 		Domains: []string{probeHost(t)},
 		Routes: []*routev3.Route{{
 			// Nothing else may come this way: it has a credential at its end, and any process of this machine could use it.
@@ -210,7 +210,7 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 				Headers:       []*routev3.HeaderMatcher{headerIs(":method", exactly("GET"))},
 			},
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-				ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: probePrefix + t.Name},
+				ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: probePrefix + t.Identity},
 				HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: t.Authority()},
 				Timeout:              seconds(a.Timeout),
 			}},
@@ -260,10 +260,10 @@ func targetSecrets(t *config.Target) map[string]string {
 // connected answers the pool's question from what the probe cluster found out.
 func connected(t *config.Target) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
-		Name: probePrefix + t.Name,
+		Name: probePrefix + t.Identity,
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&healthv3.HealthCheck{
 			PassThroughMode:              wrapperspb.Bool(false),
-			ClusterMinHealthyPercentages: map[string]*typev3.Percent{probePrefix + t.Name: {Value: 100}},
+			ClusterMinHealthyPercentages: map[string]*typev3.Percent{probePrefix + t.Identity: {Value: 100}},
 			Headers:                      []*routev3.HeaderMatcher{headerIs(":authority", exactly(probeHost(t)))},
 		})},
 	}

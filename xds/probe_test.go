@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/prototext"
 
+	"millrace/config"
 	"millrace/envoy"
 )
 
@@ -61,7 +62,8 @@ rules: [{path: /v1, service: a}]
 		for name, r := range s.cache.GetResources(kind) {
 			text := prototext.Format(r)
 			if kind == resource.SecretType {
-				secrets[name+" "+regexp.MustCompile("canary-.").FindString(text)] = true
+				of, header, _ := strings.Cut(name, " ")
+				secrets[config.NameOf(of)+" "+header+" "+regexp.MustCompile("canary-.").FindString(text)] = true
 			} else if strings.Contains(text, "canary") {
 				t.Errorf("%s %s holds a credential", kind, name)
 			}

@@ -55,7 +55,7 @@ func (s *Server) Offer(ctx context.Context, snapshot *Snapshot) error {
 	return s.publish(ctx, s.acks.offer)
 }
 
-// Cool has Envoy ask these targets, by name, only when no other can serve, until it is told of others. Names that no target has
+// Cool has Envoy ask these targets, by identity, only when no other can serve, until it is told of others. Those that no target has
 // are ignored.
 func (s *Server) Cool(ctx context.Context, targets map[string]bool) error {
 	s.mu.Lock()

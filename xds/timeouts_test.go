@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -35,7 +34,7 @@ rules: [{path: /v1, service: a}]
 		}
 		return found
 	}
-	want("connect", items(resource.ClusterType)["default/a/t"].(*clusterv3.Cluster).ConnectTimeout, 10*time.Second)
+	want("connect", clusters(s)["default/a/t"].ConnectTimeout, 10*time.Second)
 
 	routes := items(resource.RouteType)["ingress"].(*routev3.RouteConfiguration).VirtualHosts[0].Routes
 	stream, plain := routes[0].GetRoute(), routes[1].GetRoute()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"millrace/admin"
+	"millrace/config"
 	"millrace/control"
 	"millrace/envoy"
 	"millrace/extproc"
@@ -114,7 +115,7 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 	var all []admin.TargetHealth
 	for _, t := range targets {
 		all = append(all, admin.TargetHealth{
-			Name:           t.Name,
+			Name:           config.NameOf(t.Identity),
 			Healthy:        t.Healthy,
 			Ejected:        t.Ejected,
 			Weight:         uint32(t.Weight),
@@ -122,8 +123,8 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 			ActiveRequests: uint32(t.ActiveRequests),
 			Success:        t.Requests - t.Errors,
 			Error:          t.Errors,
-			CoolingUntil:   h.plane.CoolUntil(t.Name),
-			Recent:         h.data.Recent(t.Name),
+			CoolingUntil:   h.plane.CoolUntil(t.Identity),
+			Recent:         h.data.Recent(t.Identity),
 		})
 	}
 	return all, err
