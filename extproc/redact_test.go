@@ -67,7 +67,7 @@ func (p *peer) play(t *testing.T, target, body string, head []string, chunks []s
 	router.CloseSend()
 
 	upstream := p.open(t, envoy.StreamUpstream)
-	exchangeMessage(t, upstream, upstreamHeaders(id, target))
+	exchangeMessage(t, upstream, upstreamHeaders(id, p.targets[target]))
 	upstream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
 		ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(head...)},
 	}})
