@@ -53,6 +53,10 @@ overhead: build envoy ## Measure CPU and latency per request beside a bare Envoy
 chaos: envoy ## Run the fault matrix and print it; MILLRACE_WRITE_DOCS=1 rewrites docs/failure-modes.md.
 	go test -count=1 -v -run '^TestFaultMatrix$$' ./e2e
 
+.PHONY: hostile
+hostile: envoy ## Send what is meant to do harm, and print what came of it.
+	go test -count=1 -v -run '^TestHostile$$' ./e2e
+
 .PHONY: golden
 golden: ## Rewrite the wanted outputs of the golden cases. Read the diff.
 	@packages=$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/[[ ]millrace\/internal\/golden/ {print $$1}'); \

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -363,9 +364,25 @@ func TestWrites(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		}
-		a.send("DELETE", gateway+"/keys/team-a", "").problem(409, "in-use") // it would open the gateway
-		a.send("PATCH", gateway, `{"auth": "required"}`).want(200)
 		a.send("DELETE", gateway+"/keys/team-a", "").want(204)
+		auth := func() string {
+			t.Helper()
+			_, state := a.plane.latest()
+			documents, err := config.Merge(a.plane.file, state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return documents[1].Gateway.Auth
+		}
+		if got := auth(); got != "required" { // the last key was revoked: nobody enters, until somebody says so
+			t.Errorf("without a key left auth is %q", got)
+		}
+		a.send("PATCH", gateway, `{"auth": "none"}`).want(200)
+		a.send("PATCH", gateway, `{"auth": null}`).want(200)
+		if got := auth(); got != "" {
+			t.Errorf("once anyone was let in auth is %q", got)
+		}
+		a.send("PATCH", gateway, `{"auth": "required"}`).want(200)
 	})
 	t.Run("the gateway", func(t *testing.T) {
 		same(t, a.send("PATCH", gateway, `{"hosts": ["llm.example.com"], "timeouts": {"request_timeout": "30s"}}`).want(200),
@@ -589,6 +606,35 @@ rules:
 	}
 	if got := a.send("POST", "/api/v1/apply", "gateway: {name: team\n", yaml...).problem(422, "invalid"); len(got) != 1 {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestRolledBackGatewayStaysClosed: a gateway that had lost its last key comes back closed; a new one of its name is another one.
+func TestRolledBackGatewayStaysClosed(t *testing.T) {
+	a := start(t, "")
+	auth := func() string {
+		t.Helper()
+		_, state := a.plane.latest()
+		documents, err := config.Merge(a.plane.file, state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return documents[1].Gateway.Auth
+	}
+	team := `{"id": "team", "name": "team", "subdomain": "team"}`
+	a.send("POST", base, team).want(201)
+	a.send("POST", base+"/team/keys", `{"name": "k"}`).want(201)
+	a.send("DELETE", base+"/team/keys/k", "").want(204)
+	closed, _ := a.plane.latest()
+	a.send("DELETE", base+"/team", "").want(204)
+	a.send("POST", base, team).want(201)
+	if got := auth(); got != "" {
+		t.Errorf("the new gateway: auth is %q", got)
+	}
+	a.send("DELETE", base+"/team", "").want(204)
+	a.send("POST", fmt.Sprintf("/api/v1/versions/%d/rollback", closed), "").want(200)
+	if got := auth(); got != "required" {
+		t.Errorf("the old gateway: auth is %q", got)
 	}
 }
 

@@ -19,8 +19,8 @@ func (s *service) Apply(ctx context.Context, r *millracev1.ApplyRequest) (*millr
 	applied := &millracev1.Applied{}
 	err := s.change(ctx, r, func(e *edit) (proto.Message, error) {
 		given := proto.CloneOf(r.GetDocument())
-		if given == nil {
-			given = &millracev1.Document{}
+		if empty := config.Empty(given); empty != nil {
+			return nil, invalid.all(empty)
 		}
 		settings := &millracev1.Gateway{}
 		if given.Gateway != nil {

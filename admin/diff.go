@@ -113,6 +113,9 @@ func (d *differ) maps(path string, f protoreflect.FieldDescriptor, from, to prot
 		if !m.Has(k) {
 			return nil
 		}
+		if f.FullName() == headersField && config.IsCredential(k.String()) {
+			return structpb.NewStringValue(config.Redacted)
+		}
 		return oneValue(f.MapValue(), m.Get(k))
 	}
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
@@ -153,8 +156,11 @@ func fieldValue(f protoreflect.FieldDescriptor, m protoreflect.Message) *structp
 	return structpb.NewListValue(list)
 }
 
-// hashField is shown to nobody.
-var hashField = (&millracev1.Key{}).ProtoReflect().Descriptor().Fields().ByName("hash").FullName()
+// hashField is shown to nobody, and of headersField what is no credential.
+var (
+	hashField    = (&millracev1.Key{}).ProtoReflect().Descriptor().Fields().ByName("hash").FullName()
+	headersField = (&millracev1.Target{}).ProtoReflect().Descriptor().Fields().ByName("headers").FullName()
+)
 
 func oneValue(f protoreflect.FieldDescriptor, v protoreflect.Value) *structpb.Value {
 	switch f.Kind() {

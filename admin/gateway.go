@@ -253,6 +253,7 @@ func (s *service) DeleteGateway(ctx context.Context, r *millracev1.GatewayDelete
 			return nil, err
 		}
 		e.state.Documents = slices.DeleteFunc(e.state.Documents, func(d *millracev1.Document) bool { return d == g.stored })
+		e.state.Keyed = slices.DeleteFunc(e.state.Keyed, func(id string) bool { return id == g.id })
 		return nil, nil
 	})
 }

@@ -36,8 +36,6 @@ type kind[R resource] struct {
 	check func(R) error
 	// carry gives a resource what a write cannot say and the stored one has; nil when there is no such thing.
 	carry func(next, stored R)
-	// spare says why one must not be removed; nil when any may.
-	spare func(*gateway, R) error
 }
 
 var (
@@ -77,7 +75,6 @@ var (
 			return nil
 		},
 		carry: func(next, stored *millracev1.Key) { next.Hash = stored.Hash },
-		spare: lastKey,
 	}
 )
 
@@ -309,21 +306,8 @@ func remove[R resource](ctx context.Context, s *service, k kind[R], w write, gat
 		if err := e.match((*all)[i]); err != nil {
 			return nil, err
 		}
-		if k.spare != nil {
-			if err := k.spare(g, (*all)[i]); err != nil {
-				return nil, err
-			}
-		}
 		*all = slices.Delete(*all, i, i+1)
 		e.removes = true
 		return nil, nil
 	})
-}
-
-// lastKey refuses to take away the last key of a gateway that would then let in anyone, which revoking a key must never do.
-func lastKey(g *gateway, k *millracev1.Key) error {
-	if len(g.file.GetKeys())+len(g.stored.Keys) > 1 || g.settings().Auth != "" {
-		return nil
-	}
-	return inUse.because("%q is the last key, and without one this gateway lets in anyone: set auth of the gateway to required, or to none, first", k.Name)
 }

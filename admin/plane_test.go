@@ -63,6 +63,7 @@ func (m *memory) Change(_ context.Context, c control.Change) (control.Result, er
 	if err != nil {
 		return control.Result{}, err
 	}
+	next.Keyed = config.Keyed(documents, next.Keyed)
 	next.Time, next.Cause = timestamppb.Now(), c.Cause
 	r := control.Result{Revision: revision, Version: config.Version(documents...), State: control.Accepted}
 	if c.DryRun {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"millrace/config"
 	"millrace/control"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -59,8 +60,9 @@ func (s *service) CreateTarget(ctx context.Context, r *millracev1.TargetCreate) 
 		if err := keepSecrets(t, &millracev1.Target{}); err != nil {
 			return nil, err
 		}
-		u.Targets = append(u.Targets, t)
-		upstreams.defaults(u)
+		if err := putTarget(u, len(u.Targets), t); err != nil {
+			return nil, err
+		}
 		e.at += fmt.Sprintf(".targets[%d]", len(u.Targets)-1)
 		shown = show(t)
 		return t, nil
@@ -80,6 +82,19 @@ func (e *edit) upstream(gatewayRef, ref string) (*millracev1.Upstream, error) {
 	}
 	e.at = upstreams.at(g, i)
 	return g.stored.Upstreams[i], nil
+}
+
+// putTarget puts a target in the place of another, or at the end. It is a write of the whole upstream: what else that holds stays
+// and keeps its secrets, as far as they may still go to all targets.
+func putTarget(u *millracev1.Upstream, place int, t *millracev1.Target) error {
+	next := config.Redact(u)
+	next.Targets = append(next.Targets[:place], append([]*millracev1.Target{t}, next.Targets[min(place+1, len(next.Targets)):]...)...)
+	upstreams.defaults(next)
+	if err := keepSecrets(next, u); err != nil {
+		return err
+	}
+	u.Targets, u.HealthChecks = next.Targets, next.HealthChecks
+	return nil
 }
 
 func (s *service) PatchTarget(ctx context.Context, r *millracev1.TargetPatch) (*millracev1.Target, error) {
@@ -144,8 +159,9 @@ func (s *service) updateTarget(ctx context.Context, w targetWrite, make func(sto
 		if err := keepSecrets(next, stored); err != nil {
 			return nil, err
 		}
-		u.Targets[i] = next
-		upstreams.defaults(u)
+		if err := putTarget(u, i, next); err != nil {
+			return nil, err
+		}
 		e.at += fmt.Sprintf(".targets[%d]", i)
 		shown = show(next)
 		return next, nil

@@ -119,6 +119,7 @@ func (s *service) Rollback(ctx context.Context, r *millracev1.RollbackRequest) (
 		}
 		differences = diff(now, next)
 		e.state.Documents = next
+		e.state.Keyed = append(e.state.Keyed, then.Keyed...)
 		return nil, nil
 	})
 	return &millracev1.Differences{Differences: differences}, err

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"net/http"
@@ -26,16 +27,19 @@ type Config struct {
 	Documents []*millracev1.Document
 
 	Listen          Listen
-	MaxRequestBytes int64
+	MaxRequestBytes int64 // of one request
+	MaxBodies       int64 // of all requests under way together
 	DrainTimeout    time.Duration
 	DrainDelay      time.Duration
 	EventFile       string // "" when events go nowhere
 	CAFile          string
 	Admin           Admin
 	Clients         Clients
-	MaxMemory       uint64   // of Envoy, in bytes; 0: no bound
-	SecretFiles     []string // the files that secrets were read from
+	MaxMemory       uint64 // of Envoy, in bytes; 0: no bound
+	MaxSidecar      uint64 // memory of this process, in bytes; 0: what suits the machine
 	Gateways        []*Gateway
+	// SecretFiles are hashes of what was read from the files that secrets are in, by path.
+	SecretFiles map[string][sha256.Size]byte
 }
 
 // Admin is where the operator's API listens.

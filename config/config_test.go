@@ -123,6 +123,35 @@ func TestKeepSecrets(t *testing.T) {
 	}
 }
 
+// TestPrintShowsNoSecret: what validate prints has no credential, wherever it is written, and loads again.
+func TestPrintShowsNoSecret(t *testing.T) {
+	doc, err := Load("x", []byte(`
+gateway: {admin: {listen: "127.0.0.1:1", token: canary-1}}
+upstreams:
+- name: u
+  health_checks: {active: {path: /up, headers: {x-probe: canary-2}}}
+  targets:
+  - {host: a.example, credentials: {header_name: x-key, header_value: canary-3}, headers: {X-Team-Token: canary-4, Cookie: canary-5, proxy-authorization: canary-6, x-goog-api-key: canary-7, x-team: blue}}
+  - {provider: {name: openai, secret_key_ref: canary-8}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed, err := Print(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(printed), "canary") || strings.Count(string(printed), Redacted) != 8 || !strings.Contains(string(printed), "x-team: blue") {
+		t.Errorf("printed:\n%s", printed)
+	}
+	if doc.Upstreams[0].Targets[0].Headers["Cookie"] != "canary-5" {
+		t.Error("the document itself was changed")
+	}
+	if _, err := Load("printed", printed); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestVersionFollowsContent(t *testing.T) {
 	load := func(s string) string {
 		doc, err := Load("x", []byte(s))

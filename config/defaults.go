@@ -17,8 +17,9 @@ func SetDefaults(doc *millracev1.Document) {
 	g := ensure(&doc.Gateway)
 	setIfZero(&g.Name, "default")
 	setIfZero(&g.ListenPort, 41002)
-	setIfZero(&g.ListenAddress, "0.0.0.0")
+	setIfZero(&g.ListenAddress, "127.0.0.1") // who means everybody says so
 	setIfZero(&ensure(&g.MaxRequestBytes).Bytes, 50<<20)
+	setIfZero(&ensure(&g.MaxRequestBytesTotal).Bytes, max(256<<20, g.MaxRequestBytes.Bytes))
 	setDuration(&g.DrainTimeout, 120*time.Second)
 	setDuration(&g.DrainDelay, 15*time.Second)
 	setIfZero(&g.CaFile, "/etc/ssl/certs/ca-certificates.crt") // where Debian, Ubuntu, Alpine and Envoy's own image have it

@@ -15,11 +15,11 @@ import (
 )
 
 // JSON writes a message in the words it can be written in: names as in the proto, plain values for providers, sizes and
-// literal secrets, which are redacted. Of resources it shows what is set, of every other message all.
+// literal secrets. It shows no secret (Redact). Of resources it shows what is set, of every other message all.
 func JSON(m proto.Message) ([]byte, error) {
 	var out bytes.Buffer
 	e := jsontext.NewEncoder(&out)
-	if err := encode(e, m.ProtoReflect()); err != nil {
+	if err := encode(e, Redact(m).ProtoReflect()); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
@@ -30,8 +30,8 @@ func encode(e *jsontext.Encoder, m protoreflect.Message) error {
 	case *millracev1.Bytes:
 		return e.WriteToken(jsontext.String(formatBytes(short.GetBytes())))
 	case *millracev1.Secret:
-		if _, literal := short.GetSource().(*millracev1.Secret_Literal); literal {
-			return e.WriteToken(jsontext.String(Redacted))
+		if literal, ok := short.GetSource().(*millracev1.Secret_Literal); ok {
+			return e.WriteToken(jsontext.String(literal.Literal))
 		}
 	case *millracev1.Provider:
 		if short.GetName() != "" && proto.Equal(short, &millracev1.Provider{Name: short.Name}) {

@@ -14,6 +14,7 @@ import (
 	"buf.build/go/protoyaml"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -50,8 +51,22 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Empty refuses a document that says nothing at all: a file or a request whose content was lost on the way must not be taken for
+// the wish that nothing be served.
+func Empty(doc *millracev1.Document) Errors {
+	said := false
+	doc.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		said = f.IsList() || proto.Size(v.Message().Interface()) > 0 // a field without a value is an empty message
+		return !said
+	})
+	if said {
+		return nil
+	}
+	return Errors{{Reason: "holds no configuration: it is empty, or has nothing but comments and empty fields; a gateway that serves nothing is gateway: {name: default}"}}
+}
+
 // Load reads a document in YAML or JSON, fills in the defaults and checks it. file is its name for error messages. Unknown
-// fields, duplicate keys and values of the wrong type are errors. The error is an Errors.
+// fields, duplicate keys, values of the wrong type and an empty document are errors. The error is an Errors.
 func Load(file string, data []byte) (*millracev1.Document, error) {
 	data = oneLineEnd(data)
 	root, err := parse(file, data)
@@ -63,6 +78,10 @@ func Load(file string, data []byte) (*millracev1.Document, error) {
 	found = append(found, duplicates(root, "")...)
 	if err := unmarshal(data, doc); err != nil {
 		found = append(found, located(root, err)...)
+	} else if empty := Empty(doc); empty != nil {
+		e := empty[0]
+		e.Line, e.Column = 1, 1
+		found = append(found, e)
 	} else {
 		written := fmt.Sprintf("upstreams[%d].", len(doc.Upstreams)) // where the short form will stand
 		shortForm := doc.Providers != nil

@@ -10,7 +10,8 @@ import (
 
 // Merge puts what the file says and what the store holds together: one document per gateway, the file's first, with defaults,
 // checked as a whole. file is a loaded document, nil when there is none; neither argument is changed. A stored document with
-// the id of the file's gateway adds its resources to it. The error is an Errors; paths begin with the gateway's name.
+// the id of the file's gateway adds its resources to it. A gateway of state.keyed that has no key left has auth: required, unless
+// it says auth: none. The error is an Errors; paths begin with the gateway's name.
 func Merge(file *millracev1.Document, state *millracev1.State) ([]*millracev1.Document, error) {
 	main := &millracev1.Document{}
 	if file != nil {
@@ -33,6 +34,7 @@ func Merge(file *millracev1.Document, state *millracev1.State) ([]*millracev1.Do
 		SetDefaults(d)
 		documents = append(documents, d)
 	}
+	stayClosed(documents, state.GetKeyed())
 	if found := validateAll(documents); len(found) > 0 {
 		return nil, found
 	}

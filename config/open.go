@@ -3,7 +3,9 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -87,6 +89,9 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if !sameCredential(credentialOf(first), credentialOf(t)) {
 			v.needsSidecar(service, at+".credentials", fmt.Sprintf("every target gets one credential; target %q has another", first.Id))
 		}
+		if !maps.Equal(secretHeaders(first), secretHeaders(t)) {
+			v.needsSidecar(service, at+".headers", fmt.Sprintf("every target gets one credential; target %q has others", first.Id))
+		}
 		if openPath(t) != openPath(first) {
 			v.needsSidecar(service, at+".path", fmt.Sprintf("every target gets one path; target %q has another", first.Id))
 		}
@@ -104,6 +109,17 @@ func sameCredential(a, b credential) bool {
 		return a.secret == b.secret
 	}
 	return a.header == b.header && a.prefix == b.prefix && proto.Equal(a.secret, b.secret)
+}
+
+// secretHeaders are the headers of a target that carry credentials, by their names in lower case.
+func secretHeaders(t *millracev1.Target) map[string]string {
+	secrets := map[string]string{}
+	for name, value := range t.Headers {
+		if IsCredential(name) {
+			secrets[strings.ToLower(name)] = value
+		}
+	}
+	return secrets
 }
 
 // openPath is where the target's operation is.

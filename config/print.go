@@ -13,7 +13,8 @@ import (
 // Redacted stands in place of every literal secret that is shown.
 const Redacted = "[redacted]"
 
-// Redact returns a copy of a resource or document in which no literal secret is left.
+// Redact returns a copy of a resource or document in which no literal secret is left, credentials among the headers of targets
+// included.
 func Redact[M proto.Message](m M) M {
 	shown := proto.CloneOf(m)
 	redact(shown.ProtoReflect())
@@ -21,6 +22,13 @@ func Redact[M proto.Message](m M) M {
 }
 
 func redact(m protoreflect.Message) {
+	if t, ok := m.Interface().(*millracev1.Target); ok {
+		for name, value := range t.Headers {
+			if value != "" && IsCredential(name) {
+				t.Headers[name] = Redacted
+			}
+		}
+	}
 	if s, ok := m.Interface().(*millracev1.Secret); ok {
 		if _, literal := s.Source.(*millracev1.Secret_Literal); literal {
 			s.Source = &millracev1.Secret_Literal{Literal: Redacted}

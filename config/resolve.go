@@ -24,19 +24,21 @@ import (
 // Resolve makes a Config of documents as Merge or Load returns them, one per gateway; the first also says where to listen.
 // References are followed, secrets read, providers looked up. The error is an Errors; a secret that cannot be read is one.
 func Resolve(documents ...*millracev1.Document) (*Config, error) {
-	r := &resolver{}
+	r := &resolver{files: map[string][]byte{}}
 	main := documents[0]
 	c := &Config{
 		Version:         Version(documents...),
 		Documents:       documents,
 		Listen:          resolveListen(main.Gateway),
 		MaxRequestBytes: int64(main.Gateway.MaxRequestBytes.Bytes),
+		MaxBodies:       int64(main.Gateway.MaxRequestBytesTotal.Bytes),
 		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
 		DrainDelay:      main.Gateway.DrainDelay.AsDuration(),
 		EventFile:       main.GetEvents().GetFile(),
 		CAFile:          main.Gateway.CaFile,
 		Clients:         resolveClients(main.Gateway.Clients),
 		MaxMemory:       main.Gateway.GetMaxMemory().GetBytes(),
+		MaxSidecar:      main.Gateway.GetMaxSidecarMemory().GetBytes(),
 	}
 	if admin := main.Gateway.Admin; admin != nil {
 		c.Admin.Listen = admin.Listen
@@ -54,7 +56,10 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 	if len(r.found) > 0 {
 		return nil, r.found
 	}
-	c.SecretFiles = r.files
+	c.SecretFiles = make(map[string][sha256.Size]byte, len(r.files))
+	for path, data := range r.files {
+		c.SecretFiles[path] = sha256.Sum256(data)
+	}
 	return c, nil
 }
 
@@ -86,7 +91,7 @@ const (
 
 type resolver struct {
 	validation
-	files []string
+	files map[string][]byte // what secrets were read from; each file is read once
 }
 
 func resolveListen(g *millracev1.Gateway) Listen {
@@ -156,7 +161,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	for _, k := range doc.Keys {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
-	g.NeedsKey = doc.Gateway.Auth == authRequired || len(g.Keys) > 0 && doc.Gateway.Auth != authNone
+	g.NeedsKey = asksKey(doc)
 	return g
 }
 
@@ -393,8 +398,7 @@ func (r *resolver) secret(path string, s *millracev1.Secret) string {
 			return ""
 		}
 	case *millracev1.Secret_File:
-		r.files = append(r.files, source.File)
-		data, err := os.ReadFile(source.File)
+		data, err := r.file(source.File)
 		if err != nil {
 			r.errorf(path, "%v", err)
 			return ""
@@ -408,6 +412,18 @@ func (r *resolver) secret(path string, s *millracev1.Secret) string {
 		r.errorf(path, "the secret holds a control character, which no header can carry")
 	}
 	return value
+}
+
+// file reads a secret's file once: all secrets of one configuration see the same content.
+func (r *resolver) file(path string) ([]byte, error) {
+	if data, ok := r.files[path]; ok {
+		return data, nil
+	}
+	data, err := ReadFile(path, maxSecretBytes)
+	if err == nil {
+		r.files[path] = data
+	}
+	return data, err
 }
 
 func hasControl(value string) bool {

@@ -2,39 +2,86 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	millracev1 "millrace/proto/millrace/v1"
 )
 
+// SecretFiles lists the files that a document's secrets are in, whether they are there or not.
+func SecretFiles(doc *millracev1.Document) []string {
+	var files []string
+	_ = protorange.Range(doc.ProtoReflect(), func(at protopath.Values) error { // it returns the function's errors: none
+		value := at.Index(-1).Value
+		if m, ok := value.Interface().(protoreflect.Message); ok {
+			if s, ok := m.Interface().(*millracev1.Secret); ok && s.GetFile() != "" {
+				files = append(files, s.GetFile())
+			}
+		}
+		return nil
+	})
+	return files
+}
+
 // KeepSecrets puts into next the stored secrets that it names by Redacted: whoever reads a resource, changes something and
-// writes it back keeps what it was not shown. Items of lists are matched by id. The error is an Errors; it names those that
-// have nothing stored.
+// writes it back keeps what it was not shown. Items of lists are matched by id. A secret is kept only for where it was sent
+// before: the same protocol, host and port, in a header of the same name. Otherwise whoever may write could have it sent to a
+// host of theirs. The error is an Errors; it names the secrets that have to be sent again.
 func KeepSecrets[M proto.Message](next, stored M) error {
-	v := &validation{}
-	v.keepSecrets("", next.ProtoReflect(), stored.ProtoReflect())
-	if len(v.found) > 0 {
-		return v.found
+	k := &keeper{why: "there is none"}
+	k.message("", next.ProtoReflect(), stored.ProtoReflect())
+	if len(k.found) > 0 {
+		return k.found
 	}
 	return nil
 }
 
-// keepSecrets walks both; stored is an invalid message where there is none.
-func (v *validation) keepSecrets(path string, next, stored protoreflect.Message) {
-	if secret, ok := next.Interface().(*millracev1.Secret); ok {
-		if secret.GetLiteral() != Redacted {
-			return
+type keeper struct {
+	validation
+	why    string // nothing can be kept here
+	probes string // the same of an upstream's health checks; "" when their secrets can be kept
+}
+
+// message walks both; stored is an invalid message where there is none.
+func (k *keeper) message(path string, next, stored protoreflect.Message) {
+	defer func(why string) { k.why = why }(k.why)
+	forget := func(why string) {
+		if why != "" {
+			k.why, stored = why, next.Type().Zero()
 		}
-		kept, _ := stored.Interface().(*millracev1.Secret)
-		if kept.GetLiteral() == "" {
-			v.errorf(path, "%q keeps a stored secret, and there is none", Redacted)
-			return
-		}
-		secret.Source = &millracev1.Secret_Literal{Literal: kept.GetLiteral()}
-		return
 	}
+	switch m := next.Interface().(type) {
+	case *millracev1.Secret:
+		kept, _ := stored.Interface().(*millracev1.Secret)
+		k.secret(path, m, kept)
+		return
+	case *millracev1.Upstream:
+		was, _ := stored.Interface().(*millracev1.Upstream)
+		k.probes = newAddress(m, was)
+	case *millracev1.ActiveHealthCheck:
+		forget(k.probes)
+	case *millracev1.Target:
+		was, _ := stored.Interface().(*millracev1.Target)
+		forget(moved(m, was))
+		was, _ = stored.Interface().(*millracev1.Target)
+		k.headers(join(path, "headers"), m, was)
+	case *millracev1.Credentials:
+		was, _ := stored.Interface().(*millracev1.Credentials)
+		if was != nil && !strings.EqualFold(m.HeaderName, was.HeaderName) {
+			forget("it is stored for the header " + was.HeaderName)
+		}
+	}
+	k.fields(path, next, stored)
+}
+
+func (k *keeper) fields(path string, next, stored protoreflect.Message) {
 	next.Range(func(f protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		at := join(path, string(f.Name()))
 		switch {
@@ -45,19 +92,91 @@ func (v *validation) keepSecrets(path string, next, stored protoreflect.Message)
 				if kept := stored.Get(f).Map().Get(key); kept.IsValid() {
 					same = kept.Message()
 				}
-				v.keepSecrets(join(at, key.String()), item.Message(), same)
+				k.message(join(at, key.String()), item.Message(), same)
 				return true
 			})
 		case f.IsList():
 			for i := range value.List().Len() {
 				item := value.List().Get(i).Message()
-				v.keepSecrets(fmt.Sprintf("%s[%d]", at, i), item, sameItem(stored, f, item))
+				k.message(fmt.Sprintf("%s[%d]", at, i), item, sameItem(stored, f, item))
 			}
 		default:
-			v.keepSecrets(at, value.Message(), stored.Get(f).Message())
+			k.message(at, value.Message(), stored.Get(f).Message())
 		}
 		return true
 	})
+}
+
+func (k *keeper) secret(path string, next, stored *millracev1.Secret) {
+	if next.GetLiteral() != Redacted {
+		return
+	}
+	if stored.GetLiteral() == "" {
+		k.lacks(path)
+		return
+	}
+	next.Source = &millracev1.Secret_Literal{Literal: stored.GetLiteral()}
+}
+
+// headers keeps the values of the headers that carry credentials. stored is nil where there is none.
+func (k *keeper) headers(path string, next, stored *millracev1.Target) {
+	for _, name := range slices.Sorted(maps.Keys(next.Headers)) {
+		if next.Headers[name] != Redacted || !IsCredential(name) {
+			continue
+		}
+		next.Headers[name] = ""
+		for other, value := range stored.GetHeaders() {
+			if strings.EqualFold(name, other) {
+				next.Headers[name] = value
+			}
+		}
+		if next.Headers[name] == "" {
+			k.lacks(join(path, name))
+		}
+	}
+}
+
+func (k *keeper) lacks(path string) {
+	k.errorf(path, "%q keeps a stored secret, and %s: send the secret again", Redacted, k.why)
+}
+
+// moved says why next must not have the secrets of was; "" when it may.
+func moved(next, was *millracev1.Target) string {
+	if is, before := addressOf(next), addressOf(was); was != nil && is.host != "" && is != before {
+		return fmt.Sprintf("it is stored for %s, not for %s", before, is)
+	}
+	return ""
+}
+
+// newAddress says why next must not have the secrets that was sends to its targets with health checks; "" when it may.
+func newAddress(next, was *millracev1.Upstream) string {
+	known := map[address]bool{}
+	for _, t := range was.GetTargets() {
+		known[addressOf(t)] = true
+	}
+	for _, t := range next.Targets {
+		if a := addressOf(t); a.host != "" && !known[a] {
+			return fmt.Sprintf("it is stored for other targets than %s", a)
+		}
+	}
+	return ""
+}
+
+// addressOf is where a target is, as far as a secret must not go elsewhere. A target that does not say has no host:
+// it is static, or Validate refuses it.
+func addressOf(t *millracev1.Target) address {
+	if _, err := url.Parse(t.GetProvider().GetBaseUrl()); t == nil || err != nil {
+		return address{}
+	}
+	_, a := place(t)
+	return address{host: strings.ToLower(a.host), port: a.port, tls: a.tls}
+}
+
+func (a address) String() string {
+	if a.tls {
+		return "https://" + hostPort(a.host, a.port)
+	}
+	return "http://" + hostPort(a.host, a.port)
 }
 
 // sameItem finds the item of stored's list f that has the id of item.

@@ -57,6 +57,17 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 		}
 	}
 	v.clients(g.GetClients())
+	v.memory(g)
+}
+
+func (v *validation) memory(g *millracev1.Gateway) {
+	if one, all := g.GetMaxRequestBytes().GetBytes(), g.GetMaxRequestBytesTotal().GetBytes(); all < one {
+		v.errorf("gateway.max_request_bytes_total", "want at least max_request_bytes (%d), or the largest request is never let in", one)
+	}
+	const least = 64 << 20 // the sidecar takes half of it without a request
+	if m := g.GetMaxSidecarMemory(); m != nil && m.Bytes < least {
+		v.errorf("gateway.max_sidecar_memory", "want at least 64MiB")
+	}
 }
 
 func (v *validation) clients(c *millracev1.Clients) {

@@ -4,88 +4,70 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"os"
-	"path/filepath"
+	"maps"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"millrace/config"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-func readFile(path string) (*millracev1.Document, string, error) {
-	data, err := os.ReadFile(path)
+// readFile reads the configuration file. The files that its secrets are in are followed from then on,
+// even if it cannot be applied: a Secret can be mounted after the document that names it.
+func (p *Plane) readFile() (*millracev1.Document, string, error) {
+	data, err := config.ReadFile(p.File, config.MaxDocumentBytes)
 	if err != nil {
 		return nil, "", err
 	}
-	doc, err := config.Load(path, data)
-	return doc, string(data), err
+	doc, err := config.Load(p.File, data)
+	if err != nil {
+		return nil, "", err
+	}
+	named := make(map[string]sum)
+	for _, path := range config.SecretFiles(doc) {
+		named[path] = read(path)
+	}
+	p.mu.Lock()
+	p.named = named
+	p.mu.Unlock()
+	return doc, string(data), nil
 }
 
-// calm is how long the files must rest before they are read: editors and ConfigMap updates come in several steps.
-const calm = 100 * time.Millisecond
-
-// watchFiles follows the configuration file and the files that secrets are in, until ctx ends. Folders are watched, not
-// files: editors and Kubernetes replace files. Content decides, not the kind of event.
+// watchFiles follows the configuration file and the files that secrets are in, until ctx ends.
 func (p *Plane) watchFiles(ctx context.Context) {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		p.Log.Error("watch files: changes are not seen", "error", err)
-		return
-	}
-	defer w.Close() //nolint:errcheck // it only closes what it opened
-	seen := p.watch(w)
-	var rest <-chan time.Time
+	ticks := time.NewTicker(lookEvery)
+	defer ticks.Stop()
+	var f follower
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case err := <-w.Errors:
-			p.Log.Error("watch files", "error", err)
-		case <-w.Events:
-			rest = time.After(calm)
-		case <-rest:
-			rest = nil
-			if now := digest(p.files()); now != seen {
-				seen = now // not what is there after the reload: that may be newer than what it read
-				p.reload(ctx)
-				p.watch(w)
-				rest = time.After(calm)
-			}
+		case <-ticks.C:
+			p.lookAtFiles(ctx, &f)
 		}
 	}
 }
 
-func (p *Plane) files() []string {
-	files := p.Config().SecretFiles
+func (p *Plane) lookAtFiles(ctx context.Context, f *follower) {
+	if f.look(p.files()) {
+		p.reload(ctx)
+	}
+	p.fileDetached(f.detached(p.files()))
+}
+
+// files are the files to follow, with hashes of what was read of them for the present version, or
+// else for the document that could not be applied.
+func (p *Plane) files() map[string]sum {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	files := maps.Clone(p.named)
+	if files == nil {
+		files = make(map[string]sum)
+	}
+	maps.Copy(files, p.now.config.SecretFiles)
 	if p.File != "" {
-		files = append([]string{p.File}, files...)
+		files[p.File] = sha256.Sum256([]byte(p.now.content))
 	}
 	return files
-}
-
-// watch sees to it that every folder is watched, and returns what is in the files now.
-func (p *Plane) watch(w *fsnotify.Watcher) [32]byte {
-	for _, f := range p.files() {
-		if err := w.Add(filepath.Dir(f)); err != nil { // adding twice is fine
-			p.Log.Error("watch files", "folder", filepath.Dir(f), "error", err)
-		}
-	}
-	return digest(p.files())
-}
-
-func digest(files []string) [32]byte {
-	h := sha256.New()
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			data = []byte(err.Error())
-		}
-		sum := sha256.Sum256(data)
-		h.Write(sum[:])
-	}
-	return [32]byte(h.Sum(nil))
 }
 
 // reload applies what the files say now. A bad edit changes nothing and is said in the status and the log.
@@ -96,7 +78,10 @@ func (p *Plane) reload(ctx context.Context) {
 	next := &version{file: was.file, state: was.state, revision: was.revision}
 	err := func() (err error) {
 		if p.File != "" {
-			if next.file, next.content, err = readFile(p.File); err != nil {
+			if next.file, next.content, err = p.readFile(); err != nil {
+				return err
+			}
+			if err := keysKept(p.File, was.file, next.file); err != nil {
 				return err
 			}
 		}
@@ -140,4 +125,14 @@ func (p *Plane) fileFailed(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fileErr = reason
+}
+
+// fileDetached says why a file cannot be followed, when that changes.
+func (p *Plane) fileDetached(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if reason != "" && reason != p.detached {
+		p.Log.Error("configuration file not followed", "error", reason)
+	}
+	p.detached = reason
 }

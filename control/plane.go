@@ -1,15 +1,16 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/config"
 	"millrace/config/store"
@@ -47,7 +48,9 @@ type Plane struct {
 	now      *version   // what both halves were told last
 	applied  *version   // the last one that Envoy took whole
 	fileErr  string
-	storeErr string
+	named    map[string]sum // what the files held that the file's document, as last read, has secrets in
+	detached string         // why a file cannot be followed; "" when all can be
+	storeErr error
 	opened   *store.Store // nil while it could not be reached
 }
 
@@ -68,47 +71,26 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 	p := &Plane{Options: o, cooling: newCooling()}
 	v := &version{file: &millracev1.Document{}, state: &millracev1.State{}}
 	config.SetDefaults(v.file)
+	last := LoadLast(o.DataDir)
 	var err error
 	if o.File != "" {
-		if v.file, v.content, err = readFile(o.File); err != nil {
+		if v.file, v.content, err = p.readFile(); err != nil {
+			return nil, err
+		}
+		if err := last.CheckFile(o.File, v.file); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.readStore(ctx, v); err != nil {
+	if err := p.readStore(ctx, v, last); err != nil {
+		p.Close()
 		return nil, err
 	}
+	v.state = remember(v.state, last.State.Keyed)
 	if err := v.prepare(); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, p.commit(ctx, v)
-}
-
-// readStore opens the store and reads what it holds. Where it does not answer, what was applied last stands in for it.
-func (p *Plane) readStore(ctx context.Context, v *version) error {
-	if p.OpenStore == nil {
-		return nil
-	}
-	opened, err := p.OpenStore(ctx)
-	if err == nil {
-		p.opened = opened
-		var latest store.Version
-		if latest, err = opened.Get(ctx); err == nil {
-			v.state, v.revision = latest.State, latest.Revision
-			return nil
-		}
-	}
-	if !errors.Is(err, store.ErrUnavailable) || p.DataDir == "" {
-		return err
-	}
-	last, loadErr := store.LoadApplied(p.DataDir)
-	if loadErr != nil {
-		return errors.Join(err, loadErr)
-	}
-	p.Log.Warn("the store does not answer: serving what was applied last", "error", err, "revision", last.Revision)
-	v.state, v.revision = last.State, last.Revision
-	p.storeErr = err.Error()
-	return nil
 }
 
 // Close closes the store. Run must have returned.
@@ -125,15 +107,15 @@ func (p *Plane) store() *store.Store {
 	return p.opened
 }
 
-// needStore is store, or why there is none.
+// needStore is store, or why there is none that can be relied on.
 func (p *Plane) needStore() (*store.Store, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.OpenStore == nil:
 		return nil, ErrNoStore
-	case p.opened == nil:
-		return nil, fmt.Errorf("%w: %s", store.ErrUnavailable, p.storeErr)
+	case p.opened == nil, refused(p.storeErr):
+		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, p.storeErr)
 	}
 	return p.opened, nil
 }
@@ -152,6 +134,10 @@ func (v *version) prepare() error {
 	documents, err := config.Merge(v.file, v.state)
 	if err != nil {
 		return err
+	}
+	if keyed := config.Keyed(documents, v.state.GetKeyed()); !slices.Equal(keyed, v.state.GetKeyed()) {
+		v.state = proto.CloneOf(v.state) // others may hold it
+		v.state.Keyed = keyed
 	}
 	for _, d := range documents {
 		if notYet := config.NotYet(d); len(notYet) > 0 {
@@ -172,9 +158,24 @@ func (v *version) prepare() error {
 func (p *Plane) commit(ctx context.Context, v *version) error {
 	p.Sidecar.Use(v.runtime)
 	p.mu.Lock()
+	was := p.now
 	p.now = v
 	p.mu.Unlock()
+	if shut := v.shut(); len(shut) > 0 && (was == nil || !slices.Equal(was.shut(), shut)) {
+		p.Log.Warn("gateways without a key are closed: every request is answered 401 until there is a key, or auth: none", "gateways", shut)
+	}
 	return p.Envoy.Offer(ctx, v.snapshot)
+}
+
+// shut lists the gateways that need a key and have none.
+func (v *version) shut() []string {
+	var names []string
+	for _, g := range v.config.Gateways {
+		if g.NeedsKey && len(g.Keys) == 0 {
+			names = append(names, g.Name)
+		}
+	}
+	return names
 }
 
 // tries bounds how often a change is made again because another sidecar wrote first.
@@ -206,8 +207,7 @@ func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
 	if err := c.Edit(next.state); err != nil {
 		return Result{}, err
 	}
-	next.state.SchemaVersion = store.SchemaVersion
-	next.state.Time, next.state.Cause = timestamppb.Now(), c.Cause
+	store.Stamp(next.state, was.state, c.Cause)
 	if err := next.prepare(); err != nil {
 		return Result{}, err
 	}
@@ -261,7 +261,7 @@ func (p *Plane) settle(ctx context.Context, v *version, wait time.Duration) Resu
 // keep remembers v as the one to go back to, in memory and on disk.
 func (p *Plane) keep(v *version) {
 	p.mu.Lock()
-	same := p.applied != nil && p.applied.config.Version == v.config.Version
+	same := p.applied != nil && p.applied.config.Version == v.config.Version && p.applied.revision == v.revision
 	p.applied = v
 	p.mu.Unlock()
 	if same || p.DataDir == "" {
@@ -283,7 +283,7 @@ func (p *Plane) revert(ctx context.Context, bad *version, reason string) {
 	back := *good
 	if opened := p.store(); opened != nil && bad.revision != good.revision {
 		state := proto.CloneOf(good.state)
-		state.Time, state.Cause = timestamppb.Now(), "back to the last applied version: "+reason
+		store.Stamp(state, bad.state, "back to the last applied version: "+reason)
 		revision, err := opened.Put(ctx, bad.revision, state)
 		if err != nil {
 			p.Log.Error("put the store back", "error", err)
@@ -314,10 +314,19 @@ func (p *Plane) catchUp(ctx context.Context) error {
 // follow makes a version of the store the present one. changing is held.
 func (p *Plane) follow(ctx context.Context, latest store.Version) error {
 	was := p.current()
-	if latest.Revision <= was.revision {
+	if err := p.store().Continues(ctx, store.Version{Revision: was.revision, State: was.state}, latest); err != nil {
+		return err
+	}
+	return p.take(ctx, latest)
+}
+
+// take is follow for a version that is known to continue the present one.
+func (p *Plane) take(ctx context.Context, latest store.Version) error {
+	was := p.current()
+	if latest.Revision == was.revision && latest.State.History == was.state.History {
 		return nil
 	}
-	next := &version{file: was.file, content: was.content, state: latest.State, revision: latest.Revision}
+	next := &version{file: was.file, content: was.content, state: remember(latest.State, was.state.Keyed), revision: latest.Revision}
 	if err := next.prepare(); err != nil {
 		return fmt.Errorf("version %d of the store: %w", latest.Revision, err)
 	}
@@ -387,7 +396,10 @@ func (p *Plane) followStore(ctx context.Context) error {
 	}
 	for latest := range versions {
 		p.changing.Lock()
-		err := p.follow(ctx, latest)
+		err := latest.Err
+		if err == nil {
+			err = p.follow(ctx, latest)
+		}
 		if v := p.current(); err == nil && v.revision == latest.Revision {
 			p.settle(ctx, v, settleTime)
 		}
@@ -400,10 +412,13 @@ func (p *Plane) followStore(ctx context.Context) error {
 func (p *Plane) storeFailed(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.storeErr = ""
-	if err != nil {
-		p.storeErr = err.Error()
+	was := p.storeErr
+	p.storeErr = err
+	switch {
+	case err != nil && (was == nil || was.Error() != err.Error()):
 		p.Log.Error("store", "error", err)
+	case err == nil && was != nil:
+		p.Log.Info("store: well again")
 	}
 }
 
@@ -437,7 +452,10 @@ func (p *Plane) Status() Status {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.File.Error, s.Store = p.fileErr, p.storeErr
+	s.File.Error = cmp.Or(p.fileErr, p.detached)
+	if p.storeErr != nil {
+		s.Store = p.storeErr.Error()
+	}
 	return s
 }
 

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // edit replaces the configuration file as editors do.
@@ -69,6 +73,45 @@ func TestFileIsFollowed(t *testing.T) {
 	g.answers("a")
 }
 
+// TestFileIsFollowedInABusyFolder: the events file and a log are beside the configuration and are written all the time, and an
+// edit is applied nevertheless.
+func TestFileIsFollowedInABusyFolder(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), openAI("b")
+	g := start(t, "", pool("algorithm: weighted-round-robin", to("a", a, provider(t, a)), to("b", b, provider(t, b), "weight: 0")))
+	if filepath.Dir(g.events) != filepath.Dir(g.Config) {
+		t.Fatal("the events file is not beside the configuration")
+	}
+	log, err := os.Create(filepath.Join(filepath.Dir(g.Config), "other.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	done := make(chan struct{})
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer close(done)
+	busy.Go(func() {
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+				if _, err := log.WriteString("busy\n"); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	g.answers("a")
+
+	g.edit(func(s string) string {
+		return strings.NewReplacer("id: a,", "id: a, weight: 0,", "weight: 0}", "weight: 1}").Replace(s)
+	})
+	g.answers("b")
+}
+
 // said waits for words in the log.
 func (g *gateway) said(words string) {
 	g.t.Helper()
@@ -99,7 +142,8 @@ func TestSecretFileIsFollowed(t *testing.T) {
 	g.answers("a")
 }
 
-// TestBadEditIsSeen: a bad edit shows in the status and in a metric, and goes away with a good one.
+// TestBadEditIsSeen: a bad edit, and a pipe in the place of the file, show in the status and in a
+// metric, and go away with a good one.
 func TestBadEditIsSeen(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -124,6 +168,25 @@ func TestBadEditIsSeen(t *testing.T) {
 		t.Errorf("status: %s", status)
 	}
 	g.edit(func(s string) string { return strings.Replace(s, "colour: blue\n", "", 1) })
+	metric("millrace_config_file_ok 1\n")
+
+	if err := os.Rename(g.Config, g.Config+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(g.Config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	metric("millrace_config_file_ok 0\n")
+	const said = "is a pipe, expected a regular file"
+	g.said(said)
+	out, err := exec.Command(binary, "status", "--admin", admin).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), said) {
+		t.Errorf("millrace status: %v\n%s", err, out)
+	}
+	g.answers("a")
+	if err := os.Rename(g.Config+".away", g.Config); err != nil {
+		t.Fatal(err)
+	}
 	metric("millrace_config_file_ok 1\n")
 	metric("millrace_config_applied 1\n")
 }

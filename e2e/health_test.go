@@ -42,7 +42,7 @@ func TestActiveHealthCheck(t *testing.T) {
 	a, b := openAI("a"), anthropicAI("b")
 	sa, sb := provider(t, a), provider(t, b)
 	g := start(t, "", pool("health_checks: {passive: false, active: {path: /v1/models, interval: 0.1s, fall: 3, rise: 2}}",
-		to("a", a, sa, "priority: 1", "headers: {x-team: 100%}"), to("b", b, sb, "priority: 2", "default_model: m")))
+		to("a", a, sa, "priority: 1", "headers: {x-team: 100%, x-team-token: token-of-a}"), to("b", b, sb, "priority: 2", "default_model: m")))
 	g.answeredBy("a")
 
 	b.Probe(fakellm.Fail(500, "ill"))
@@ -73,7 +73,7 @@ func TestActiveHealthCheck(t *testing.T) {
 	if !strings.Contains(dump, "probe:default/chat/a") {
 		t.Errorf("not a configuration: %.300s", dump)
 	}
-	for _, secret := range []string{a.Key, b.Key} {
+	for _, secret := range []string{a.Key, b.Key, "token-of-a"} {
 		if strings.Contains(dump, secret) {
 			t.Errorf("Envoy's configuration dump shows %s", secret)
 		}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"millrace/envoy"
 	"millrace/internal/fakellm"
 	millracev1 "millrace/proto/millrace/v1"
@@ -65,6 +67,8 @@ func TestSidecarKilled(t *testing.T) {
 	})
 	g.post("/v1/chat/completions", chatHello).want(503).openAIError("server_error")
 	g.post("/v1/messages", claudeHello).want(503).anthropicError("overloaded_error")
+	g.get("/health").want(503, `"status":"no sidecar"`)
+	g.get("/health/ready").want(503, `"status":"not ready"`)
 
 	g.exec(sidecar...)
 	health := exec.Command(binary, "health", "--socket-dir", dir)
@@ -334,6 +338,96 @@ func TestDrainTimeout(t *testing.T) {
 	}
 }
 
+// TestSecondSignal: the first signal drains, the second ends the gateway at once, Envoy included.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			a := openAI("a")
+			gate := make(chan struct{})
+			t.Cleanup(func() { close(gate) })
+			a.Always(fakellm.Reply{Answer: fakellm.Usual().Answer, Head: fakellm.Pace{Gate: gate}})
+			g := prepare(t, "", pool("", to("a", a, provider(t, a))))
+			g.exec("run", "--config", g.Config)
+			g.waitReady()
+			go http.Post(g.URL+"/v1/chat/completions", "application/json", strings.NewReader(chatHello))
+			g.eventually("a request is under way", func() error {
+				if len(a.Requests()) == 0 {
+					return errors.New("not there")
+				}
+				return nil
+			})
+			g.cmd.Process.Signal(signal)
+			g.eventually("it drains", func() error {
+				if !strings.Contains(g.log.String(), `"draining"`) {
+					return errors.New("not said")
+				}
+				return nil
+			})
+			select {
+			case <-g.exited:
+				t.Fatal("the first signal ended it with a request under way")
+			default:
+			}
+			g.cmd.Process.Signal(signal)
+			<-g.exited
+			g.eventually("the port is free", func() error {
+				l, err := net.Listen("tcp", strings.TrimPrefix(g.URL, "http://"))
+				if err == nil {
+					l.Close()
+				}
+				return err
+			})
+		})
+	}
+}
+
+// TestHardStop: a process that hangs while it ends is ended all the same. Here it hangs because nobody reads what it logs.
+func TestHardStop(t *testing.T) {
+	t.Parallel()
+	a := openAI("a")
+	g := prepare(t, "drain_timeout: 1s", pool("", to("a", a, provider(t, a))))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(binary, "run", "--config", g.Config)
+	cmd.Env = append(os.Environ(), "ENVOY_BIN="+envoyBinary)
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	g.cmd, g.exited = cmd, make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(g.exited)
+	}()
+	g.waitReady()
+	size, err := unix.FcntlInt(r.Fd(), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go w.Write(make([]byte, size)) // what does not go in fails when the reader is closed
+	g.eventually("the pipe is full", func() error {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(w.Fd()), Events: unix.POLLOUT}}, 0); n != 0 || err != nil {
+			return fmt.Errorf("it takes more, %v", err)
+		}
+		return nil
+	})
+	cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-g.exited:
+	case <-time.After(patience):
+		cmd.Process.Kill()
+		t.Fatal("it hangs")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
 // TestDrainBesideEnvoy: a sidecar whose Envoy somebody else runs ends streams the same way.
 func TestDrainBesideEnvoy(t *testing.T) {
 	t.Parallel()
@@ -419,13 +513,34 @@ func TestTwoSidecarsOnOneSocket(t *testing.T) {
 	g.stop()
 }
 
-// TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without a restart.
+// TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without a
+// restart, in the steps in which Kubernetes changes a volume and in those in which others replace files.
 func TestListenerTLS(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	writePair(t, cert, key)
+	link := func(target, name string) {
+		t.Helper()
+		if err := os.Symlink(target, filepath.Join(dir, "new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	volume := func(name string) {
+		t.Helper()
+		at := filepath.Join(dir, name)
+		if err := os.Mkdir(at, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		writePair(t, filepath.Join(at, "tls.crt"), filepath.Join(at, "tls.key"))
+		link(name, "..data")
+	}
+	volume("..2026_01")
+	link("..data/tls.crt", "tls.crt")
+	link("..data/tls.key", "tls.key")
 	g := prepare(t, fmt.Sprintf("tls: {cert_file: %s, key_file: %s}", cert, key), pool("", to("a", a, provider(t, a))))
 	g.URL = strings.Replace(g.URL, "http:", "https:", 1)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
@@ -450,14 +565,16 @@ func TestListenerTLS(t *testing.T) {
 		defer conn.Close()
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
-	before := serial()
-	writePair(t, cert, key)
-	g.eventually("the new certificate is served", func() error {
-		if serial() == before {
-			return errors.New("still the old one")
-		}
-		return nil
-	})
+	for _, change := range []func(){func() { volume("..2026_02") }, func() { writePair(t, cert, key) }} {
+		before := serial()
+		change()
+		g.eventually("the new certificate is served", func() error {
+			if serial() == before {
+				return errors.New("still the old one")
+			}
+			return nil
+		})
+	}
 }
 
 // TestValidateCommand: errors with file, line and column and exit status 1; the effective document and 0 otherwise.
@@ -474,6 +591,16 @@ func TestValidateCommand(t *testing.T) {
 	out, err = exec.Command(binary, "validate", file).Output()
 	if err != nil || !strings.Contains(string(out), "request_timeout: 120s") {
 		t.Errorf("%v: %s", err, out)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{pipe, "/dev/zero", t.TempDir()} { // none has an end, and none is waited for
+		out, err := exec.Command(binary, "validate", file).CombinedOutput()
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "expected a regular file") {
+			t.Errorf("%s: %v: %s", file, err, out)
+		}
 	}
 }
 

@@ -437,6 +437,8 @@ func TestMaxMemory(t *testing.T) {
 	if n := len(a.Requests()); n != before {
 		t.Errorf("%d refused requests reached the target", n-before)
 	}
+	g.get("/health").want(200, `"status":"ok"`, "short of memory")
+	g.get("/health/ready?x").want(503, `"status":"not ready"`, "short of memory")
 	probes := a.Probes()
 	g.eventually("the target is asked", func() error {
 		if n := a.Probes() - probes; n < 3 {

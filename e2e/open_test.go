@@ -20,7 +20,7 @@ var private = []string{
 	"Authorization: Bearer client-secret", "X-Api-Key: client-secret", "Api-Key: client-secret", "X-Goog-Api-Key: client-secret",
 	"Cookie: session=client-secret", "Proxy-Authorization: client-secret", "X-Forwarded-For: 10.1.2.3", "X-Real-Ip: 10.1.2.3",
 	"Forwarded: for=10.1.2.3", "X-Millrace-Stream: 1", "X-Envoy-Upstream-Rq-Timeout-Ms: 1", "X-Request-Id: of-the-client",
-	"Accept-Encoding: gzip", "X-Unheard-Of: client-secret", "X-Team: client-secret", "User-Agent: app/1",
+	"Accept-Encoding: gzip", "X-Unheard-Of: client-secret", "X-Team: client-secret", "X-Team-Token: client-secret", "User-Agent: app/1",
 }
 
 // twoProcesses starts sidecar and Envoy as two processes, so that either can die alone. It returns what starts the sidecar.
@@ -47,9 +47,9 @@ func openAndClosed(t *testing.T, schemas map[string][]*fakellm.Provider) string 
 	for name, fakes := range schemas {
 		fmt.Fprintf(&upstreams, "- name: %s\n  targets:\n", name)
 		for i, p := range fakes {
-			headers := ""
+			headers := `headers: {x-team-token: token-of-all}`
 			if i == 0 {
-				headers = `headers: {x-team: 100% "mine"}`
+				headers = `headers: {x-team-token: token-of-all, x-team: 100% "mine"}`
 			}
 			upstreams.WriteString("  - " + to(p.Name, p, provider(t, p), headers) + "\n")
 		}
@@ -262,7 +262,7 @@ func checkServedOpen(t *testing.T, p *fakellm.Provider, r fakellm.Request) {
 		t.Errorf("target %s was called %q", p.Name, r.Host)
 	}
 	sent := []string{"Accept", "Content-Length", "Content-Type", "User-Agent", "X-Request-Id"}
-	want := map[string]string{"User-Agent": "app/1", "Content-Type": "application/json"}
+	want := map[string]string{"User-Agent": "app/1", "Content-Type": "application/json", "X-Team-Token": "token-of-all"}
 	switch p.Name {
 	case "a":
 		want["X-Team"] = `100% "mine"`

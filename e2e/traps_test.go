@@ -250,7 +250,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
 	g := start(t, "", pool("", to("a", a, provider(t, a), "weight: 0"), to("b", b, provider(t, b), "default_model: m"))+
-		"- {path: /post-only, service: chat, methods: [POST], strip_path: true}\n")
+		"- {path: /post-only, service: chat, methods: [POST], strip_path: true}\n- {path: /by-model, service: chat, models: [m]}\n- {path: /by-model, service: chat}\n")
 	for name, c := range map[string]struct {
 		method, path, body string
 		status             int
@@ -275,6 +275,11 @@ func TestRefusals(t *testing.T) {
 		"compressed":                 {"POST", "/v1/chat/completions", "x", 400, "invalid_request_error", "", "gzip", "content-encoding: gzip"},
 		"not sayable to the target":  {"POST", "/v1/chat/completions", `{"model":"m","n":2,"messages":[{"role":"user","content":"x"}]}`, 400, "invalid_request_error", "", "n", ""},
 		"wrong type inside":          {"POST", "/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":7}]}`, 400, "invalid_request_error", "", "messages[0].content", ""},
+		"line feed in the model":     {"POST", "/v1/chat/completions", `{"model":"a\nb","messages":[]}`, 400, "invalid_request_error", "", "control character", ""},
+		"NUL in the model":           {"POST", "/v1/messages", `{"model":"a\u0000b"}`, 400, "", "invalid_request_error", "control character", ""},
+		"CR LF in the model":         {"POST", "/by-model/chat/completions", `{"model":"a\r\nx-y: z","messages":[]}`, 400, "invalid_request_error", "", "control character", ""},
+		"C1 control in the model":    {"POST", "/by-model/messages", `{"model":"a\u0085b"}`, 400, "", "invalid_request_error", "control character", ""},
+		"huge model":                 {"POST", "/by-model/chat/completions", `{"model":"` + strings.Repeat("m", 100_000) + `","messages":[]}`, 400, "invalid_request_error", "", "512 bytes", ""},
 		"wrong type, Anthropic path": {"POST", "/v1/messages", `{"model":7}`, 400, "", "invalid_request_error", "model", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -45,10 +45,15 @@ const (
 	// stream set it; a client's own is replaced.
 	HeaderRequestID = "x-request-id"
 
-	// StreamKind is the gRPC metadata key by which an ext_proc stream says which of the two it is.
-	StreamKind     = "x-millrace-kind"
-	StreamRouter   = "router"
-	StreamUpstream = "upstream"
+	// PathHealth and PathReady are the health paths. Balancers ask for them every few seconds: no event is written for them.
+	PathHealth = "/health"
+	PathReady  = "/health/ready"
+
+	// StreamKind is the gRPC metadata key by which an ext_proc stream says which of the three it is.
+	StreamKind      = "x-millrace-kind"
+	StreamAdmission = "admission"
+	StreamRouter    = "router"
+	StreamUpstream  = "upstream"
 
 	// AttributeRoute, AttributeTarget and AttributeAttempt are what Envoy tells a stream about the request.
 	AttributeRoute   = "xds.route_name"

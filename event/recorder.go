@@ -131,7 +131,7 @@ func (r *Recorder) Run(ctx context.Context, w io.WriteCloser, log *slog.Logger) 
 	for len(r.queue) > 0 {
 		lines = r.encode(lines, <-r.queue, log)
 	}
-	lines = r.write(w, lines, log)
+	r.write(w, lines, log)
 	if lost := r.unsaved.Swap(0); lost > 0 {
 		r.dropped.Add(lost)
 		log.Error("events are lost: they could not be written until the end", "events", lost, "error", r.Err())

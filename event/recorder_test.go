@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,20 +19,42 @@ import (
 
 // disk is a file on a disk with room for so many bytes, which takes whole lines as File does.
 type disk struct {
-	bytes.Buffer
+	mu     sync.Mutex
+	lines  bytes.Buffer
 	room   int
 	writes int
 }
 
 func (d *disk) Write(lines []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.writes++
-	n := min(len(lines), d.room-d.Len())
+	n := min(len(lines), d.room-d.lines.Len())
 	if n == len(lines) {
-		return d.Buffer.Write(lines)
+		return d.lines.Write(lines)
 	}
 	whole := bytes.LastIndexByte(lines[:n], '\n') + 1
-	d.Buffer.Write(lines[:whole])
+	d.lines.Write(lines[:whole])
 	return whole, syscall.ENOSPC
+}
+
+func (d *disk) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lines.String()
+}
+
+func (d *disk) written() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes
+}
+
+// grow makes room.
+func (d *disk) grow(room int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room = room
 }
 
 func (d *disk) Close() error { return nil }
@@ -81,10 +104,10 @@ func TestFullDisk(t *testing.T) {
 		if written == 0 || written == n || r.Waiting() != int64(n-written) || r.Dropped() != 0 {
 			t.Errorf("%d written, %d waiting, %d dropped of %d", written, r.Waiting(), r.Dropped(), n)
 		}
-		if most := written + 1; d.writes > most {
-			t.Errorf("%d writes, want at most %d: a full disk is asked again for every record", d.writes, most)
+		if most := written + 1; d.written() > most {
+			t.Errorf("%d writes, want at most %d: a full disk is asked again for every record", d.written(), most)
 		}
-		d.room = 1 << 20
+		d.grow(1 << 20)
 		time.Sleep(retryEvery)
 		synctest.Wait()
 		if r.Err() != nil || r.Waiting() != 0 {

@@ -13,12 +13,15 @@ import (
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
+	"millrace/internal/redact"
 )
 
 // Runtime is a configuration compiled for the data path: a request only looks things up. It is never changed.
 type Runtime struct {
 	Version      string
-	maxBodyBytes int64
+	maxBodyBytes int64              // of one request
+	maxBodies    int64              // of all under way together
+	maxMemory    uint64             // of this process; 0: what suits the machine
 	routes       map[string]*route  // by Envoy's route name
 	targets      map[string]*target // by target name, as endpoints' metadata have it
 }
@@ -53,7 +56,8 @@ type route struct {
 type target struct {
 	config  *config.Target
 	codec   provider.Codec
-	secrets []string // what must never be in an answer
+	secrets redact.Set // what must not be in its errors and headers
+	certain redact.Set // what must not be in its answers either: those that no model says by chance
 	// first and whole are how long an attempt may take to its first token, and to the end of a whole answer.
 	first, whole time.Duration
 	maxCooldown  time.Duration // 0: what it says of when to come back is not heeded
@@ -64,6 +68,8 @@ func Compile(c *config.Config) (*Runtime, error) {
 	r := &Runtime{
 		Version:      c.Version,
 		maxBodyBytes: c.MaxRequestBytes,
+		maxBodies:    c.MaxBodies,
+		maxMemory:    c.MaxSidecar,
 		routes: map[string]*route{
 			envoy.RouteNone: {refusal: llm.Errorf(llm.ErrNotFound, "no rule of this gateway has this path")},
 		},
@@ -127,12 +133,8 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	if u.Retry.PerTry > 0 {
 		compiled.whole = min(compiled.whole, u.Retry.PerTry)
 	}
-	if t.AuthValue != "" {
-		compiled.secrets = append(compiled.secrets, t.AuthValue)
-		if _, bare, ok := strings.Cut(t.AuthValue, " "); ok && bare != "" { // "Bearer KEY": a provider that echoes it echoes the key
-			compiled.secrets = append(compiled.secrets, bare)
-		}
-	}
+	compiled.secrets = secretsOf(t)
+	compiled.certain = compiled.secrets.Certain()
 	return compiled, nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
@@ -98,6 +99,7 @@ func (x *exchange) refused(e *llm.Error) {
 // whichever is later.
 type registry struct {
 	events *event.Recorder
+	bodies bodies // of the requests that exchanges are made of, and will be
 
 	mu        sync.Mutex
 	exchanges map[string]*exchange
@@ -164,7 +166,8 @@ func (r *registry) end(x *exchange, a *millracev1.Attempt, started time.Time) {
 func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	x := r.take(entry.Id)
 	if x == nil {
-		if entry.Path != pathHealth && entry.Path != pathReady {
+		r.bodies.release(entry.Id)
+		if entry.Path != envoy.PathHealth && entry.Path != envoy.PathReady {
 			r.events.Record(entry)
 		}
 		return
@@ -190,6 +193,7 @@ func (r *registry) sweep(latest time.Time) {
 		x.mu.Unlock()
 	}
 	r.mu.Unlock()
+	r.bodies.forget(latest, func(id string) bool { return r.get(id) != nil })
 	for _, x := range lost {
 		x.mu.Lock()
 		x.entry = &millracev1.Event{Id: x.id, Time: timestamppb.New(x.started), Details: "envoy did not tell how it ended"}
@@ -207,6 +211,7 @@ func (r *registry) settle(x *exchange) {
 	x.recorded = true
 	r.events.Record(x.describe())
 	x.body, x.decoded = nil, nil
+	r.bodies.release(x.id)
 }
 
 // describe completes Envoy's entry with what the exchange knows. mu is held.

@@ -5,21 +5,17 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-)
 
-// The health paths. Balancers ask for them every few seconds: no event is written for them.
-const (
-	pathHealth = "/health"
-	pathReady  = "/health/ready"
+	"millrace/envoy"
 )
 
 // health answers the two health paths, nil for every other. Liveness is that this code runs; readiness is what the process
 // says (see Options.Ready). They answer on every host of the listener, before any rule.
 func (s *Server) health(path string) *extprocv3.ProcessingResponse {
 	switch path {
-	case pathHealth:
+	case envoy.PathHealth:
 		return answer(200, s.healthBody("ok"))
-	case pathReady:
+	case envoy.PathReady:
 		if !s.options.Ready() {
 			return answer(503, s.healthBody("not ready"))
 		}

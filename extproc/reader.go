@@ -116,7 +116,11 @@ func (r *reader) frame(f llm.Frame) error {
 		}
 	}
 	if r.encoder == nil && !f.Injected {
-		r.held = append(r.held, r.redacted(f.Raw, r.ended)...)
+		raw := f.Raw
+		if r.ended { // it may be an error
+			raw = r.target.secrets.Events(raw)
+		}
+		r.held = append(r.held, raw...)
 	}
 	switch {
 	case commit && !r.committed:
@@ -138,11 +142,11 @@ func (r *reader) flush() error {
 	if !r.committed || r.over || r.decoder == nil || len(r.held) == 0 {
 		return nil
 	}
-	return r.send(false)
+	return r.sendEvents(false)
 }
 
-// end takes the end of the answer; trailers tells that it came with trailers, which get a reply of their own.
-func (r *reader) end(trailers bool) error {
+// end takes the end of the answer. trailers, if it came with any, get a reply of their own: the client sees none of them.
+func (r *reader) end(trailers *extprocv3.HttpTrailers) error {
 	if r.over {
 		return nil
 	}
@@ -160,11 +164,13 @@ func (r *reader) end(trailers bool) error {
 	default:
 		err = r.endStream(llm.Errorf(llm.ErrBadGateway, "target %q: the stream broke off", r.record.Target))
 	}
-	if err != nil || !trailers {
+	if err != nil || trailers == nil {
 		return err
 	}
 	return r.stream.Send(&extprocv3.ProcessingResponse{
-		Response: &extprocv3.ProcessingResponse_ResponseTrailers{ResponseTrailers: &extprocv3.TrailersResponse{}},
+		Response: &extprocv3.ProcessingResponse_ResponseTrailers{ResponseTrailers: &extprocv3.TrailersResponse{
+			HeaderMutation: headersOf(trailers.Trailers).replace(nil),
+		}},
 	})
 }
 
@@ -246,7 +252,7 @@ func (r *reader) closeWith(e *llm.Error) error {
 // Wrapped decoder use after free detected"). A target that does not end is given up (silent).
 func (r *reader) finishStream() error {
 	r.told = true
-	return r.send(r.closed)
+	return r.sendEvents(r.closed)
 }
 
 // whole reads an answer that is complete.
@@ -283,19 +289,7 @@ func (r *reader) wholeError() error {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)
-	r.held = r.redacted(r.held, true)
 	return r.complete(r.attempt.status(e))
-}
-
-// redacted takes the target's credentials out of bytes that may hold an error: providers quote the key they did not like.
-func (r *reader) redacted(raw []byte, mayHoldError bool) []byte {
-	if !mayHoldError {
-		return raw
-	}
-	for _, secret := range r.target.secrets {
-		raw = bytes.ReplaceAll(raw, []byte(secret), []byte("[redacted]"))
-	}
-	return raw
 }
 
 // refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen. It waits for the
@@ -323,12 +317,18 @@ func (r *reader) completeError(e *llm.Error) error {
 	return r.complete(r.attempt.status(e))
 }
 
-// complete sends a whole JSON answer.
+// complete sends a whole JSON answer, without the credentials that the target may have quoted.
 func (r *reader) complete(status int) error {
+	if status < 400 {
+		r.held = r.target.certain.JSON(r.held)
+	} else {
+		r.held = r.target.secrets.JSON(r.held)
+	}
 	if err := r.commit(status, len(r.held)); err != nil || r.over {
 		return err
 	}
-	return r.finishStream()
+	r.told = true
+	return r.send(r.closed)
 }
 
 // commit sends the headers. length is the body's, -1 for a stream.
@@ -338,7 +338,7 @@ func (r *reader) commit(status, length int) error {
 	want := map[string]string{}
 	for _, v := range r.header {
 		if mayReachClient(v.Key, r.native()) {
-			want[v.Key] = value(v)
+			want[v.Key] = r.target.secrets.String(value(v))
 		}
 	}
 	want[":status"] = strconv.Itoa(status)
@@ -352,7 +352,7 @@ func (r *reader) commit(status, length int) error {
 	}
 	maps.Copy(want, r.provenance())
 	if len(r.call.Dropped) > 0 {
-		want["x-millrace-dropped"] = strings.Join(r.call.Dropped, ", ")
+		want["x-millrace-dropped"] = droppedHeader(r.call.Dropped)
 	}
 	reply := &extprocv3.CommonResponse{HeaderMutation: r.header.replace(want)}
 	if r.bodiless { // Envoy drops body messages behind headers that ended the stream
@@ -363,6 +363,12 @@ func (r *reader) commit(status, length int) error {
 	return r.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
 		ResponseHeaders: &extprocv3.HeadersResponse{Response: reply},
 	}})
+}
+
+// sendEvents sends what is held of a stream, without the credentials that the target may have quoted.
+func (r *reader) sendEvents(last bool) error {
+	r.held = r.target.certain.Events(r.held)
+	return r.send(last)
 }
 
 // send sends what is held for the client. The reader keeps the buffer: Send has marshalled it when it returns.
@@ -377,6 +383,29 @@ func (r *reader) send(last bool) error {
 	}})
 	r.held = r.held[:0]
 	return err
+}
+
+// maxDropped bounds the header: clients choose how many names there are, and how long they are.
+const maxDropped = 4 << 10
+
+// droppedHeader lists names of members, which the client chose. What cannot stand in a header is quoted, and what does not fit is
+// counted.
+func droppedHeader(names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' || c == ',' || c == '"' }) {
+			name = strconv.QuoteToASCII(name)
+		}
+		if b.Len()+len(name) > maxDropped {
+			fmt.Fprintf(&b, "and %d more", len(names)-i)
+			break
+		}
+		b.WriteString(name)
+		if i < len(names)-1 {
+			b.WriteString(", ")
+		}
+	}
+	return b.String()
 }
 
 // attemptLog words attempts for the response header: "openai=429;claude=200".

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -15,6 +16,7 @@ import (
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
+	"millrace/internal/strictjson"
 )
 
 // routing is one router stream: the reading of one request before a target is chosen.
@@ -28,6 +30,24 @@ type routing struct {
 // nothing more.
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
+	return answerEach(stream, r, r.body)
+}
+
+// admit serves an admission stream, of a request that does not say how large its body is: what the router stream will refuse by
+// the headers is refused before the body comes, and a body that is too large as soon as it is.
+func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	r := &routing{server: s}
+	var size int64
+	return answerEach(stream, r, func(chunk []byte) *extprocv3.ProcessingResponse {
+		if size += int64(len(chunk)); size > r.x.runtime.maxBodyBytes {
+			return r.refuse(r.tooLarge())
+		}
+		return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{}}}
+	})
+}
+
+// answerEach answers every message of a stream until Envoy closes it.
+func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, body func([]byte) *extprocv3.ProcessingResponse) error {
 	for {
 		message, err := stream.Recv()
 		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
@@ -41,7 +61,7 @@ func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 		case *extprocv3.ProcessingRequest_RequestHeaders:
 			reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute))
 		case *extprocv3.ProcessingRequest_RequestBody:
-			reply = r.body(m.RequestBody.Body)
+			reply = body(m.RequestBody.Body)
 		default:
 			return status.Errorf(codes.InvalidArgument, "router stream: unexpected %T", m)
 		}
@@ -71,6 +91,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	}
 	if r.x.runtime == nil {
 		return r.refuse(llm.Errorf(llm.ErrUnavailable, "the gateway has no configuration yet"))
+	}
+	if r.server.memory.short() {
+		return r.refuse(crowded("the gateway is short of memory"))
 	}
 	if routeName == "" { // no virtual host has this Host
 		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", h.get(":authority")))
@@ -120,11 +143,30 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	case h.get("content-encoding") != "" && h.get("content-encoding") != "identity":
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "content-encoding %q is not supported: send the body as it is", h.get("content-encoding")))
 	}
+	if e := r.hold(length, h.get("content-length") != ""); e != nil {
+		return r.refuse(e)
+	}
 	r.x.header = h.only(envoy.RequestHeaders)
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
 	}, "")
 }
+
+// hold counts the body that the headers announce. A body of unknown size has been let in for the most
+// it can be, or is so by now.
+func (r *routing) hold(length int64, known bool) *llm.Error {
+	if !known {
+		length = r.x.runtime.maxBodyBytes
+	}
+	if !r.server.exchanges.bodies.hold(r.x.id, length, r.maxBodies()) {
+		return crowded("the bodies of the requests under way take all the room there is for them")
+	}
+	return nil
+}
+
+// maxBodies is what all bodies may take. Each is in memory up to three times for a moment: as it came,
+// as it goes to the target, and on its way there.
+func (r *routing) maxBodies() int64 { return min(r.x.runtime.maxBodies, r.server.memory.limit()/3) }
 
 func (r *routing) tooLarge() *llm.Error {
 	return llm.Errorf(llm.ErrTooLarge, "the request body is larger than %d bytes", r.x.runtime.maxBodyBytes)
@@ -135,9 +177,16 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if int64(len(body)) > r.x.runtime.maxBodyBytes {
 		return r.refuse(r.tooLarge())
 	}
+	r.server.exchanges.bodies.hold(r.x.id, int64(len(body)), r.maxBodies()) // no more than it was let in for
 	head, err := r.x.client.Client.ReadHead("", body)
 	if err != nil {
 		return r.refuse(asError(err))
+	}
+	if err := bounds.Check(body); err != nil {
+		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "the request body has %v", err))
+	}
+	if e := usableModel(head.Model); e != nil {
+		return r.refuse(e)
 	}
 	if e := r.x.route.lacks(head.Model); e != nil {
 		return r.refuse(e)
@@ -165,6 +214,25 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}},
 	}, head.Model)
+}
+
+// bounds are on what a body makes of its bytes: work and memory follow the number of its parts. No
+// client comes near: a long agent session has some thousands of messages, a large set of tools a
+// hundred, a deep JSON schema 30 levels.
+var bounds = strictjson.Bounds{Members: 1000, Items: 20_000, Nested: 250_000, Depth: 256}
+
+// maxModelName is more than any provider's names have; resource names of clouds have under 200 bytes.
+const maxModelName = 512
+
+// usableModel checks the name as far as it goes into headers, metadata and paths.
+func usableModel(name string) *llm.Error {
+	if len(name) > maxModelName {
+		return llm.Invalid("model", "longer than %d bytes", maxModelName)
+	}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return llm.Invalid("model", "holds a control character")
+	}
+	return nil
 }
 
 // withMetadata tells Envoy the client's schema, by which it words its own errors, and the model where targets are chosen

@@ -44,6 +44,7 @@ type Server struct {
 	previous  atomic.Pointer[Runtime] // what Envoy may still choose targets from
 	exchanges *registry
 	recent    recent
+	memory    memory
 	stopping  context.Context // done from Stop on
 	stop      context.CancelFunc
 }
@@ -57,6 +58,7 @@ func NewServer(o Options) *Server {
 
 // Use makes new requests see this runtime. Requests under way keep theirs. Calls must not overlap.
 func (s *Server) Use(r *Runtime) {
+	s.memory.bound(r.maxMemory, s.options.Log)
 	s.previous.Store(s.runtime.Swap(r))
 	s.recent.keep(r.targets)
 }
@@ -82,6 +84,8 @@ func (s *Server) Register(g *grpc.Server) {
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	switch kind := first(md.Get(envoy.StreamKind)); kind {
+	case envoy.StreamAdmission:
+		return s.admit(stream)
 	case envoy.StreamRouter:
 		return s.route(stream)
 	case envoy.StreamUpstream:

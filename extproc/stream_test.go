@@ -38,6 +38,11 @@ rules: [{path: /v1, service: chat}]
 
 func newPeer(t testing.TB) *peer {
 	t.Helper()
+	return newPeerOf(t, document)
+}
+
+func newPeerOf(t testing.TB, document string) *peer {
+	t.Helper()
 	doc, err := config.Load("test.yaml", []byte(document))
 	if err != nil {
 		t.Fatal(err)

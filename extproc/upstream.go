@@ -83,6 +83,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		if err != nil {
 			return err
 		}
+		a.call.Body = nil // it is Envoy's now: the answer may take minutes
 		return a.stream.Send(reply)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))
@@ -91,7 +92,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		}
 		if m.ResponseHeaders.EndOfStream {
 			a.reader.bodiless = true
-			return a.reader.end(false)
+			return a.reader.end(nil)
 		}
 		return nil
 	case *extprocv3.ProcessingRequest_ResponseBody:
@@ -102,14 +103,14 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 			return err
 		}
 		if m.ResponseBody.EndOfStream {
-			return a.reader.end(false)
+			return a.reader.end(nil)
 		}
 		return a.reader.flush()
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
 		if a.reader == nil {
 			break
 		}
-		return a.reader.end(true)
+		return a.reader.end(m.ResponseTrailers)
 	}
 	return status.Errorf(codes.InvalidArgument, "upstream stream: unexpected %T", message.Request)
 }
@@ -138,6 +139,9 @@ func (a *attempt) begin(h headers, targetName string, number int) (*extprocv3.Pr
 	}
 	want := a.clientHeaders()
 	call, err := a.encode(want)
+	if ended := a.stream.Context().Err(); ended != nil { // nobody waits for it any more, and it says nothing of the target
+		return nil, ended
+	}
 	if err != nil {
 		e := asError(err)
 		a.fail(e)
@@ -186,6 +190,9 @@ func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
 	if e != nil {
 		return llm.Call{}, e
 	}
+	if err := a.stream.Context().Err(); err != nil { // nobody waits for it any more
+		return llm.Call{}, err
+	}
 	return a.target.codec.Target.EncodeRequest(request, o)
 }
 
@@ -215,7 +222,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 
 // fail notes why the attempt gave no answer, without the credentials a provider may have quoted.
 func (a *attempt) fail(e *llm.Error) {
-	e.Redact(a.target.secrets...)
+	a.target.redactError(e)
 	a.note(func() {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message

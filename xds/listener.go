@@ -10,7 +10,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
-	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -96,10 +95,8 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 			RouteConfigName: envoy.Routes,
 		}},
 		HttpFilters: slices.Concat(b.openFilters(), []*hcmv3.HttpFilter{
-			{
-				Name:       "envoy.filters.http.buffer",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(b.bodyLimit())},
-			},
+			b.admission(),
+			b.bodyLimit(),
 			{
 				Name:       "envoy.filters.http.ext_proc",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(routerStream())},
@@ -144,14 +141,6 @@ func (b *builder) idleTimeout() time.Duration {
 		}
 	}
 	return longest
-}
-
-// bodyLimit collects a request before the sidecar hears of it, and answers 413 to one that is too large. The listener's buffer
-// cannot be the limit (see noBackPressure), and the routes' own does not hold for ext_proc. The slack lets the sidecar refuse,
-// and name the limit, for what is only a little too large.
-func (b *builder) bodyLimit() *bufferv3.Buffer {
-	const slack = 64 << 10
-	return &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(min(b.config.MaxRequestBytes+slack, noBackPressure)))}
 }
 
 // routerStream reads each request before a target is chosen: headers, then the whole body. Responses do not pass here.

@@ -40,6 +40,7 @@ func localReplies() *hcmv3.LocalReplyConfig {
 	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
 		Filter: because(envoy.AnsweredDetails),
 	}}}
+	c.Mappers = append(c.Mappers, healthReplies()...)
 	for _, e := range ownErrors {
 		c.Mappers = append(c.Mappers,
 			e.mapper(isAnthropic(), anthropicError(e)),
@@ -47,6 +48,38 @@ func localReplies() *hcmv3.LocalReplyConfig {
 		)
 	}
 	return c
+}
+
+// healthReplies answer the health paths when the sidecar is not asked or does not answer: an Envoy that
+// is short of memory refuses every request before its filters see it, and lives all the same.
+func healthReplies() []*hcmv3.ResponseMapper {
+	full, dead := because("overload"), status(accesslogv3.ComparisonFilter_GE, 500)
+	return []*hcmv3.ResponseMapper{
+		healthReply(envoy.PathHealth, full, 200, "ok", "envoy is short of memory and takes no other requests"),
+		healthReply(envoy.PathReady, full, 503, "not ready", "envoy is short of memory"),
+		healthReply(envoy.PathHealth, dead, 503, "no sidecar", "the sidecar does not answer: %LOCAL_REPLY_BODY%"),
+		healthReply(envoy.PathReady, dead, 503, "not ready", "the sidecar does not answer: %LOCAL_REPLY_BODY%"),
+	}
+}
+
+func healthReply(path string, when *accesslogv3.AccessLogFilter, code uint32, word, reason string) *hcmv3.ResponseMapper {
+	body := object("status", structpb.NewStringValue(word))
+	body.Fields["reason"] = structpb.NewStringValue(reason)
+	return &hcmv3.ResponseMapper{
+		Filter:     allOf(hasHeader(headerIs(":path", pathIs(path))), when),
+		StatusCode: wrapperspb.UInt32(code),
+		BodyFormatOverride: &corev3.SubstitutionFormatString{
+			Format:      &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: body},
+			ContentType: "application/json",
+		},
+	}
+}
+
+// pathIs matches the path with any query.
+func pathIs(path string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: path + `(\?.*)?`},
+	}}
 }
 
 func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struct) *hcmv3.ResponseMapper {

@@ -100,9 +100,7 @@ func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
 	open := *u
 	open.Name = envoy.PoolOpen + u.Name
 	filters := []*hcmv3.HttpFilter{filter("header_mutation", &headerv3.HeaderMutation{Mutations: openMutations(u)})}
-	if t := u.Targets[0]; t.AuthHeader != "" { // it is every target's
-		filters = append(filters, b.credential(open.Name, t.AuthHeader, t.AuthValue))
-	}
+	filters = append(filters, b.credentials(open.Name, targetSecrets(u.Targets[0]))...) // they are every target's
 	b.pools(g, &open, filters...)
 }
 
@@ -132,8 +130,9 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 		seen = append(seen, prefix+"*")
 	}
 	return &headerv3.Mutations{
-		RequestMutations:         request,
-		RequestTrailersMutations: []*mutationv3.HeaderMutation{removeOthers(nil)},
+		RequestMutations:          request,
+		RequestTrailersMutations:  []*mutationv3.HeaderMutation{removeOthers(nil)},
+		ResponseTrailersMutations: []*mutationv3.HeaderMutation{removeOthers(nil)},
 		ResponseMutations: []*mutationv3.HeaderMutation{
 			removeOthers(seen),
 			set("x-accel-buffering", "no"), // it may be a stream

@@ -156,12 +156,9 @@ func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 			},
 		},
 	}
-	if t.AuthHeader != "" {
-		options.HttpFilters = append(options.HttpFilters, b.credential(name, t.AuthHeader, t.AuthValue))
-	}
-	for _, header := range slices.Sorted(maps.Keys(a.Headers)) {
-		options.HttpFilters = append(options.HttpFilters, b.credential(name+" "+header, header, a.Headers[header]))
-	}
+	secrets := targetSecrets(t)
+	maps.Copy(secrets, a.Headers)
+	options.HttpFilters = b.credentials(name, secrets)
 	options.HttpFilters = append(options.HttpFilters, filter("upstream_codec", &upstreamcodecv3.UpstreamCodec{}))
 	c.TypedExtensionProtocolOptions = protocol(options)
 	b.add(resource.ClusterType, c)
@@ -175,6 +172,15 @@ func http2Only() *upstreamhttpv3.HttpProtocolOptions {
 			},
 		},
 	}}
+}
+
+// credentials add headers to requests; name tells them from others'.
+func (b *builder) credentials(name string, secrets map[string]string) []*hcmv3.HttpFilter {
+	var filters []*hcmv3.HttpFilter
+	for _, header := range slices.Sorted(maps.Keys(secrets)) {
+		filters = append(filters, b.credential(name+" "+header, header, secrets[header]))
+	}
+	return filters
 }
 
 // credential adds a header to requests. Its value is a secret resource, which Envoy's configuration dump does not show.
@@ -224,14 +230,31 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 // schemaHeaders are those that a provider wants with every request (https://docs.claude.com/en/api/versioning).
 var schemaHeaders = map[string]map[string]string{"anthropic.messages": {"anthropic-version": "2023-06-01"}}
 
-// targetHeaders are those that a target gets with every request, but for its credential.
+// targetHeaders are those that a target gets with every request, but for targetSecrets.
 func targetHeaders(t *config.Target) map[string]string {
 	headers := map[string]string{}
 	maps.Copy(headers, schemaHeaders[t.Schema])
 	for name, values := range t.Headers {
-		headers[strings.ToLower(name)] = strings.Join(values, ", ")
+		if !config.IsCredential(name) {
+			headers[strings.ToLower(name)] = strings.Join(values, ", ")
+		}
 	}
 	return headers
+}
+
+// targetSecrets are the headers of a target that nobody must see: its credential, and those of its own headers that carry one. Names
+// are in canonical form.
+func targetSecrets(t *config.Target) map[string]string {
+	secrets := map[string]string{}
+	for name, values := range t.Headers {
+		if config.IsCredential(name) {
+			secrets[name] = strings.Join(values, ", ")
+		}
+	}
+	if t.AuthHeader != "" {
+		secrets[t.AuthHeader] = t.AuthValue
+	}
+	return secrets
 }
 
 // connected answers the pool's question from what the probe cluster found out.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 )
 
@@ -11,6 +12,8 @@ const (
 	lastWords = 3 * time.Second
 	// settleTimeout is a few times what Envoy takes to tell of a request's end.
 	settleTimeout = time.Second
+	// hardStop is what the end of a process may take beside its drain.
+	hardStop = 10 * time.Second
 	// drainPoll is how often a drain looks whether it is done.
 	drainPoll = 20 * time.Millisecond
 )
@@ -23,6 +26,16 @@ func (s *sidecar) beginDrain(signalled context.Context) (ctx, whole context.Cont
 	whole, endWhole := context.WithTimeout(context.WithoutCancel(signalled), c.DrainTimeout+lastWords)
 	ctx, end := context.WithTimeout(whole, c.DrainTimeout)
 	return ctx, whole, func() { end(); endWhole() }
+}
+
+// endsWithin ends the process, with exit status 1, if it still runs then. Every step of the end has a
+// limit of its own; this is for what nobody has thought of.
+func (s *sidecar) endsWithin(d time.Duration) {
+	time.AfterFunc(d, func() {
+		go s.log.Error("the end takes too long: ending at once") // not waited for: it may be what hangs
+		time.Sleep(drainPoll)
+		os.Exit(1)
+	})
 }
 
 // drainDelay is how long new requests are still served; not at all when the signal was Ctrl-C: somebody waits at a terminal.

@@ -36,8 +36,8 @@ import (
 
 // sidecarFlags are common to run and serve. They say where to listen and how to log; everything else is in the file.
 type sidecarFlags struct {
-	Config   string     `help:"The configuration file; it is followed when it changes." type:"existingfile"`
-	DataDir  string     `help:"Where what is written over REST is kept; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
+	Config   string     `help:"The configuration file; it is followed when it changes. With --data-dir or --store it may be left out: REST then says all." type:"existingfile"`
+	DataDir  string     `help:"Where what is written over REST is kept, and what was applied last; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
 	Store    string     `help:"An external NATS cluster to keep it in, nats://host:4222." env:"MILLRACE_STORE"`
 	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen; 127.0.0.1:8080 when there is a store and nobody says." placeholder:"ADDRESS"`
 	Demo     bool       `help:"Also start the demo providers that examples/quickstart.yaml uses, in this process."`
@@ -90,6 +90,10 @@ type sidecar struct {
 // startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good.
 func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
+	open := storeOpener(flags, log)
+	if flags.Config == "" && open == nil {
+		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
+	}
 	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder()}
 	if flags.Demo {
 		if s.demo, err = startDemo(); err != nil {
@@ -111,7 +115,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	s.plane, err = control.Start(ctx, control.Options{
 		Sidecar:   s.data,
 		Envoy:     s.xds,
-		OpenStore: storeOpener(flags, log),
+		OpenStore: open,
 		File:      flags.Config,
 		DataDir:   flags.DataDir,
 		Log:       log,
@@ -125,6 +129,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		return nil, err
 	}
 	s.config = s.plane.Config()
+	context.AfterFunc(ctx, func() { s.endsWithin(s.plane.Config().DrainTimeout + lastWords + hardStop) })
 	if err := s.startEvents(s.config.EventFile); err != nil {
 		return nil, err
 	}
@@ -144,6 +149,12 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		return nil, err
 	}
 	go func() { s.failed <- s.grpc.Serve(socket) }()
+	if flags.Store != "" && flags.DataDir == "" {
+		log.Warn("no --data-dir: nothing remembers what was applied last, so a start takes the store as it finds it")
+	}
+	if flags.Config == "" {
+		log.Info("no --config: what is written over REST is served, on loopback; where to listen is for a file to say", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
+	}
 	log.Info("serving", "config", flags.Config, "version", s.config.Version, "socket", socket.Addr().String())
 	return s, nil
 }
@@ -207,6 +218,7 @@ func (s *sidecar) startEvents(path string) error {
 // stop ends the sidecar, and every stream of Envoy's that is open. Requests are recorded by the
 // streams' handlers, so those end first, and the recorder last.
 func (s *sidecar) stop() error {
+	s.endsWithin(hardStop)
 	s.stopAdmin()
 	s.end()
 	s.grpc.Stop()

@@ -6,21 +6,26 @@ import (
 	"os"
 
 	"millrace/config"
+	"millrace/control"
 )
 
 type validateCommand struct {
-	File string `arg:"" help:"The configuration file, YAML or JSON."`
+	File    string `arg:"" help:"The configuration file, YAML or JSON."`
+	DataDir string `help:"Where a gateway keeps what it applied last: a file that has lost its keys since is an error, as it is for run." type:"path" env:"MILLRACE_DATA_DIR"`
 }
 
 // Run prints every error and fails, or prints the effective document. What this version would refuse to serve, and what is probably
 // not meant, is a warning on stderr: the file itself is right.
 func (c *validateCommand) Run(out io.Writer) error {
-	data, err := os.ReadFile(c.File)
+	data, err := config.ReadFile(c.File, config.MaxDocumentBytes)
 	if err != nil {
 		return err
 	}
 	doc, err := config.Load(c.File, data)
 	if err != nil {
+		return err
+	}
+	if err := control.LoadLast(c.DataDir).CheckFile(c.File, doc); err != nil {
 		return err
 	}
 	for _, w := range append(config.NotYet(doc), config.Doubtful(doc)...) {

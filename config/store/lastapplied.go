@@ -49,6 +49,12 @@ func LoadApplied(dir string) (Applied, error) {
 	return applied, nil
 }
 
+// PutAside renames what SaveApplied saved, for when it cannot be read, and returns its new path.
+func PutAside(dir string) (string, error) {
+	aside := filepath.Join(dir, appliedFile+".damaged")
+	return aside, os.Rename(filepath.Join(dir, appliedFile), aside)
+}
+
 // The payload is the revision, then the length of the State and the State, then the file to the end.
 func encodeApplied(applied Applied) ([]byte, error) {
 	state, err := marshalState(applied.State)

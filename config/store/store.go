@@ -66,6 +66,7 @@ type Options struct {
 type Version struct {
 	Revision uint64            // 0: nothing was ever written
 	State    *millracev1.State // never nil, and the receiver's own
+	Err      error             // Watch alone: the latest version cannot be read, and State is empty
 }
 
 // Change is what the list of versions shows of one.
@@ -165,6 +166,9 @@ func (s *Store) Close() {
 	s.closers = nil
 }
 
+// String names the store, without passwords.
+func (s *Store) String() string { return s.name }
+
 // Get returns the latest version. A store that was never written has revision 0 and an empty State.
 func (s *Store) Get(ctx context.Context) (Version, error) {
 	msg, err := within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
@@ -232,6 +236,14 @@ func (s *Store) latest(ctx context.Context) (uint64, error) {
 // base 0 is for a store that was never written. After ErrUnavailable the version may or may not have been written: Get
 // tells. The state is not changed; the version's schema_version is this Millrace's.
 func (s *Store) Put(ctx context.Context, base uint64, state *millracev1.State) (uint64, error) {
+	revision, err := s.write(ctx, state, func(ctx context.Context, value []byte) (uint64, error) { return s.kv.Update(ctx, key, value, base) })
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return 0, fmt.Errorf("%s: write on top of revision %d: %w", s.name, base, ErrConflict)
+	}
+	return revision, err
+}
+
+func (s *Store) write(ctx context.Context, state *millracev1.State, put func(context.Context, []byte) (uint64, error)) (uint64, error) {
 	value, err := encodeState(state)
 	if err != nil {
 		return 0, fmt.Errorf("%s: write: %w", s.name, err)
@@ -240,10 +252,7 @@ func (s *Store) Put(ctx context.Context, base uint64, state *millracev1.State) (
 		return 0, fmt.Errorf("%s: write: state takes %d bytes compressed, the server's max_payload leaves %d: %w",
 			s.name, len(value), most, ErrTooLarge)
 	}
-	revision, err := within(ctx, func(ctx context.Context) (uint64, error) { return s.kv.Update(ctx, key, value, base) })
-	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-		return 0, fmt.Errorf("%s: write on top of revision %d: %w", s.name, base, ErrConflict)
-	}
+	revision, err := within(ctx, func(ctx context.Context) (uint64, error) { return put(ctx, value) })
 	if err != nil {
 		return 0, s.failed(ctx, "write", err)
 	}

@@ -259,7 +259,7 @@ func TestReopen(t *testing.T) {
 		}
 	}
 	s = open(t, Options{DataDir: dir})
-	if diff := cmp.Diff(Version{revision, stateOf("a", "b")}, get(t, s), protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(Version{Revision: revision, State: stateOf("a", "b")}, get(t, s), protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -395,6 +395,40 @@ func playWriter(dir string) {
 			fatal(err)
 		}
 		fmt.Println(base)
+	}
+}
+
+// TestAccept: what a person takes in place of what was applied is the newest version that can be read; it replaces both histories, and
+// gateways that were keyed by either still are.
+func TestAccept(t *testing.T) {
+	s := open(t, Options{DataDir: t.TempDir()})
+	state := stateOf("a")
+	state.Keyed = []string{"a"}
+	Stamp(state, nil, "test")
+	good := put(t, s, 0, state)
+	if _, err := s.kv.Put(waiting(t), key, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	last := Applied{Revision: 9, State: &millracev1.State{History: "other", Keyed: []string{"b"}}}
+	if _, err := s.Get(waiting(t)); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("got %v", err)
+	}
+	taken, revision, err := s.Accept(waiting(t), last)
+	if err != nil || taken.Revision != good {
+		t.Fatalf("took revision %d, %v", taken.Revision, err)
+	}
+	now := get(t, s)
+	if now.Revision != revision || !cmp.Equal(ids(now.State), []string{"a"}) || !cmp.Equal(now.State.Keyed, []string{"a", "b"}) {
+		t.Errorf("got %v", now)
+	}
+	for _, known := range []Version{{Revision: last.Revision, State: last.State}, {Revision: good, State: state}, now} {
+		if err := s.Continues(waiting(t), known, now); err != nil {
+			t.Errorf("from revision %d: %v", known.Revision, err)
+		}
+	}
+	unknown := Version{Revision: 1, State: &millracev1.State{History: "unknown"}}
+	if err := s.Continues(waiting(t), unknown, now); !errors.Is(err, ErrLost) {
+		t.Errorf("from a history that nobody spoke of: %v", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,13 +12,15 @@ import (
 const retryEvery = time.Second
 
 // Watch sends the latest version first and then every later one, until ctx or the store ends and the channel is closed. A
-// reader that is slower than the writers gets the newest and misses some in between. Its revisions only go up.
+// reader that is slower than the writers gets the newest and misses some in between. Revisions go up, unless the store has lost
+// some: whether a version may follow another is what Continues tells.
 //
 // The server announces a write once it is stored (the bucket's republish setting), and the watch then reads it. An
 // announcement may get lost: the watch also looks after every reconnect, and every checkEvery. So it outlives lost
 // connections and restarted servers and has no consumer at the server that would have to be made anew.
 //
-// A version that cannot be read is logged and skipped; Get says why. The first one is an error of Watch.
+// While the latest version cannot be read, the watch says so once, by a Version with an Err, and sends it when it can be read
+// again. That the first one cannot be read is an error of Watch.
 func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 	wake := make(chan struct{}, 1)
 	announced, err := s.conn.Subscribe(changed, func(*nats.Msg) {
@@ -62,55 +63,48 @@ func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 	return out, nil
 }
 
-// follow offers the newest version, and looks for a newer one whenever something hints at it.
-func (s *Store) follow(ctx context.Context, newest Version, out chan<- Version, wake <-chan struct{}, connected <-chan nats.Status) {
-	offer := out // nil once newest was taken
-	failing := false
+// follow offers the latest version, and looks for another whenever something hints at it.
+func (s *Store) follow(ctx context.Context, latest Version, out chan<- Version, wake <-chan struct{}, connected <-chan nats.Status) {
+	offer := out // nil once latest was taken
 	check := time.NewTimer(s.checkEvery)
 	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case offer <- newest:
+		case offer <- latest:
 			offer = nil
 			continue
 		case <-wake:
 		case <-connected:
 		case <-check.C:
 		}
-		next, err := s.newer(ctx, newest.Revision)
-		if err != nil {
-			if ctx.Err() == nil && !failing {
-				s.log.Warn("config store: watch: staying with the version at hand", "revision", newest.Revision, "error", err)
+		next, err := s.after(ctx, latest)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if latest.Err == nil || latest.Err.Error() != err.Error() {
+				latest, offer = Version{Revision: latest.Revision, State: empty(), Err: err}, out
 			}
-			failing = true
 			check.Reset(retryEvery)
 			continue
-		}
-		if failing {
-			s.log.Info("config store: watch: reading again", "revision", next.Revision)
-			failing = false
-		}
-		if next.Revision > newest.Revision {
-			newest, offer = next, out
+		case next.Revision != latest.Revision || latest.Err != nil:
+			latest, offer = next, out
 		}
 		check.Reset(s.checkEvery)
 	}
 }
 
-// newer returns the latest version if it is newer than the given one, else just that number.
-func (s *Store) newer(ctx context.Context, than uint64) (Version, error) {
-	latest, err := s.latest(ctx)
-	if err != nil {
-		return Version{}, err
-	}
-	if latest < than {
-		// Not a version to apply: taking a wiped store for an empty configuration would stop every sidecar that shares it.
-		return Version{}, fmt.Errorf("%s: is at revision %d but was at %d: wiped or restored? restart to take it as it is", s.name, latest, than)
-	}
-	if latest == than {
-		return Version{Revision: than}, nil
+// after returns the version that is the latest now, which may be the given one.
+func (s *Store) after(ctx context.Context, latest Version) (Version, error) {
+	if latest.Err == nil {
+		switch revision, err := s.latest(ctx); {
+		case err != nil:
+			return Version{}, err
+		case revision == latest.Revision:
+			return latest, nil
+		}
 	}
 	return s.Get(ctx)
 }

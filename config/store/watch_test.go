@@ -68,6 +68,9 @@ func until(t *testing.T, versions <-chan Version, revision uint64) Version {
 	t.Helper()
 	last := Version{}
 	for v := range versions {
+		if v.Err != nil {
+			continue
+		}
 		if v.Revision < last.Revision || v.Revision == last.Revision && last.State != nil {
 			t.Errorf("revision %d after %d", v.Revision, last.Revision)
 		}
@@ -201,11 +204,33 @@ func TestWatchLooksForItself(t *testing.T) {
 	until(t, versions, put(t, s, bad, stateOf("b")))
 }
 
-// A store that lost its versions is no reason to drop the configuration.
+// TestWatchOfAWipedStore: the watch says that the store cannot be read, and what it holds once it is there again; that this may not
+// follow what there was is told by Continues.
 func TestWatchOfAWipedStore(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
-	base := put(t, s, put(t, s, 0, stateOf("a")), stateOf("b"))
-	if _, err := s.newer(waiting(t), base+1); err == nil || !strings.Contains(err.Error(), "is at revision 2 but was at 3") {
+	srv := startNATS(t, &server.Options{})
+	s := open(t, Options{URL: srv.ClientURL()})
+	s.checkEvery = time.Millisecond
+	put(t, s, put(t, s, 0, stateOf("a")), stateOf("b"))
+	versions := watch(t, s)
+	known := <-versions
+	js, err := jetstream.New(s.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteKeyValue(waiting(t), bucket); err != nil {
+		t.Fatal(err)
+	}
+	if v := <-versions; !errors.Is(v.Err, ErrUnavailable) {
+		t.Errorf("wiped: got %v", v)
+	}
+	open(t, Options{URL: srv.ClientURL()})
+	v := <-versions
+	for ; v.Err != nil; v = <-versions { // there may be more than one reason on the way
+	}
+	if v.Revision != 0 || len(v.State.Documents) != 0 {
+		t.Errorf("made again: got %v", v)
+	}
+	if err := s.Continues(waiting(t), known, v); !errors.Is(err, ErrLost) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package llm
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -54,8 +53,8 @@ func ErrorTypeOf(status int) ErrorType {
 	}
 }
 
-// Error is what a client may know about a failure. Message is safe to show: it names what was wrong and holds no
-// credential. Each schema encodes it in its own form.
+// Error is what a client may know about a failure. Message names what was wrong. What of it is the provider's words may quote a
+// credential: extproc takes those out before anyone gets them. Each schema encodes it in its own form.
 type Error struct {
 	Type    ErrorType
 	Message string
@@ -92,14 +91,4 @@ func (e *Error) HTTPStatus() int {
 		return e.Status
 	}
 	return statusOf[e.Type]
-}
-
-// Redact replaces every occurrence of the given secrets in the message, so that a provider that echoes a credential does
-// not hand it to the client. Empty secrets are ignored.
-func (e *Error) Redact(secrets ...string) {
-	for _, s := range secrets {
-		if s != "" {
-			e.Message = strings.ReplaceAll(e.Message, s, "[redacted]")
-		}
-	}
 }

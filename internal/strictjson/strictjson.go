@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -90,8 +91,11 @@ func explain(err error) error {
 		what = errors.New("the body ends in the middle of a value")
 	}
 	where := string(syntax.JSONPointer)
-	if where == "" {
+	switch {
+	case where == "":
 		where = "the top level"
+	case len(where) > 200: // as deep or as long as the client likes
+		where = strings.ToValidUTF8(where[:200], "") + "…"
 	}
 	return fmt.Errorf("%w, in %s at byte %d", what, where, syntax.ByteOffset)
 }

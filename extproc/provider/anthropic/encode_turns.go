@@ -16,19 +16,27 @@ import (
 type turns struct {
 	list []turn[content]
 
-	used    map[string]bool   // tool_use ids written so far
-	legal   map[string]bool   // the client's ids that need no change; they are never given to another call
-	calls   map[string]string // of the last assistant turn: the client's id → the one written
-	waiting []waitingCall     // those of calls that have no result yet
+	results, others content // of the user turn that is open, which is not in list yet
+
+	used  map[string]bool // tool_use ids written so far
+	legal map[string]bool // the client's ids that need no change; they are never given to another call
+	next  map[string]int  // by the base of ids that were changed: the number to try next
+	calls map[string]*openCall
+	order []*openCall // calls in the order in which they were made
+	left  int         // how many of them have no result yet
 }
 
-// waitingCall is a call by the client's own id and where the client made it.
-type waitingCall struct{ id, path string }
+// openCall is a call of the last assistant turn, by the client's own id.
+type openCall struct {
+	id, written string
+	path        string // where the client made it
+	answered    bool
+}
 
 // messages writes the conversation. Where a path is named it counts the neutral messages, without the system ones that
 // opened the request.
 func (e *requestEncoder) messages() *llm.Error {
-	e.turns = turns{used: map[string]bool{}, legal: legalIDs(e.in.Messages)}
+	e.turns = turns{used: map[string]bool{}, legal: legalIDs(e.in.Messages), next: map[string]int{}}
 	for i, m := range e.in.Messages {
 		path := fmt.Sprintf("messages[%d]", i)
 		if m.Name != "" {
@@ -51,6 +59,7 @@ func (e *requestEncoder) messages() *llm.Error {
 	if err := e.turns.answered(); err != nil {
 		return err
 	}
+	e.turns.closeUser()
 	switch list := e.turns.list; {
 	case len(list) == 0:
 		return llm.Invalid("messages", "nothing is left to send: a message needs text that is not blank, an image or a file")
@@ -127,37 +136,30 @@ func (e *requestEncoder) userTurn(path string, parts []llm.Part) *llm.Error {
 			others = append(others, b)
 		}
 	}
-	e.turns.addUser(results, others)
+	e.turns.results = append(e.turns.results, results...)
+	e.turns.others = append(e.turns.others, others...)
 	return nil
 }
 
-// addUser adds blocks to the open user turn, or opens one: results behind the results that are there, others at the end.
-func (t *turns) addUser(results, others content) {
-	if len(results)+len(others) == 0 {
-		return
+// closeUser ends the open user turn, if there is one: its results come first.
+func (t *turns) closeUser() {
+	if len(t.results)+len(t.others) > 0 {
+		t.list = append(t.list, turn[content]{Role: string(llm.User), Content: append(t.results, t.others...)})
+		t.results, t.others = nil, nil
 	}
-	if n := len(t.list); n == 0 || t.list[n-1].Role != string(llm.User) {
-		t.list = append(t.list, turn[content]{Role: string(llm.User)})
-	}
-	open := &t.list[len(t.list)-1]
-	at := 0
-	for at < len(open.Content) && open.Content[at].Type == "tool_result" {
-		at++
-	}
-	open.Content = append(slices.Insert(open.Content, at, results...), others...)
 }
 
 func (e *requestEncoder) toolResult(path string, r llm.ToolResult) (block, *llm.Error) {
-	id, ok := e.turns.calls[r.CallID]
+	call, ok := e.turns.calls[r.CallID]
 	if !ok {
 		return block{}, llm.Invalid(path+".tool_call_id", "no call %q in the assistant message before it", r.CallID)
 	}
-	i := slices.IndexFunc(e.turns.waiting, func(w waitingCall) bool { return w.id == r.CallID })
-	if i < 0 {
+	if call.answered {
 		return block{}, llm.Invalid(path+".tool_call_id", "a second result for call %q", r.CallID)
 	}
-	e.turns.waiting = slices.Delete(e.turns.waiting, i, i+1)
-	b := block{Type: "tool_result", ToolUseID: id, IsError: r.IsError}
+	call.answered = true
+	e.turns.left--
+	b := block{Type: "tool_result", ToolUseID: call.written, IsError: r.IsError}
 	for i, p := range r.Parts {
 		part, ok, err := e.media(fmt.Sprintf("%s.content[%d]", path, i), p)
 		if err != nil {
@@ -216,22 +218,24 @@ func (e *requestEncoder) assistantTurn(path string, parts []llm.Part) *llm.Error
 
 // openAssistant makes the last turn the assistant's. Calls of an earlier one must all have their results by now.
 func (t *turns) openAssistant() *llm.Error {
+	t.closeUser()
 	if n := len(t.list); n > 0 && t.list[n-1].Role == string(llm.Assistant) {
 		return nil
 	}
 	if err := t.answered(); err != nil {
 		return err
 	}
-	t.calls = map[string]string{}
+	t.calls, t.order = map[string]*openCall{}, nil
 	t.list = append(t.list, turn[content]{Role: string(llm.Assistant)})
 	return nil
 }
 
 func (t *turns) answered() *llm.Error {
-	if len(t.waiting) == 0 {
+	if t.left == 0 {
 		return nil
 	}
-	return llm.Invalid(t.waiting[0].path, "no result for call %q in the messages behind it", t.waiting[0].id)
+	first := t.order[slices.IndexFunc(t.order, func(c *openCall) bool { return !c.answered })]
+	return llm.Invalid(first.path, "no result for call %q in the messages behind it", first.id)
 }
 
 // thought passes on the model's own thinking. Only the provider that signed it understands it; unsigned thinking would be
@@ -263,9 +267,11 @@ func (e *requestEncoder) toolCall(path string, p llm.ToolCall) (block, *llm.Erro
 	if _, again := t.calls[p.ID]; again {
 		return block{}, llm.Invalid(path+".id", "a second call %q in one assistant message", p.ID)
 	}
-	t.calls[p.ID] = t.newID(p.ID)
-	t.waiting = append(t.waiting, waitingCall{p.ID, path})
-	return block{Type: "tool_use", ID: t.calls[p.ID], Name: p.Name, Input: input, CacheControl: e.cache(p.Cache)}, nil
+	call := &openCall{id: p.ID, written: t.newID(p.ID), path: path}
+	t.calls[p.ID] = call
+	t.order = append(t.order, call)
+	t.left++
+	return block{Type: "tool_use", ID: call.written, Name: p.Name, Input: input, CacheControl: e.cache(p.Cache)}, nil
 }
 
 // newID makes an id that matches ^[a-zA-Z0-9_-]+$ and that no other call of the conversation has. A legal id stays as it
@@ -281,8 +287,9 @@ func (t *turns) newID(id string) string {
 		base = "call"
 	}
 	out := base
-	for n := 2; t.used[out] || out != id && t.legal[out]; n++ {
+	for n := max(t.next[base], 2); t.used[out] || out != id && t.legal[out]; n++ {
 		out = fmt.Sprintf("%s_%d", base, n)
+		t.next[base] = n + 1 // what is taken once stays taken
 	}
 	t.used[out] = true
 	return out

@@ -38,6 +38,7 @@ func seed(f *testing.F, glob, name string) {
 func FuzzRequest(f *testing.F) {
 	seed(f, "testdata/request/*.txtar", "body.json")
 	seed(f, "testdata/encode/*.txtar", "body.json")
+	f.Add([]byte(`{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"},{"role":"assistant","content":[{"type":"tool_use","id":"a!","name":"f"},{"type":"tool_use","id":"a__2","name":"f"},{"type":"tool_use","id":"a?","name":"f"}]},{"role":"user","content":[{"type":"text","text":"1"},{"type":"tool_result","tool_use_id":"a?"}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a!"},{"type":"text","text":"2"},{"type":"tool_result","tool_use_id":"a__2"}]}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		head, err := Messages{}.ReadHead("", body)
 		if err != nil {
@@ -111,6 +112,9 @@ func FuzzResponse(f *testing.F) {
 // the frames are the bytes.
 func FuzzStream(f *testing.F) {
 	seed(f, "testdata/stream/*.txtar", "in.sse")
+	f.Add([]byte(`data: {"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"f"}}` + "\n\n" +
+		`data: {"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use"}}` + "\n\n" +
+		`data: {"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{}"}}` + "\n\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if bytes.Contains(in, []byte("message_start")) && !bytes.Contains(in, []byte(`"id":"`)) {
 			return // an id would be made up

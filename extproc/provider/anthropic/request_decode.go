@@ -3,7 +3,6 @@ package anthropic
 import (
 	stdjson "encoding/json"
 	"fmt"
-	"slices"
 
 	"millrace/extproc/llm"
 
@@ -28,12 +27,14 @@ func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 		}
 	}
 	d.unsaid("", in.Rest)
+	d.out.Unsaid = d.names.List()
 	return d.out, nil
 }
 
 type requestDecoder struct {
-	in  *request[givenContent, tool]
-	out *llm.Request
+	in    *request[givenContent, tool]
+	out   *llm.Request
+	names llm.Names // what is unsaid so far
 }
 
 // unsaid notes the members of rest, which stand below prefix. Members of list elements are named without their index, once.
@@ -42,9 +43,7 @@ func (d *requestDecoder) unsaid(prefix string, rest jsontext.Value) {
 		if prefix != "" {
 			name = prefix + "." + name
 		}
-		if !slices.Contains(d.out.Unsaid, name) {
-			d.out.Unsaid = append(d.out.Unsaid, name)
-		}
+		d.names.Add(name)
 	}
 }
 
@@ -337,7 +336,7 @@ func (d *requestDecoder) reasoning() *llm.Error {
 		return llm.Invalid("output_config.effort", "want low, medium, high, xhigh or max, got %q", effort)
 	}
 	if r.Budget != nil || r.Disabled {
-		d.out.Unsaid = append(d.out.Unsaid, "output_config.effort")
+		d.names.Add("output_config.effort")
 		return nil
 	}
 	r.Effort = effort

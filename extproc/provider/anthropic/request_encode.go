@@ -2,7 +2,6 @@ package anthropic
 
 import (
 	stdjson "encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -47,7 +46,7 @@ func (Messages) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInternal, "request cannot be written: %v", err)
 	}
-	return llm.Call{Body: body, Path: messagesPath, Headers: callHeaders(o), Dropped: e.dropped}, nil
+	return llm.Call{Body: body, Path: messagesPath, Headers: callHeaders(o), Dropped: e.dropped.List()}, nil
 }
 
 type requestEncoder struct {
@@ -55,17 +54,13 @@ type requestEncoder struct {
 	options llm.Options
 	model   traits
 	out     *request[content, tool]
-	dropped []string
+	dropped llm.Names
 	markers int // cache_control breakpoints written so far
 	turns   turns
 }
 
 // drop notes that a member of the client's request is not, or not wholly, in the call.
-func (e *requestEncoder) drop(name string) {
-	if !slices.Contains(e.dropped, name) {
-		e.dropped = append(e.dropped, name)
-	}
-}
+func (e *requestEncoder) drop(name string) { e.dropped.Add(name) }
 
 // cache passes a cache marker on while there is room for one. Tools, system and messages ask in the order in which the
 // prompt is cached, so that the longest-lived prefixes keep theirs.

@@ -13,6 +13,9 @@ import (
 // maxEventBytes bounds one event of a provider's stream: room for the longest tool arguments sent whole.
 const maxEventBytes = 8 << 20
 
+// maxOpenCalls bounds how many tool calls the decoder keeps apart at a time. The API sends one after another.
+const maxOpenCalls = 1024
+
 // NewStreamDecoder reads the API's stream. https://docs.anthropic.com/en/docs/build-with-claude/streaming
 func (Messages) NewStreamDecoder(llm.Head) llm.StreamDecoder {
 	return &streamDecoder{parser: sse.Parser{MaxBytes: maxEventBytes}}
@@ -30,8 +33,8 @@ type streamDecoder struct {
 	marks  []mark
 	frames []llm.Frame
 
-	blocks []openBlock // content blocks that may still get deltas
-	tools  int         // tool calls begun so far
+	calls  map[int64]int // tool calls that may still get deltas: the index of the content block → the call's number
+	tools  int           // tool calls begun so far
 	counts counts
 	over   bool // the terminal event has been seen
 }
@@ -42,18 +45,10 @@ type mark struct {
 	own               bool // the provider's own error event
 }
 
-// openBlock is a content block by its index in the provider's message. Only calls have a tool number.
-type openBlock struct {
-	index int64
-	tool  int
-	kind  blockKind
-}
-
 type blockKind uint8
 
 const (
-	otherBlock blockKind = iota // blocks of server tools, and types of the future
-	textKind
+	textKind blockKind = iota
 	thinkingKind
 	toolKind
 	redactedKind
@@ -256,27 +251,35 @@ func (d *streamDecoder) readBlock(value jsontext.Value) contentBlock {
 
 func (d *streamDecoder) blockStart(index int64, value jsontext.Value) {
 	b := d.readBlock(value)
-	open := openBlock{index: index}
+	delete(d.calls, index) // of a block that never stopped
 	switch string(d.word(b.kind)) {
 	case "text":
-		open.kind = textKind
 		d.addText(llm.TextDelta, b.text)
 	case "thinking":
-		open.kind = thinkingKind
 		d.addText(llm.ThinkingDelta, b.thinking)
 		d.addSignature(b.signature)
 	case "redacted_thinking":
-		open.kind = redactedKind
 		d.add(llm.Event{Kind: llm.ThinkingRedacted, Text: d.string(b.data)})
 	case "tool_use":
-		open.kind, open.tool = toolKind, d.tools
-		d.tools++
-		d.add(llm.Event{Kind: llm.ToolStart, Tool: open.tool, ID: d.string(b.id), Name: d.string(b.name)})
-		if b.input.Kind() == '{' && len(bytes.TrimSpace(b.input[1:len(b.input)-1])) > 0 {
-			d.add(llm.Event{Kind: llm.ToolDelta, Tool: open.tool, Text: compact(b.input)})
-		}
+		d.callStart(index, b)
 	}
-	d.blocks = append(d.blocks, open)
+}
+
+func (d *streamDecoder) callStart(index int64, b contentBlock) {
+	if len(d.calls) == maxOpenCalls {
+		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds more than %d tool calls at once", maxOpenCalls))
+		return
+	}
+	if d.calls == nil {
+		d.calls = map[int64]int{}
+	}
+	number := d.tools
+	d.tools++
+	d.calls[index] = number
+	d.add(llm.Event{Kind: llm.ToolStart, Tool: number, ID: d.string(b.id), Name: d.string(b.name)})
+	if b.input.Kind() == '{' && len(bytes.TrimSpace(b.input[1:len(b.input)-1])) > 0 {
+		d.add(llm.Event{Kind: llm.ToolDelta, Tool: number, Text: compact(b.input)})
+	}
 }
 
 func (d *streamDecoder) addText(kind llm.EventKind, quoted jsontext.Value) {
@@ -303,32 +306,17 @@ func (d *streamDecoder) blockDelta(index int64, value jsontext.Value) {
 	case "signature_delta":
 		d.addSignature(b.signature)
 	case "input_json_delta":
-		i := d.find(index)
-		if i >= 0 && d.blocks[i].kind == toolKind && len(b.partial) > len(`""`) {
-			d.add(llm.Event{Kind: llm.ToolDelta, Tool: d.blocks[i].tool, Text: d.string(b.partial)})
+		if number, ok := d.calls[index]; ok && len(b.partial) > len(`""`) {
+			d.add(llm.Event{Kind: llm.ToolDelta, Tool: number, Text: d.string(b.partial)})
 		}
 	}
 }
 
 func (d *streamDecoder) blockStop(index int64) {
-	i := d.find(index)
-	if i < 0 {
-		return
+	if number, ok := d.calls[index]; ok {
+		delete(d.calls, index)
+		d.add(llm.Event{Kind: llm.ToolEnd, Tool: number})
 	}
-	if d.blocks[i].kind == toolKind {
-		d.add(llm.Event{Kind: llm.ToolEnd, Tool: d.blocks[i].tool})
-	}
-	d.blocks = append(d.blocks[:i], d.blocks[i+1:]...)
-}
-
-// find returns the place of an open block, -1 when there is none. Blocks hardly overlap: the last one is nearly always it.
-func (d *streamDecoder) find(index int64) int {
-	for i := len(d.blocks) - 1; i >= 0; i-- {
-		if d.blocks[i].index == index {
-			return i
-		}
-	}
-	return -1
 }
 
 // objectReader reads JSON objects one after another with one decoder.

@@ -7,8 +7,11 @@ import (
 )
 
 // maxHeldBytes bounds what the encoder holds back while providers interleave their tool calls. A stream that needs more is
-// ended as broken.
-const maxHeldBytes = 8 << 20
+// ended as broken. A block that is held back counts as blockBytes, without what it says.
+const (
+	maxHeldBytes = 8 << 20
+	blockBytes   = 256
+)
 
 // NewStreamEncoder writes the API's stream.
 func (Messages) NewStreamEncoder(llm.Head) llm.StreamEncoder { return &streamEncoder{} }
@@ -23,8 +26,9 @@ type streamEncoder struct {
 	started   bool
 
 	queue []*pendingBlock
-	held  int   // bytes held back
-	index int64 // of the block on the wire
+	calls map[int]*pendingBlock // those of queue that are tool calls, by number
+	held  int                   // bytes held back
+	index int64                 // of the block on the wire
 
 	called, refused bool
 	stop            llm.Stop
@@ -39,6 +43,7 @@ type pendingBlock struct {
 	id, name  string
 	text      []byte // not yet written
 	signature string
+	held      int // its share of the encoder's
 	opened    bool
 	ended     bool
 	arguments objectEnd
@@ -88,18 +93,23 @@ func (e *streamEncoder) hold(ev llm.Event) {
 	case llm.ThinkingSignature:
 		b := e.open(thinkingKind)
 		b.signature, b.ended = ev.Signature, true
+		e.keep(b, len(ev.Signature))
 	case llm.ThinkingRedacted:
-		e.queue = append(e.queue, &pendingBlock{kind: redactedKind, text: []byte(ev.Text), ended: true})
+		e.add(e.push(&pendingBlock{kind: redactedKind, ended: true}), ev.Text)
 	case llm.ToolStart:
 		e.called = true
-		e.queue = append(e.queue, &pendingBlock{kind: toolKind, tool: ev.Tool, id: ev.ID, name: ev.Name})
-	case llm.ToolDelta:
-		if b := e.tool(ev.Tool); b != nil {
+		b := e.push(&pendingBlock{kind: toolKind, tool: ev.Tool, id: ev.ID, name: ev.Name})
+		if e.calls == nil {
+			e.calls = map[int]*pendingBlock{}
+		}
+		e.calls[ev.Tool] = b
+	case llm.ToolDelta: // of a call that is finished it has nowhere to go
+		if b := e.calls[ev.Tool]; b != nil {
 			b.arguments.read(ev.Text)
 			e.add(b, ev.Text)
 		}
 	case llm.ToolEnd:
-		if b := e.tool(ev.Tool); b != nil {
+		if b := e.calls[ev.Tool]; b != nil {
 			b.ended = true
 		}
 	}
@@ -116,24 +126,25 @@ func (e *streamEncoder) open(kind blockKind) *pendingBlock {
 	if n := len(e.queue); n > 0 && e.queue[n-1].kind == kind && !e.queue[n-1].ended {
 		return e.queue[n-1]
 	}
-	b := &pendingBlock{kind: kind}
+	return e.push(&pendingBlock{kind: kind})
+}
+
+// push puts a block at the end of the queue.
+func (e *streamEncoder) push(b *pendingBlock) *pendingBlock {
 	e.queue = append(e.queue, b)
+	e.keep(b, blockBytes+len(b.id)+len(b.name))
 	return b
 }
 
 func (e *streamEncoder) add(b *pendingBlock, text string) {
 	b.text = append(b.text, text...)
-	e.held += len(text)
+	e.keep(b, len(text))
 }
 
-// tool finds a call that is not finished; deltas of others have nowhere to go.
-func (e *streamEncoder) tool(number int) *pendingBlock {
-	for _, b := range e.queue {
-		if b.kind == toolKind && b.tool == number {
-			return b
-		}
-	}
-	return nil
+// keep counts bytes that a block holds back, or, below 0, no longer does.
+func (e *streamEncoder) keep(b *pendingBlock, size int) {
+	b.held += size
+	e.held += size
 }
 
 // advance writes what may be written: the block on the wire, and the ones behind it once it gives way.
@@ -148,7 +159,7 @@ func (e *streamEncoder) advance(dst []byte) []byte {
 	}
 	if e.held > maxHeldBytes {
 		e.broken = llm.Errorf(llm.ErrBadGateway, "the provider interleaves more tool calls than can be held back")
-		e.queue = nil
+		e.queue, e.calls = nil, nil
 	}
 	return dst
 }
@@ -168,7 +179,12 @@ func (e *streamEncoder) finish(dst []byte) []byte {
 func (e *streamEncoder) pop(dst []byte) []byte {
 	dst = e.head(dst, "content_block_stop")
 	dst = append(dst, "}\n\n"...)
+	b := e.queue[0]
 	e.queue = e.queue[1:]
+	e.keep(b, -b.held)
+	if e.calls[b.tool] == b {
+		delete(e.calls, b.tool)
+	}
 	e.index++
 	return dst
 }
@@ -182,7 +198,7 @@ func (e *streamEncoder) head(dst []byte, name string) []byte {
 
 // write opens the block if it is not, and writes what it holds as one delta.
 func (e *streamEncoder) write(dst []byte, b *pendingBlock) []byte {
-	e.held -= len(b.text)
+	e.keep(b, -len(b.text))
 	if b.kind == redactedKind {
 		dst = e.head(dst, "content_block_start")
 		dst = append(dst, `,"content_block":{"type":"redacted_thinking","data":`...)

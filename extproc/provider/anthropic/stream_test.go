@@ -1,6 +1,8 @@
 package anthropic
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,14 +141,53 @@ func TestStreamEncoder(t *testing.T) {
 	}
 }
 
+// TestStreamEncoderBoundsWhatItHolds: everything counts that is held back behind a call which does not end, the blocks themselves too.
 func TestStreamEncoderBoundsWhatItHolds(t *testing.T) {
-	events := []llm.Event{
-		{Kind: llm.Start, ID: "x"}, {Kind: llm.ToolStart, Tool: 0}, {Kind: llm.ToolStart, Tool: 1},
-		{Kind: llm.ToolDelta, Tool: 1, Text: strings.Repeat("x", maxHeldBytes+1)}, {Kind: llm.End},
+	large := strings.Repeat("x", maxHeldBytes+1)
+	small := slices.Repeat([]llm.Event{{Kind: llm.TextDelta, Text: "x"}, {Kind: llm.ThinkingDelta, Text: "x"}}, maxHeldBytes/blockBytes/2)
+	for name, held := range map[string][]llm.Event{
+		"arguments":         {{Kind: llm.ToolStart, Tool: 1}, {Kind: llm.ToolDelta, Tool: 1, Text: large}},
+		"an id":             {{Kind: llm.ToolStart, Tool: 1, ID: large}},
+		"a signature":       {{Kind: llm.ThinkingSignature, Signature: large}},
+		"opaque thinking":   {{Kind: llm.ThinkingRedacted, Text: large}},
+		"many small blocks": small,
+	} {
+		t.Run(name, func(t *testing.T) {
+			events := slices.Concat([]llm.Event{{Kind: llm.Start, ID: "x"}, {Kind: llm.ToolStart, Tool: 0}}, held, []llm.Event{{Kind: llm.End}})
+			got := encodeAll(t, events, nil)
+			if last := got[strings.LastIndex(got, "\n")+1:]; !strings.HasPrefix(last, `{"type":"error"`) {
+				t.Errorf("the stream ends with %.200s", last)
+			}
+		})
 	}
-	got := encodeAll(t, events, nil)
-	if last := got[strings.LastIndex(got, "\n")+1:]; !strings.HasPrefix(last, `{"type":"error"`) {
-		t.Errorf("the stream ends with %s", last)
+}
+
+// TestStreamEncoderForgetsWhatItWrote: a stream may be as long as it likes as long as its calls end.
+func TestStreamEncoderForgetsWhatItWrote(t *testing.T) {
+	turn := []llm.Event{{Kind: llm.ToolStart}, {Kind: llm.ThinkingSignature, Signature: "s"}, {Kind: llm.ThinkingRedacted, Text: "x"}, {Kind: llm.TextDelta, Text: "x"}, {Kind: llm.ToolEnd}}
+	events := append(slices.Repeat(turn, maxHeldBytes/blockBytes), llm.Event{Kind: llm.End})
+	if got := encodeAll(t, events, nil); !strings.HasSuffix(got, `{"type":"message_stop"}`) {
+		t.Errorf("the stream ends with %.200s", got[strings.LastIndex(got, "\n")+1:])
+	}
+}
+
+// TestStreamDecoderBoundsOpenCalls: calls that have stopped do not count.
+func TestStreamDecoderBoundsOpenCalls(t *testing.T) {
+	start := func(index int) []byte {
+		return fmt.Appendf(nil, "data: {\"type\":\"content_block_start\",\"index\":%d,\"content_block\":{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\"}}\n\n", index)
+	}
+	stop := []byte("data: {\"type\":\"content_block_stop\",\"index\":0}\n\n")
+	d := Messages{}.NewStreamDecoder(llm.Head{})
+	for range 2 * maxOpenCalls {
+		if frames, err := d.Push(slices.Concat(start(0), stop)); err != nil || len(frames[0].Events) != 1 || frames[0].Events[0].Kind != llm.ToolStart {
+			t.Fatalf("one call after another: %+v, %v", frames, err)
+		}
+	}
+	for i := range maxOpenCalls + 1 {
+		frames, err := d.Push(start(i))
+		if failed := err == nil && frames[0].Events[0].Kind == llm.Failure; failed != (i == maxOpenCalls) {
+			t.Fatalf("call %d at once: %+v, %v", i, frames[0].Events, err)
+		}
 	}
 }
 

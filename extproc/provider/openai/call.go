@@ -41,22 +41,53 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	for _, name := range r.Unsaid {
 		e.drop(true, name)
 	}
-	return llm.Call{Body: body, Path: chatPath, Dropped: e.dropped}, nil
+	return llm.Call{Body: body, Path: chatPath, Dropped: e.dropped.List()}, nil
 }
 
 // requestEncoder takes one request from the neutral form to the wire's.
 type requestEncoder struct {
 	in      *llm.Request
 	out     request
-	dropped []string
-	open    []openCall // calls of the last assistant turn that have no result yet
+	dropped llm.Names
+	calls   openCalls
 }
 
-type openCall struct{ id, path string }
+// openCalls are the calls of the last assistant turn in their order, and which of them have no result yet.
+type openCalls struct {
+	all     []openCall
+	waiting map[string][]int // by id, the places in all of those without a result
+	left    int              // how many have none
+}
+
+type openCall struct {
+	path     string
+	answered bool
+}
+
+func (c *openCalls) add(id, path string) {
+	if c.waiting == nil {
+		c.waiting = map[string][]int{}
+	}
+	c.waiting[id] = append(c.waiting[id], len(c.all))
+	c.all = append(c.all, openCall{path: path})
+	c.left++
+}
+
+// answer takes a result for the first call of that id that waits for one; false when none does.
+func (c *openCalls) answer(id string) bool {
+	places := c.waiting[id]
+	if len(places) == 0 {
+		return false
+	}
+	c.all[places[0]].answered = true
+	c.waiting[id] = places[1:]
+	c.left--
+	return true
+}
 
 func (e *requestEncoder) drop(lost bool, name string) {
-	if lost && !slices.Contains(e.dropped, name) {
-		e.dropped = append(e.dropped, name)
+	if lost {
+		e.dropped.Add(name)
 	}
 }
 
@@ -140,9 +171,11 @@ func (e *requestEncoder) turn(i int, run []llm.Message) error {
 
 // answered checks that the calls of the last assistant turn have all got their results, as the API demands.
 func (e *requestEncoder) answered() error {
-	if len(e.open) > 0 {
-		return llm.Invalid(e.open[0].path, "the tool call has no result in the turn that follows")
+	if e.calls.left > 0 {
+		first := slices.IndexFunc(e.calls.all, func(c openCall) bool { return !c.answered })
+		return llm.Invalid(e.calls.all[first].path, "the tool call has no result in the turn that follows")
 	}
+	e.calls = openCalls{}
 	return nil
 }
 
@@ -174,14 +207,14 @@ func (e *requestEncoder) systemMessage(path string, m llm.Message) error {
 // takes it, and it is of use only to the provider it is from.
 func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
 	out := message{Role: "assistant", Name: m.Name}
-	var text strings.Builder
+	var text, refusal strings.Builder
 	for i, p := range m.Parts {
 		switch p := p.(type) {
 		case llm.Text:
 			text.WriteString(p.Text)
 			e.drop(p.Cache != nil, cachePath(path))
 		case llm.Refusal:
-			out.Refusal += p.Text
+			refusal.WriteString(p.Text)
 		case llm.ToolCall:
 			e.call(path, &out, p)
 		case llm.Thinking:
@@ -190,6 +223,7 @@ func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
 			return llm.Invalid(fmt.Sprintf("%s.content[%d]", path, i), "cannot stand in an assistant message of this provider")
 		}
 	}
+	out.Refusal = refusal.String()
 	out.Content = quote(text.String())
 	if text.Len() == 0 && (len(out.ToolCalls) > 0 || out.Refusal != "") {
 		out.Content = jsontext.Value("null")
@@ -206,7 +240,7 @@ func (e *requestEncoder) call(path string, out *message, c llm.ToolCall) {
 		arguments = "{}"
 	}
 	id := callID(c.ID)
-	e.open = append(e.open, openCall{id, fmt.Sprintf("%s.tool_calls[%d]", path, len(out.ToolCalls))})
+	e.calls.add(id, fmt.Sprintf("%s.tool_calls[%d]", path, len(out.ToolCalls)))
 	out.ToolCalls = append(out.ToolCalls, toolCall{
 		ID: id, Type: "function", Function: calledFunction{Name: c.Name, Arguments: arguments},
 	})
@@ -265,11 +299,9 @@ func (e *requestEncoder) userTurn(i int, run []llm.Message) error {
 // result writes one tool message and returns the parts that did not fit in.
 func (e *requestEncoder) result(path string, r llm.ToolResult) (moved []part, err error) {
 	id := callID(r.CallID)
-	at := slices.IndexFunc(e.open, func(c openCall) bool { return c.id == id })
-	if at < 0 {
+	if !e.calls.answer(id) {
 		return nil, llm.Invalid(path, "the result belongs to no tool call of the turn before")
 	}
-	e.open = slices.Delete(e.open, at, at+1)
 	e.drop(r.Cache != nil, cachePath(path))
 	var texts []string
 	for i, p := range r.Parts {

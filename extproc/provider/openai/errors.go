@@ -193,15 +193,19 @@ func parseError(body []byte) (providerError, bool) {
 	if p.code == "" {
 		p.code = string(b.StatusCode)
 	}
-	p.message = messageOf(b.Message)
+	p.message = messageOf(b.Message, messageLevels)
 	if p.message == "" {
-		p.message = messageOf(b.Detail)
+		p.message = messageOf(b.Detail, messageLevels)
 	}
 	return p, p.message != "" || p.code != "" || p.typ != ""
 }
 
+// messageLevels is how many objects may be around a message. One is what providers send. Every level is read again with the one
+// around it, so there is an end to them.
+const messageLevels = 3
+
 // messageOf reads a message: a string, FastAPI's list of what is wrong where, or Mistral's object around either.
-func messageOf(v jsontext.Value) string {
+func messageOf(v jsontext.Value, levels int) string {
 	switch v.Kind() {
 	case jsontext.KindString:
 		var s text
@@ -212,13 +216,13 @@ func messageOf(v jsontext.Value) string {
 			Detail  jsontext.Value `json:"detail"`
 			Message text           `json:"message"`
 		}
-		if json.Unmarshal(v, &o, lenient) != nil {
+		if levels == 0 || json.Unmarshal(v, &o, lenient) != nil {
 			return ""
 		}
 		if o.Message != "" {
 			return string(o.Message)
 		}
-		return messageOf(o.Detail)
+		return messageOf(o.Detail, levels-1)
 	case jsontext.KindBeginArray:
 		return violations(v)
 	}

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -90,6 +91,44 @@ func (s *said) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != jsontext.KindBeginArray {
 		return (*text)(&s.text).UnmarshalJSONFrom(d)
 	}
+	var texts, thoughts strings.Builder
+	err := eachPart(d, func(v jsontext.Value) {
+		var p struct {
+			Text     text    `json:"text"`
+			Thinking thought `json:"thinking"`
+		}
+		if json.Unmarshal(v, &p, lenient) == nil {
+			texts.WriteString(string(p.Text))
+			thoughts.WriteString(string(p.Thinking))
+		}
+	})
+	s.text, s.thinking = texts.String(), thoughts.String()
+	return err
+}
+
+// thought is what a thinking part says: a string, or a list of text parts. What is nested deeper is no thinking of theirs, and is
+// not read: each level would be read once more than the one around it.
+type thought string
+
+func (t *thought) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != jsontext.KindBeginArray {
+		return (*text)(t).UnmarshalJSONFrom(d)
+	}
+	var texts strings.Builder
+	err := eachPart(d, func(v jsontext.Value) {
+		var p struct {
+			Text text `json:"text"`
+		}
+		if json.Unmarshal(v, &p, lenient) == nil {
+			texts.WriteString(string(p.Text))
+		}
+	})
+	*t = thought(texts.String())
+	return err
+}
+
+// eachPart calls f for every element of the list that comes next.
+func eachPart(d *jsontext.Decoder, f func(jsontext.Value)) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
@@ -98,25 +137,10 @@ func (s *said) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		if err != nil {
 			return err
 		}
-		s.add(v)
+		f(v)
 	}
 	_, err := d.ReadToken()
 	return err
-}
-
-func (s *said) add(v jsontext.Value) {
-	var p struct {
-		Text     text           `json:"text"`
-		Thinking jsontext.Value `json:"thinking"`
-	}
-	if json.Unmarshal(v, &p, lenient) != nil {
-		return
-	}
-	s.text += string(p.Text)
-	var thought said
-	if given(p.Thinking) && json.Unmarshal(p.Thinking, &thought, lenient) == nil {
-		s.thinking += thought.text
-	}
 }
 
 // errorMark is an object member that says "error" instead of "chat.completion" (vLLM).

@@ -3,7 +3,6 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -34,14 +33,16 @@ func (Chat) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 			return nil, err
 		}
 	}
+	d.out.Unsaid = d.unsaid.List()
 	return d.out, nil
 }
 
 // requestDecoder takes one request from the wire's form to the neutral one.
 type requestDecoder struct {
-	wire *request
-	out  *llm.Request
-	talk bool // a turn other than system or developer has been seen
+	wire   *request
+	out    *llm.Request
+	talk   bool // a turn other than system or developer has been seen
+	unsaid llm.Names
 }
 
 // refuseLegacy refuses functions and function_call. They could be sent as tools, but the answer would come back as tool
@@ -139,7 +140,7 @@ func (d *requestDecoder) user() error {
 	case d.out.User == "":
 		d.out.User = d.wire.SafetyIdentifier
 	case d.wire.SafetyIdentifier != "" && d.wire.SafetyIdentifier != d.wire.User:
-		d.unsaid("safety_identifier")
+		d.unsaid.Add("safety_identifier")
 	}
 	return nil
 }
@@ -298,7 +299,7 @@ func (d *requestDecoder) systemMessage(path string, m *message) error {
 	default:
 		d.out.System = append(d.out.System, parts...)
 		if m.Name != "" {
-			d.unsaid("messages[].name")
+			d.unsaid.Add("messages[].name")
 		}
 	}
 	return nil
@@ -413,7 +414,7 @@ func (d *requestDecoder) unsaidMembers(prefix string, rest jsontext.Value) {
 	}
 	for _, m := range members {
 		if !saysNothing(m.Name, rest[m.Value:m.End]) {
-			d.unsaid(prefix + m.Name)
+			d.unsaid.Add(prefix + m.Name)
 		}
 	}
 }
@@ -433,10 +434,4 @@ func saysNothing(name string, value jsontext.Value) bool {
 		return name == "modalities"
 	}
 	return false
-}
-
-func (d *requestDecoder) unsaid(name string) {
-	if !slices.Contains(d.out.Unsaid, name) {
-		d.out.Unsaid = append(d.out.Unsaid, name)
-	}
 }

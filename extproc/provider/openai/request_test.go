@@ -149,6 +149,7 @@ func TestDecodeRefuses(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	addInputs(f, "testdata/request/*.txtar", "body.json")
 	addInputs(f, "testdata/patch/*.txtar", "body.json")
+	f.Add([]byte(`{"model":"m","messages":[{"role":"user","content":"q"},{"role":"assistant","tool_calls":[{"id":"c","function":{"name":"f"}},{"id":"c","function":{"name":"f"}}]},{"role":"tool","tool_call_id":"c"},{"role":"tool","tool_call_id":"c"},{"role":"tool","tool_call_id":"c"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var invalid *llm.Error
 		h, err := Chat{}.ReadHead("", body)

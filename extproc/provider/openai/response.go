@@ -121,6 +121,8 @@ func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
 		return nil, insideError(body)
 	case err != nil:
 		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a chat completion")
+	case len(w.Choices) > maxChoices:
+		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer holds %d choices, more than %d", len(w.Choices), maxChoices)
 	}
 	slices.SortStableFunc(w.Choices, func(a, b completeChoice) int { return int(a.Index - b.Index) })
 	r := &llm.Response{ID: string(w.ID), Model: string(w.Model), Created: int64(w.Created)}
@@ -273,13 +275,15 @@ func (Chat) EncodeResponse(r *llm.Response) ([]byte, error) {
 
 func messageForClient(parts []llm.Part) answerMessage {
 	m := answerMessage{Role: "assistant"}
-	var content, reasoning strings.Builder
+	var content, refusal, reasoning strings.Builder
+	refused := false
 	for _, p := range parts {
 		switch p := p.(type) {
 		case llm.Text:
 			content.WriteString(p.Text)
 		case llm.Refusal:
-			m.Refusal = appended(m.Refusal, p.Text)
+			refused = true
+			refusal.WriteString(p.Text)
 		case llm.Thinking:
 			reasoning.WriteString(p.Text)
 			if p.Signature != "" || p.Redacted != "" {
@@ -292,15 +296,11 @@ func messageForClient(parts []llm.Part) answerMessage {
 	if content.Len() > 0 {
 		m.Content = new(content.String())
 	}
+	if refused {
+		m.Refusal = new(refusal.String())
+	}
 	m.ReasoningContent = reasoning.String()
 	return m
-}
-
-func appended(to *string, s string) *string {
-	if to != nil {
-		s = *to + s
-	}
-	return &s
 }
 
 func blockOf(t llm.Thinking) thinkingBlock {

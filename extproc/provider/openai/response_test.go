@@ -102,6 +102,8 @@ func TestEncodeResponseFinishReasons(t *testing.T) {
 func FuzzResponse(f *testing.F) {
 	addInputs(f, "testdata/response/*.txtar", "body")
 	addInputs(f, "testdata/error/*.txtar", "body")
+	f.Add([]byte(`{"choices":[{"message":{"content":[{"thinking":[{"thinking":[{"thinking":"hm"}]},{"text":"hm"}]}]}}]}`))
+	f.Add([]byte(`{"detail":{"detail":{"detail":{"detail":{"detail":"no"}}}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if e := (Chat{}).DecodeError(500, nil, body); e == nil || e.Message == "" {
 			t.Fatalf("DecodeError of %q: %+v", body, e)

@@ -151,9 +151,11 @@ func TestStreamTooManyChoicesAndTools(t *testing.T) {
 	for i := range maxTools + 1 {
 		fmt.Fprintf(&tools, `data: {"id":"x","choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c%d","function":{"name":"f"}}]}}]}`+"\n\n", i, i)
 	}
+	piece := `data: {"id":"x","choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"` + strings.Repeat("x", 1<<20) + `"}}]}}]}` + "\n\n"
 	for name, in := range map[string]string{
-		"choices": `data: {"id":"x","choices":[{"index":128,"delta":{"content":"x"}}]}` + "\n\n",
-		"tools":   tools.String(),
+		"a tool without a name": strings.Repeat(piece, maxPendingBytes>>20+1),
+		"choices":               `data: {"id":"x","choices":[{"index":128,"delta":{"content":"x"}}]}` + "\n\n",
+		"tools":                 tools.String(),
 	} {
 		r := relay(llm.Head{}, [][]byte{[]byte(in)})
 		if !strings.HasSuffix(r.events, "}\n") || !strings.Contains(r.events, "Failure choice=0 error={Type:bad_gateway") {
@@ -268,6 +270,7 @@ func TestStreamWithoutStart(t *testing.T) {
 
 func FuzzStream(f *testing.F) {
 	addInputs(f, "testdata/stream/*.txtar", "stream")
+	f.Add([]byte(`data: {"id":"a","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"c"},{"index":0},{"index":0,"id":"c"},{"id":"c","function":{"name":"f","arguments":" "}}]}}]}` + "\n\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		h := llm.Head{Model: "m"}
 		whole := relay(h, [][]byte{bytes.Clone(in)})

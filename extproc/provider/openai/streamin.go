@@ -52,11 +52,12 @@ type toolDelta struct {
 	ExtraContent loose[extraContent] `json:"extra_content"`
 }
 
-// Bounds of what one stream may make the decoder hold.
+// Bounds of what one answer may make the decoder hold.
 const (
-	maxFrameBytes = 8 << 20
-	maxChoices    = 128 // the API's own bound of n
-	maxTools      = 1024
+	maxFrameBytes   = 8 << 20
+	maxPendingBytes = 8 << 20 // of a tool call whose name has not come
+	maxChoices      = 128     // the API's own bound of n
+	maxTools        = 1024
 )
 
 // NewStreamDecoder implements llm.TargetCodec.
@@ -92,14 +93,15 @@ type choiceIn struct {
 	finished bool
 	refused  bool // a piece of a refusal has come
 	tools    []toolIn
+	byIndex  map[count]int  // the last call of each index, as a place in tools
+	byID     map[string]int // the first call of each id
 }
 
 // toolIn is one tool call: how the provider refers to it, and, until its name has come, what waits for the ToolStart.
 type toolIn struct {
-	index   place
 	id      string
 	started bool
-	pending string
+	pending []byte
 }
 
 func (d *streamDecoder) reset() {
@@ -295,15 +297,19 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 			d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds more than %d tool calls", maxTools))
 			return
 		}
-		state.tools = append(state.tools, toolIn{index: t.Index, id: string(t.ID)})
+		state.begin(t)
 	}
 	call := &state.tools[number]
 	if call.id == "" {
-		call.id = string(t.ID)
+		state.name(number, string(t.ID))
 	}
 	arguments := string(t.Function.Arguments)
 	if !call.started && t.Function.Name == "" {
-		call.pending += arguments
+		if len(call.pending)+len(arguments) > maxPendingBytes {
+			d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds a tool call of more than %d bytes without a name", maxPendingBytes))
+			return
+		}
+		call.pending = append(call.pending, arguments...)
 		return
 	}
 	if !call.started {
@@ -316,7 +322,7 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 			Kind: llm.ToolStart, Choice: choice, Tool: number, ID: id, Name: string(t.Function.Name),
 			Signature: t.ExtraContent.value.Google.ThoughtSignature,
 		})
-		arguments, call.pending = call.pending+arguments, ""
+		arguments, call.pending = string(call.pending)+arguments, nil
 	}
 	if arguments != "" {
 		d.emit(llm.Event{Kind: llm.ToolDelta, Choice: choice, Tool: number, Text: arguments})
@@ -329,35 +335,45 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 func (c *choiceIn) find(t *toolDelta) int {
 	id, named := string(t.ID), t.Function.Name != ""
 	if t.Index.known {
-		i := c.byIndex(t.Index)
-		if i >= 0 && named && c.tools[i].started && id != "" && c.tools[i].id != "" && id != c.tools[i].id {
-			return c.byID(id)
+		i, ok := c.byIndex[t.Index.count]
+		switch {
+		case !ok:
+			return -1
+		case named && c.tools[i].started && id != "" && c.tools[i].id != "" && id != c.tools[i].id:
+			return c.ofID(id)
 		}
 		return i
 	}
-	if i := c.byID(id); i >= 0 || named {
+	if i := c.ofID(id); i >= 0 || named {
 		return i
 	}
 	return len(c.tools) - 1
 }
 
-// byIndex finds the last call of that index.
-func (c *choiceIn) byIndex(index place) int {
-	for i := len(c.tools) - 1; i >= 0; i-- {
-		if c.tools[i].index == index {
-			return i
-		}
+func (c *choiceIn) ofID(id string) int {
+	if i, ok := c.byID[id]; ok {
+		return i
 	}
 	return -1
 }
 
-func (c *choiceIn) byID(id string) int {
-	for i := range c.tools {
-		if id != "" && c.tools[i].id == id {
-			return i
-		}
+// begin adds a call that t is the first piece of.
+func (c *choiceIn) begin(t *toolDelta) {
+	if c.byIndex == nil {
+		c.byIndex, c.byID = map[count]int{}, map[string]int{}
 	}
-	return -1
+	if t.Index.known {
+		c.byIndex[t.Index.count] = len(c.tools)
+	}
+	c.tools = append(c.tools, toolIn{})
+}
+
+// name gives a call the id by which its provider refers to it; "" is none.
+func (c *choiceIn) name(number int, id string) {
+	c.tools[number].id = id
+	if first, ok := c.byID[id]; id != "" && (!ok || number < first) {
+		c.byID[id] = number
+	}
 }
 
 func (d *streamDecoder) finish(choice int, state *choiceIn, reason string) {

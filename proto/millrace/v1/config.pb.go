@@ -147,8 +147,9 @@ type Gateway struct {
 	// The first label of the Host that selects this gateway.
 	Subdomain string `protobuf:"bytes,3,opt,name=subdomain,proto3" json:"subdomain,omitempty"`
 	// Full host names that select it too.
-	Hosts          []string        `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	ListenPort     uint32          `protobuf:"varint,5,opt,name=listen_port,json=listenPort,proto3" json:"listen_port,omitempty"`
+	Hosts      []string `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	ListenPort uint32   `protobuf:"varint,5,opt,name=listen_port,json=listenPort,proto3" json:"listen_port,omitempty"`
+	// Where the listener is: 127.0.0.1 when it is left out, so that nobody else is served by accident; 0.0.0.0 is everywhere.
 	ListenAddress  string          `protobuf:"bytes,6,opt,name=listen_address,json=listenAddress,proto3" json:"listen_address,omitempty"`
 	Tls            *Tls            `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	Admin          *Admin          `protobuf:"bytes,8,opt,name=admin,proto3" json:"admin,omitempty"`
@@ -160,16 +161,23 @@ type Gateway struct {
 	DrainTimeout    *durationpb.Duration `protobuf:"bytes,13,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	// The certificates that providers' own are checked against, as a path where Envoy runs.
 	CaFile string `protobuf:"bytes,14,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
-	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one.
+	// Whether a request needs a key: required, none, or, when it is left out, as soon as the gateway has one. A gateway that has
+	// asked for a key goes on asking, also when it has lost all of them, until this is none.
 	Auth    string   `protobuf:"bytes,15,opt,name=auth,proto3" json:"auth,omitempty"`
 	Clients *Clients `protobuf:"bytes,30,opt,name=clients,proto3" json:"clients,omitempty"`
 	// The most memory that Envoy should use: close to it new requests are refused. No bound when it is left out.
 	MaxMemory *Bytes `protobuf:"bytes,31,opt,name=max_memory,json=maxMemory,proto3" json:"max_memory,omitempty"`
 	// How long new requests are still served once readiness is gone, so that a load balancer has time to notice: its interval times
 	// its number of failures. It is a part of drain_timeout; 15s when it is left out. Ctrl-C does not wait for it.
-	DrainDelay    *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DrainDelay *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
+	// The most that the bodies of all requests under way may take together, from the moment a large one is announced. What would
+	// go beyond gets 503 with retry-after. 256MiB when it is left out; at least max_request_bytes.
+	MaxRequestBytesTotal *Bytes `protobuf:"bytes,70,opt,name=max_request_bytes_total,json=maxRequestBytesTotal,proto3" json:"max_request_bytes_total,omitempty"`
+	// The most memory that the sidecar should use: close to it new requests get 503 with retry-after. Half of what its container or
+	// its machine has when it is left out.
+	MaxSidecarMemory *Bytes `protobuf:"bytes,71,opt,name=max_sidecar_memory,json=maxSidecarMemory,proto3" json:"max_sidecar_memory,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -328,6 +336,20 @@ func (x *Gateway) GetDrainDelay() *durationpb.Duration {
 	return nil
 }
 
+func (x *Gateway) GetMaxRequestBytesTotal() *Bytes {
+	if x != nil {
+		return x.MaxRequestBytesTotal
+	}
+	return nil
+}
+
+func (x *Gateway) GetMaxSidecarMemory() *Bytes {
+	if x != nil {
+		return x.MaxSidecarMemory
+	}
+	return nil
+}
+
 // Clients bounds what clients may take up of the listener.
 type Clients struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -410,7 +432,9 @@ func (x *Clients) GetMaxHeaderBytes() *Bytes {
 	return nil
 }
 
-// Tls makes the listener speak TLS. Both files are read again when they change.
+// Tls makes the listener speak TLS. Both files are read again when something is renamed in the folder of
+// cert_file: that is how Kubernetes updates a volume, and how a file is replaced whole. A write in place
+// is not seen.
 type Tls struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CertFile      string                 `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
@@ -1190,7 +1214,8 @@ type Target struct {
 	DefaultModel string `protobuf:"bytes,10,opt,name=default_model,json=defaultModel,proto3" json:"default_model,omitempty"`
 	// Names that clients use, and what this target calls them.
 	ModelMap map[string]string `protobuf:"bytes,11,rep,name=model_map,json=modelMap,proto3" json:"model_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Sent with every request to this target, in place of the client's own.
+	// Sent with every request to this target, in place of the client's own. The value of a header whose name has key, token, secret,
+	// auth, cookie, passw or credential in it is a credential: it is shown as [redacted], and a write that sends that back keeps it.
 	Headers     map[string]string `protobuf:"bytes,12,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Credentials *Credentials      `protobuf:"bytes,13,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// In place of the gateway's, for attempts at this target. The whole of a request is given as long as the slowest of its targets.
@@ -2383,7 +2408,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xeb\x06\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xf8\a\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2407,7 +2432,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_memory\x18\x1f \x01(\v2\x12.millrace.v1.BytesR\tmaxMemory\x12:\n" +
 	"\vdrain_delay\x18( \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"drainDelay\"\xc0\x02\n" +
+	"drainDelay\x12I\n" +
+	"\x17max_request_bytes_total\x18F \x01(\v2\x12.millrace.v1.BytesR\x14maxRequestBytesTotal\x12@\n" +
+	"\x12max_sidecar_memory\x18G \x01(\v2\x12.millrace.v1.BytesR\x10maxSidecarMemory\"\xc0\x02\n" +
 	"\aClients\x122\n" +
 	"\x0fmax_connections\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x0emaxConnections\x12H\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
@@ -2693,58 +2720,60 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
 	9,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
 	34, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	34, // 19: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 20: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	9,  // 21: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	10, // 22: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	5,  // 23: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
-	10, // 24: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	34, // 25: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	34, // 26: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	34, // 27: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	34, // 28: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	34, // 29: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 30: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	34, // 31: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	9,  // 32: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	34, // 33: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	13, // 34: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	13, // 35: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	16, // 36: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	19, // 37: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	18, // 38: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	14, // 39: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	27, // 40: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	28, // 41: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	15, // 42: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	6,  // 43: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	10, // 44: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	10, // 45: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	17, // 46: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	34, // 47: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	34, // 48: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	34, // 49: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	34, // 50: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	29, // 51: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	34, // 52: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	34, // 53: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	34, // 54: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	34, // 55: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	34, // 56: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	34, // 57: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	30, // 58: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	31, // 59: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	22, // 60: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	35, // 61: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 62: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	33, // 63: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	10, // 64: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	36, // 65: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	9,  // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	9,  // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	34, // 21: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	34, // 22: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	9,  // 23: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	10, // 24: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	5,  // 25: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	10, // 26: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	34, // 27: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	34, // 28: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	34, // 29: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	34, // 30: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	34, // 31: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	34, // 32: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	34, // 33: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	9,  // 34: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	34, // 35: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	13, // 36: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	13, // 37: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	16, // 38: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	19, // 39: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	18, // 40: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	14, // 41: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	27, // 42: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	28, // 43: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	15, // 44: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	6,  // 45: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	10, // 46: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	10, // 47: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	17, // 48: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	34, // 49: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	34, // 50: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	34, // 51: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	34, // 52: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	29, // 53: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	34, // 54: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	34, // 55: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	34, // 56: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	34, // 57: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	34, // 58: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	34, // 59: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	30, // 60: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	31, // 61: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	22, // 62: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	35, // 63: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	32, // 64: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	33, // 65: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	10, // 66: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	36, // 67: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }

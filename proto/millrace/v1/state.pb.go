@@ -32,8 +32,17 @@ type State struct {
 	// A document per gateway, gateway.id set and unique. One with the id of the file's gateway adds resources to it.
 	Documents []*Document `protobuf:"bytes,2,rep,name=documents,proto3" json:"documents,omitempty"`
 	// When and by what the version was made, in words ("PATCH …/targets/openai").
-	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
-	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Cause string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Gateways, by gateway.id, that have asked clients for a key. Each stays closed, also without a key left, until it says
+	// auth: none.
+	Keyed []string `protobuf:"bytes,20,rep,name=keyed,proto3" json:"keyed,omitempty"`
+	// The history that this version belongs to: a random id, given with the first version and kept by every later one. A store
+	// that was wiped and written again has another one.
+	History string `protobuf:"bytes,21,opt,name=history,proto3" json:"history,omitempty"`
+	// Histories that a person has said this one stands in for (millrace store accept, millrace store restore). "" is one from
+	// before histories had ids.
+	Replaces      []string `protobuf:"bytes,22,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,16 +105,40 @@ func (x *State) GetCause() string {
 	return ""
 }
 
+func (x *State) GetKeyed() []string {
+	if x != nil {
+		return x.Keyed
+	}
+	return nil
+}
+
+func (x *State) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *State) GetReplaces() []string {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
 var File_millrace_v1_state_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x17millrace/v1/state.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18millrace/v1/config.proto\"\xa9\x01\n" +
+	"\x17millrace/v1/state.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18millrace/v1/config.proto\"\xf5\x01\n" +
 	"\x05State\x12%\n" +
 	"\x0eschema_version\x18\x01 \x01(\rR\rschemaVersion\x123\n" +
 	"\tdocuments\x18\x02 \x03(\v2\x15.millrace.v1.DocumentR\tdocuments\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
-	"\x05cause\x18\x04 \x01(\tR\x05causeB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05keyed\x18\x14 \x03(\tR\x05keyed\x12\x18\n" +
+	"\ahistory\x18\x15 \x01(\tR\ahistory\x12\x1a\n" +
+	"\breplaces\x18\x16 \x03(\tR\breplacesB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_state_proto_rawDescOnce sync.Once

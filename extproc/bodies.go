@@ -1,0 +1,70 @@
+package extproc
+
+import (
+	"sync"
+	"time"
+
+	"millrace/extproc/llm"
+)
+
+// bodies counts what the bodies of all requests under way take. A body is counted from the moment its
+// headers announce it until the request has ended, for so long both Envoy and the exchange hold it.
+type bodies struct {
+	mu    sync.Mutex
+	used  int64
+	known map[string]body // by the request's id
+}
+
+type body struct {
+	size  int64
+	since time.Time
+}
+
+// hold counts size for the request, in place of what was counted for it before. It returns false, and
+// changes nothing, where all of them would then take more than most; but one alone may always be as
+// large as it is, or it could never be served.
+func (b *bodies) hold(id string, size, most int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before, again := b.known[id]
+	if others := b.used - before.size; size > before.size && others > 0 && others+size > most {
+		return false
+	}
+	if b.known == nil {
+		b.known = map[string]body{}
+	}
+	if !again {
+		before.since = time.Now()
+	}
+	b.used += size - before.size
+	b.known[id] = body{size: size, since: before.since}
+	return true
+}
+
+// release is for the end of a request; one of which nothing is counted is no mistake.
+func (b *bodies) release(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= b.known[id].size
+	delete(b.known, id)
+}
+
+// forget releases what was announced before the time, unless the request still lives.
+func (b *bodies) forget(before time.Time, lives func(id string) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, body := range b.known {
+		if body.since.Before(before) && !lives(id) {
+			b.used -= body.size
+			delete(b.known, id)
+		}
+	}
+}
+
+// crowded is what a request is told that has to come again. What holds the room is answers under way
+// and uploads, either of which may end any moment.
+func crowded(why string) *llm.Error {
+	e := llm.Errorf(llm.ErrUnavailable, "%s, try again shortly", why)
+	e.RetryAfter = time.Second
+	return e
+}
