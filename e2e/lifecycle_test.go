@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -151,7 +153,7 @@ func TestEnvoyKilled(t *testing.T) {
 	}
 }
 
-// TestParentKilled: Envoy does not outlive `millrace run`.
+// TestParentKilled: Envoy does not outlive `millrace run`, and the next run removes the folder that the killed one has left.
 func TestParentKilled(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -169,6 +171,28 @@ func TestParentKilled(t *testing.T) {
 		}
 		return errors.New("alive")
 	})
+	left := filepath.Dir(regexp.MustCompile(`"socket":"([^"]+)"`).FindStringSubmatch(g.log.String())[1])
+	other := prepare(t, "", pool("", to("a", a, provider(t, a))))
+	other.run()
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v", left, err)
+	}
+}
+
+// TestWideFolders: a data directory that others could write into is made the gateway's own before anything is read from it.
+func TestWideFolders(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	if err := os.Chmod(data, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	a := openAI("a")
+	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
+	g.exec("run", "--config", g.Config, "--data-dir", data)
+	g.waitReady()
+	if info, err := os.Stat(data); err != nil || info.Mode().Perm() != 0o700 || !strings.Contains(g.log.String(), `"from":"0777","to":"0700"`) {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
 }
 
 // child finds the only child process.

@@ -30,6 +30,7 @@ import (
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc"
+	"millrace/internal/folder"
 	"millrace/xds"
 )
 
@@ -140,7 +141,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	s.data.Register(s.grpc)
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
 	s.warn()
-	socket, err := listen(filepath.Join(dir, envoy.SidecarSocket))
+	socket, err := listen(filepath.Join(dir, envoy.SidecarSocket), log)
 	if err != nil {
 		return nil, err
 	}
@@ -251,14 +252,15 @@ func newGRPCServer(log *slog.Logger) *grpc.Server {
 	)
 }
 
-// listen opens the socket for its owner alone. A socket that a dead sidecar left is replaced; a living one's is not.
-func listen(path string) (net.Listener, error) {
+// listen opens the socket for its owner alone, in a folder that is its owner's alone: whoever could replace the socket would be
+// taken for the sidecar by Envoy, which runs as the same user. A socket that a dead sidecar left is replaced; a living one's is not.
+func listen(path string, log *slog.Logger) (net.Listener, error) {
 	const longest = 107 // bytes of a Unix socket's path, on Linux
 	if len(path) > longest {
 		return nil, fmt.Errorf("%s: a socket's path must not be longer than %d bytes; choose a shorter folder (--socket-dir, or TMPDIR for run)", path, longest)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+	if err := folder.Own(filepath.Dir(path), log); err != nil {
+		return nil, fmt.Errorf("the folder of the sockets: %w", err)
 	}
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -93,14 +94,17 @@ func decodeApplied(sealed []byte) (Applied, error) {
 	return applied, nil
 }
 
-// replaceFile gives the file new content at once. The name of the temporary file is always the same, so that one left by a
-// kill is used up by the next call.
+// replaceFile gives the file new content at once, and mode 0600. The name of the temporary file is always the same, so that one
+// left by a kill goes with the next call.
 func replaceFile(dir, name string, content []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	temporary := filepath.Join(dir, name+".tmp")
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

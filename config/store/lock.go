@@ -3,14 +3,17 @@ package store
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"millrace/internal/folder"
 )
 
 // lock creates the directory and makes it ours until unlock or the end of the process, however that comes.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func lock(dir string, log *slog.Logger) (unlock func(), err error) {
+	if err := folder.Own(dir, log); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)

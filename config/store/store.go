@@ -122,7 +122,7 @@ func (s *Store) open(ctx context.Context, opts Options) error {
 		return errors.New("needs a data directory or a URL")
 	}
 	if opts.DataDir != "" {
-		unlock, err := lock(opts.DataDir)
+		unlock, err := lock(opts.DataDir, opts.Log)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ var table = []room{
 	{"envoy", "", ""},
 	{"envoy/fetch", "envoy", ""},
 	{"config", "proto/millrace/v1", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
-	{"config/*", "config proto/millrace/v1", "*"},
+	{"config/*", "config internal/folder proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
 	{"extproc", "config envoy event internal/redact internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},

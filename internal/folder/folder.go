@@ -1,0 +1,128 @@
+// Package folder makes folders that nobody but their owner can look into or change. It narrows the
+// mode of one that is there already, and refuses one that another user could put something into.
+package folder
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const (
+	private = 0o700
+	sticky  = fs.ModeSticky
+	root    = 0
+)
+
+// Own makes the folder with mode 0700, or sees to it that the one that is there is our own: a wider
+// mode is narrowed, and the log says so. It is an error when the folder, something in it or a folder
+// above it is in the hands of another user. Root counts as no other user, nor does our own group in
+// a folder of root's. A volume of root's may be open to everybody, as an emptyDir of Kubernetes is,
+// with fsGroup too: everybody are the containers that mount it.
+func Own(path string, log *slog.Logger) error {
+	if err := os.MkdirAll(path, private); err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return err
+	}
+	if err := checkAbove(real); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := narrow(real, log); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return checkEntries(real)
+}
+
+// checkAbove refuses a folder that anybody can move away and put another one in its place.
+func checkAbove(path string) error {
+	for above := filepath.Dir(path); ; above = filepath.Dir(above) {
+		info, err := os.Stat(above)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o002 != 0 && info.Mode()&sticky == 0 {
+			return fmt.Errorf("%s above it can be written by everybody (mode %04o), who could put another folder in its place; take that right away, or choose another folder",
+				above, info.Mode().Perm())
+		}
+		if above == filepath.Dir(above) {
+			return nil
+		}
+	}
+}
+
+func narrow(path string, log *slog.Logger) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	mode, us := info.Mode().Perm(), os.Geteuid()
+	volume, err := mounted(path, info)
+	if err != nil {
+		return err
+	}
+	if err := ownable(ownerOf(info), us, mode, volume); err != nil {
+		return err
+	}
+	if ownerOf(info) != us || mode&^private == 0 {
+		return nil
+	}
+	if err := os.Chmod(path, private); err != nil {
+		return fmt.Errorf("it is open to others (mode %04o): %w", mode, err)
+	}
+	log.Warn("the folder was open to others: its mode is narrowed", "folder", path,
+		"from", fmt.Sprintf("%04o", mode), "to", fmt.Sprintf("%04o", private))
+	return nil
+}
+
+// mounted tells whether a file system is mounted at the folder.
+func mounted(path string, info fs.FileInfo) (bool, error) {
+	above, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return false, err
+	}
+	return info.Sys().(*syscall.Stat_t).Dev != above.Sys().(*syscall.Stat_t).Dev, nil
+}
+
+// ownable is why a folder with this owner and mode cannot be ours, nil when it can. Whether we can
+// write into one of root's, the first write tells.
+func ownable(owner, us int, mode fs.FileMode, volume bool) error {
+	switch {
+	case owner == us:
+		return nil
+	case owner != root:
+		return fmt.Errorf("it belongs to user %d, and this is user %d: it must be our own", owner, us)
+	case mode&0o002 != 0 && !volume:
+		return fmt.Errorf("it belongs to root and can be written by everybody (mode %04o): "+
+			"make user %d its owner, or its group one of ours and its mode 0770", mode, us)
+	}
+	return nil
+}
+
+// checkEntries refuses what somebody else has put there while the folder was open to them.
+func checkEntries(path string) error {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if owner := ownerOf(info); owner != os.Geteuid() && owner != root {
+			return fmt.Errorf("%s belongs to user %d, and this is user %d: take it away", filepath.Join(path, e.Name()), owner, os.Geteuid())
+		}
+	}
+	return nil
+}
+
+func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }

@@ -1,0 +1,144 @@
+package folder
+
+import (
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestOwn: a folder that is ours is made private, and one that others hold, or could put another in
+// the place of, is refused. The rows that need another user as owner are made by root alone; other
+// users test the rest, and say so.
+func TestOwn(t *testing.T) {
+	const stranger = 54321
+	type state struct {
+		dir  string
+		want fs.FileMode // of dir afterwards; 0: it is refused
+		says string      // the log or the error
+	}
+	make := func(t *testing.T, path string, mode fs.FileMode) string {
+		t.Helper()
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	give := func(t *testing.T, path string) {
+		t.Helper()
+		if err := os.Lchown(path, stranger, stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		root bool // only root can make it
+		make func(t *testing.T, parent string) state
+	}{
+		"it is not there": {false, func(t *testing.T, parent string) state {
+			return state{filepath.Join(parent, "a", "b"), 0o700, ""}
+		}},
+		"it is private": {false, func(t *testing.T, parent string) state {
+			return state{make(t, filepath.Join(parent, "a"), 0o700), 0o700, ""}
+		}},
+		"everybody may write": {false, func(t *testing.T, parent string) state {
+			return state{make(t, filepath.Join(parent, "a"), 0o777), 0o700, "from=0777 to=0700"}
+		}},
+		"everybody may read": {false, func(t *testing.T, parent string) state {
+			return state{make(t, filepath.Join(parent, "a"), 0o755), 0o700, "from=0755 to=0700"}
+		}},
+		"everybody may write above it": {false, func(t *testing.T, parent string) state {
+			above := make(t, filepath.Join(parent, "a"), 0o777)
+			return state{make(t, filepath.Join(above, "b"), 0o700), 0, above + " above it can be written by everybody"}
+		}},
+		"everybody may write above it, and move only their own": {false, func(t *testing.T, parent string) state {
+			above := make(t, filepath.Join(parent, "a"), 0o777|fs.ModeSticky)
+			return state{make(t, filepath.Join(above, "b"), 0o700), 0o700, ""}
+		}},
+		"a link leads to a place above which everybody may write": {false, func(t *testing.T, parent string) state {
+			above := make(t, filepath.Join(parent, "a"), 0o777)
+			link := filepath.Join(parent, "link")
+			if err := os.Symlink(make(t, filepath.Join(above, "b"), 0o700), link); err != nil {
+				t.Fatal(err)
+			}
+			return state{link, 0, "above it can be written by everybody"}
+		}},
+		"another user's": {true, func(t *testing.T, parent string) state {
+			dir := make(t, filepath.Join(parent, "a"), 0o700)
+			give(t, dir)
+			return state{dir, 0, "belongs to user 54321"}
+		}},
+		"another user's behind a link": {true, func(t *testing.T, parent string) state {
+			dir, link := make(t, filepath.Join(parent, "a"), 0o700), filepath.Join(parent, "link")
+			give(t, dir)
+			if err := os.Symlink(dir, link); err != nil {
+				t.Fatal(err)
+			}
+			return state{link, 0, "belongs to user 54321"}
+		}},
+		"another user has put something in": {true, func(t *testing.T, parent string) state {
+			dir := make(t, filepath.Join(parent, "a"), 0o777)
+			link := filepath.Join(dir, "applied.tmp")
+			if err := os.Symlink("/etc/passwd", link); err != nil {
+				t.Fatal(err)
+			}
+			give(t, link)
+			return state{dir, 0, link + " belongs to user 54321"}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.root && os.Geteuid() != root {
+				t.Skip("only root can give a folder to another user")
+			}
+			s := c.make(t, t.TempDir())
+			var log strings.Builder
+			err := Own(s.dir, slog.New(slog.NewTextHandler(&log, nil)))
+			if s.want == 0 {
+				if err == nil || !strings.Contains(err.Error(), s.says) {
+					t.Errorf("error %v, want %q", err, s.says)
+				}
+				return
+			}
+			info, statErr := os.Stat(s.dir)
+			if err != nil || statErr != nil || info.Mode().Perm() != s.want {
+				t.Fatalf("%v, %v, %v, want mode %04o", err, statErr, info, s.want)
+			}
+			if narrowed := s.says != ""; narrowed != (log.Len() > 0) || !strings.Contains(log.String(), s.says) {
+				t.Errorf("the log says %q, want %q", &log, s.says)
+			}
+		})
+	}
+}
+
+// TestRootsFolder: what a user other than root makes of a folder of root's. Its group may be let in,
+// everybody only in a volume.
+func TestRootsFolder(t *testing.T) {
+	for mode, ok := range map[fs.FileMode]bool{0o755: true, 0o770: true, 0o777: false} {
+		if err := ownable(root, 101, mode, false); (err == nil) != ok {
+			t.Errorf("%04o: %v", mode, err)
+		}
+		if err := ownable(root, 101, mode, true); err != nil {
+			t.Errorf("a volume, %04o: %v", mode, err)
+		}
+		if ownable(102, 101, mode, true) == nil {
+			t.Errorf("a volume of another user's, %04o", mode)
+		}
+	}
+}
+
+// TestMounted: a volume is told from a folder.
+func TestMounted(t *testing.T) {
+	for path, want := range map[string]bool{"/proc": true, t.TempDir(): false} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := mounted(path, info); got != want || err != nil {
+			t.Errorf("%s: %v, %v", path, got, err)
+		}
+	}
+}
