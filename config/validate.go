@@ -16,6 +16,7 @@ import (
 // paths and no lines.
 func Validate(doc *millracev1.Document) Errors {
 	v := &validation{}
+	v.values(doc)
 	v.gateway(doc.Gateway)
 	upstreams := v.upstreams(doc.Upstreams)
 	services := v.services(doc.Services, upstreams)
@@ -84,6 +85,7 @@ func (v *validation) unique(n names, path, name string, i int) {
 	if name == "" {
 		return
 	}
+	v.name(path, name)
 	if first, taken := n[name]; taken && first != i {
 		v.errorf(path, "%q is taken by item %d", name, first)
 		return
@@ -192,7 +194,7 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	} else if p.GetName() == "" && t.Host == "" {
 		v.errorf(path, "needs a provider, a provider.base_url or a host")
 	}
-	if t.Host != "" && (strings.ContainsAny(t.Host, "/:@ ") && !isIP(t.Host)) {
+	if strings.ContainsAny(t.Host, "/:@") && !isIP(t.Host) {
 		v.errorf(path+".host", "want a host name or an IP address alone; port, protocol and path have fields of their own")
 	}
 	if t.GetTimeouts().GetPolicyTimeout() != nil {
@@ -204,8 +206,8 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	for name, value := range t.Headers {
 		if reason := badTargetHeader(name); reason != "" {
 			v.errorf(path+".headers."+name, "%s", reason)
-		} else if hasControl(value) {
-			v.errorf(path+".headers."+name, "holds a control character, which no header can carry")
+		} else {
+			v.headerValue(path+".headers."+name, value)
 		}
 	}
 	if name := t.GetCredentials().GetHeaderName(); name != "" {
@@ -255,9 +257,10 @@ func (v *validation) baseURL(path string, t *millracev1.Target) {
 // badTargetHeader says why a header cannot be configured for a target, "" when it can.
 func badTargetHeader(name string) string {
 	switch lower := strings.ToLower(name); {
-	case lower == "", strings.ContainsFunc(lower, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r) }):
+	case !headerName.MatchString(lower):
 		return "not a header name"
-	case slices.Contains([]string{"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "keep-alive"}, lower):
+	case slices.Contains([]string{"host", "content-length", "transfer-encoding", "connection", "proxy-connection", "te", "trailer", "upgrade", "keep-alive",
+		"expect", "accept-encoding", "content-encoding"}, lower):
 		return "is set by the gateway"
 	case strings.HasPrefix(lower, "x-millrace-"), strings.HasPrefix(lower, "x-envoy-"), lower == "x-request-id":
 		return "is the gateway's own"
@@ -298,7 +301,7 @@ func (v *validation) rules(rules []*millracev1.Rule, services names) {
 	for i, r := range rules {
 		path := fmt.Sprintf("rules[%d]", i)
 		v.ruleServices(path, r, services)
-		if strings.ContainsAny(r.Path, "?#% ") || strings.Contains(r.Path, "//") {
+		if strings.ContainsAny(r.Path, "?#%") || strings.Contains(r.Path, "//") {
 			v.errorf(path+".path", "want plain segments, without query, escapes or empty ones")
 		}
 		if !r.GetActive() {
