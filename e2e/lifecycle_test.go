@@ -189,6 +189,7 @@ func TestWideFolders(t *testing.T) {
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
 	g.exec("run", "--config", g.Config, "--data-dir", data)
+	t.Cleanup(g.stop)
 	g.waitReady()
 	if info, err := os.Stat(data); err != nil || info.Mode().Perm() != 0o700 || !strings.Contains(g.log.String(), `"from":"0777","to":"0700"`) {
 		t.Errorf("%v, %v", info.Mode(), err)
