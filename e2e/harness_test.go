@@ -179,6 +179,10 @@ func (g *gateway) exec(args ...string) {
 		cmd.Wait()
 		close(exited)
 	}()
+	g.t.Cleanup(func() { // of a test that failed before it stopped it
+		cmd.Process.Kill()
+		<-exited
+	})
 }
 
 // terminate tells the process to end. A second signal would end it at once, so there is only one.
