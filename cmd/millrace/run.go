@@ -32,15 +32,16 @@ func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "millrace-")
+	dir, remove, err := newPrivate()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	s, err := startSidecar(ctx, c.sidecarFlags, dir)
 	if err != nil {
 		return err
 	}
+	removeLeftovers(s.log)
 	process, err := c.startEnvoy(ctx, binary, dir)
 	if err != nil {
 		return errors.Join(err, s.stop())

@@ -20,7 +20,8 @@ const (
 // Own makes the folder with mode 0700, or sees to it that the one that is there is our own: a wider
 // mode is narrowed, and the log says so. It is an error when the folder, something in it or a folder
 // above it is in the hands of another user. Root counts as no other user, nor does our own group in
-// a folder of root's: Kubernetes makes volumes so for a pod with an fsGroup.
+// a folder of root's. A volume of root's may be open to everybody, as an emptyDir of Kubernetes is,
+// with fsGroup too: everybody are the containers that mount it.
 func Own(path string, log *slog.Logger) error {
 	if err := os.MkdirAll(path, private); err != nil {
 		return err
@@ -64,7 +65,11 @@ func narrow(path string, log *slog.Logger) error {
 		return err
 	}
 	mode, us := info.Mode().Perm(), os.Geteuid()
-	if err := ownable(ownerOf(info), us, mode); err != nil {
+	volume, err := mounted(path, info)
+	if err != nil {
+		return err
+	}
+	if err := ownable(ownerOf(info), us, mode, volume); err != nil {
 		return err
 	}
 	if ownerOf(info) != us || mode&^private == 0 {
@@ -78,17 +83,26 @@ func narrow(path string, log *slog.Logger) error {
 	return nil
 }
 
+// mounted tells whether a file system is mounted at the folder.
+func mounted(path string, info fs.FileInfo) (bool, error) {
+	above, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return false, err
+	}
+	return info.Sys().(*syscall.Stat_t).Dev != above.Sys().(*syscall.Stat_t).Dev, nil
+}
+
 // ownable is why a folder with this owner and mode cannot be ours, nil when it can. Whether we can
 // write into one of root's, the first write tells.
-func ownable(owner, us int, mode fs.FileMode) error {
+func ownable(owner, us int, mode fs.FileMode, volume bool) error {
 	switch {
 	case owner == us:
 		return nil
 	case owner != root:
 		return fmt.Errorf("it belongs to user %d, and this is user %d: it must be our own", owner, us)
-	case mode&0o002 != 0:
+	case mode&0o002 != 0 && !volume:
 		return fmt.Errorf("it belongs to root and can be written by everybody (mode %04o): "+
-			"make user %d its owner, or its group one of ours and its mode 0770 (fsGroup in Kubernetes)", mode, us)
+			"make user %d its owner, or its group one of ours and its mode 0770", mode, us)
 	}
 	return nil
 }

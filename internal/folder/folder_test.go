@@ -114,13 +114,31 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestRootsFolder: what a user other than root makes of a folder of root's, as volumes are: its group
-// may be let in, everybody may not.
+// TestRootsFolder: what a user other than root makes of a folder of root's. Its group may be let in,
+// everybody only in a volume.
 func TestRootsFolder(t *testing.T) {
 	for mode, ok := range map[fs.FileMode]bool{0o755: true, 0o770: true, 0o777: false} {
-		err := ownable(root, 101, mode)
-		if (err == nil) != ok {
+		if err := ownable(root, 101, mode, false); (err == nil) != ok {
 			t.Errorf("%04o: %v", mode, err)
+		}
+		if err := ownable(root, 101, mode, true); err != nil {
+			t.Errorf("a volume, %04o: %v", mode, err)
+		}
+		if ownable(102, 101, mode, true) == nil {
+			t.Errorf("a volume of another user's, %04o", mode)
+		}
+	}
+}
+
+// TestMounted: a volume is told from a folder.
+func TestMounted(t *testing.T) {
+	for path, want := range map[string]bool{"/proc": true, t.TempDir(): false} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := mounted(path, info); got != want || err != nil {
+			t.Errorf("%s: %v, %v", path, got, err)
 		}
 	}
 }
