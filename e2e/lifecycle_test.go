@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -169,6 +171,68 @@ func TestParentKilled(t *testing.T) {
 		}
 		return errors.New("alive")
 	})
+}
+
+// TestLeftovers: the next run removes the folder that a killed one has left, and no living one's. It has a folder for temporary
+// files of its own, for runs of other tests are killed too.
+func TestLeftovers(t *testing.T) {
+	t.Setenv("TMPDIR", shortTempDir(t))
+	a := openAI("a")
+	pool := pool("", to("a", a, provider(t, a)))
+	killed, living := prepare(t, "", pool), start(t, "", pool)
+	killed.exec("run", "--config", killed.Config)
+	killed.waitReady()
+	killed.cmd.Process.Kill()
+	<-killed.exited
+	if _, err := os.Stat(killed.sockets()); err != nil {
+		t.Fatalf("a killed run has left nothing: %v", err)
+	}
+	next := start(t, "", pool)
+	if _, err := os.Stat(killed.sockets()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the killed run's %s: %v", killed.sockets(), err)
+	}
+	for _, g := range []*gateway{living, next} {
+		if _, err := os.Stat(filepath.Join(g.sockets(), envoy.SidecarSocket)); err != nil {
+			t.Errorf("a living run's: %v", err)
+		}
+	}
+}
+
+// sockets is the folder of the gateway's sockets, as its log says.
+func (g *gateway) sockets() string {
+	g.t.Helper()
+	said := regexp.MustCompile(`"socket":"([^"]+)"`).FindStringSubmatch(g.log.String())
+	if said == nil {
+		g.t.Fatalf("no socket in the log: %s", g.log)
+	}
+	return filepath.Dir(said[1])
+}
+
+// TestWideFolders: a data directory and a folder of sockets that others could write into are made the gateway's own before
+// anything is read from them, and are served from.
+func TestWideFolders(t *testing.T) {
+	t.Parallel()
+	data, sockets := t.TempDir(), shortTempDir(t)
+	for _, dir := range []string{data, sockets} {
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := openAI("a")
+	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
+	g.exec("serve", "--config", g.Config, "--socket-dir", sockets, "--data-dir", data)
+	startEnvoy(t, sockets)
+	g.waitReady()
+	for _, dir := range []string{data, sockets} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if narrowed := fmt.Sprintf(`"folder":%q,"from":"0777","to":"0700"`, dir); info.Mode().Perm() != 0o700 || !strings.Contains(g.log.String(), narrowed) {
+			t.Errorf("%s: mode %v, the log does not say %s", dir, info.Mode(), narrowed)
+		}
+	}
+	g.stop()
 }
 
 // child finds the only child process.
