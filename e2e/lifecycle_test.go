@@ -208,8 +208,8 @@ func (g *gateway) sockets() string {
 	return filepath.Dir(said[1])
 }
 
-// TestWideFolders: a data directory and a folder of sockets that others could write into are made the gateway's own before
-// anything is read from them, and are served from.
+// TestWideFolders: a data directory and a folder of sockets that others could write into are made the gateway's own, and Envoy and
+// the sidecar serve with them.
 func TestWideFolders(t *testing.T) {
 	t.Parallel()
 	data, sockets := t.TempDir(), shortTempDir(t)
