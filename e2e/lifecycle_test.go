@@ -181,6 +181,7 @@ func TestLeftovers(t *testing.T) {
 	pool := pool("", to("a", a, provider(t, a)))
 	killed, living := prepare(t, "", pool), start(t, "", pool)
 	killed.exec("run", "--config", killed.Config)
+	t.Cleanup(killed.stop)
 	killed.waitReady()
 	killed.cmd.Process.Kill()
 	<-killed.exited
@@ -221,6 +222,7 @@ func TestWideFolders(t *testing.T) {
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
 	g.exec("serve", "--config", g.Config, "--socket-dir", sockets, "--data-dir", data)
+	t.Cleanup(g.stop)
 	startEnvoy(t, sockets)
 	g.waitReady()
 	for _, dir := range []string{data, sockets} {
@@ -232,7 +234,6 @@ func TestWideFolders(t *testing.T) {
 			t.Errorf("%s: mode %v, the log does not say %s", dir, info.Mode(), narrowed)
 		}
 	}
-	g.stop()
 }
 
 // child finds the only child process.
