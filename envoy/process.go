@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
@@ -43,7 +42,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 		return nil, err
 	}
 	cmd := exec.Command(cfg.Binary, cfg.args()...)
-	cmd.Env = environment()
+	cmd.Env = environment(envoyReads)
 	cmd.Stdout, cmd.Stderr = cfg.Stdout, cfg.Stderr
 	cmd.SysProcAttr = childAttr()
 
@@ -65,18 +64,6 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 		return nil, fmt.Errorf("start envoy: %w", err)
 	}
 	return p, nil
-}
-
-// environment is the part of ours that Envoy gets. The rest is full of keys that it does not need: those of the targets, the
-// admin token, a cloud's. The names are what the C library, the loader and a wrapper script in Envoy's place read.
-func environment() []string {
-	kept := []string{}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH"} {
-		if value, ok := os.LookupEnv(name); ok {
-			kept = append(kept, name+"="+value)
-		}
-	}
-	return kept
 }
 
 func (cfg Config) args() []string {

@@ -212,20 +212,6 @@ func TestDrainKeepsItsTimeout(t *testing.T) {
 	}
 }
 
-// TestEnvironment: Envoy gets nothing of ours that may hold a key.
-func TestEnvironment(t *testing.T) {
-	t.Setenv("OPENAI_API_KEY", "canary")
-	t.Setenv("TZ", "UTC")
-	p := startProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(environ), "canary") || !strings.Contains(string(environ), "TZ=UTC") {
-		t.Errorf("%q", environ)
-	}
-}
-
 func TestTwoEnvoysRunSideBySide(t *testing.T) {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})
 	for _, p := range []proxy{startProxy(t, ok), startProxy(t, ok)} {

@@ -1,59 +1,79 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
 )
 
-// privatePrefix begins the names of the folders that run keeps its sockets and Envoy's bootstrap in.
-const privatePrefix = "millrace-"
+// The folder that run keeps its sockets and Envoy's bootstrap in, as os.MkdirTemp names it.
+const privatePattern = "millrace-*"
 
-// newPrivate makes a folder for one run, in the folder for temporary files. It is locked for as long as the process lives, so
-// that others can tell it from one that a killed run has left. It gets its name when it is locked: no other run ever
-// sees one that lives and is not. remove removes it.
+var privateName = regexp.MustCompile(`^millrace-[0-9]+$`)
+
+// runLock is the file in a run's folder that is locked for as long as the run lives. A folder
+// without it is not known to be a run's: a store keeps a file named "lock" in its data directory.
+const runLock = "run.lock"
+
+// newPrivate makes a folder for one run, in the folder for temporary files. remove removes it.
 func newPrivate() (dir string, remove func(), err error) {
-	hidden, err := os.MkdirTemp("", "."+privatePrefix)
+	dir, err = os.MkdirTemp("", privatePattern)
 	if err != nil {
 		return "", nil, err
 	}
-	locked, err := lockFolder(hidden)
+	locked, err := mark(dir)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", hidden, err)
-	}
-	dir = filepath.Join(filepath.Dir(hidden), strings.TrimPrefix(filepath.Base(hidden), "."))
-	if err := os.Rename(hidden, dir); err != nil {
+		os.RemoveAll(dir)
 		return "", nil, err
 	}
 	return dir, func() { os.RemoveAll(dir); locked.Close() }, nil
 }
 
-// lockFolder locks a folder until the file that it returns is closed; it fails when another process has it locked.
-func lockFolder(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+// mark puts a locked runLock into the folder. The file gets its name when it is locked, so that no
+// other run finds it unlocked while this one lives.
+func mark(dir string) (*os.File, error) {
+	name := filepath.Join(dir, runLock)
+	f, err := lockFile(name+".new", os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := os.Rename(name+".new", name); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
+// lockFile opens a file and locks it until it is closed, also by the end of the process. It fails
+// when somebody else has it locked.
+func lockFile(name string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+	}
+	return f, nil
+}
+
 // removeLeftovers removes the folders that runs of this user have left because they were killed.
 func removeLeftovers(log *slog.Logger) {
-	all, _ := filepath.Glob(filepath.Join(os.TempDir(), privatePrefix+"[0-9]*")) // the pattern is right
-	for _, dir := range all {
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+	entries, err := os.ReadDir(os.TempDir())
+	if err != nil {
+		log.Warn("what killed runs have left is not looked for", "error", err)
+	}
+	for _, e := range entries {
+		dir := filepath.Join(os.TempDir(), e.Name())
+		if !privateName.MatchString(e.Name()) || !ours(dir) {
 			continue
 		}
-		locked, err := lockFolder(dir)
+		locked, err := lockFile(filepath.Join(dir, runLock), 0)
 		if err != nil {
-			continue // its run lives
+			continue // its run lives, or it is no run's
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			log.Warn("a killed run has left a folder that cannot be removed", "folder", dir, "error", err)
@@ -62,4 +82,10 @@ func removeLeftovers(log *slog.Logger) {
 		}
 		locked.Close()
 	}
+}
+
+// ours tells whether this is a folder of our user's, not a link to one.
+func ours(dir string) bool {
+	info, err := os.Lstat(dir)
+	return err == nil && info.IsDir() && int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid()
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,5 +62,45 @@ func TestStopWaitsForHandlers(t *testing.T) {
 	}
 	if w.early {
 		t.Error("Stop returned before the handler did")
+	}
+}
+
+// TestListen: the folder of the sockets is made our own before there is a socket in it. One that was
+// open to all is narrowed; where another user has put something, nothing listens.
+func TestListen(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	wide := func() (dir, socket string) {
+		dir = t.TempDir()
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		return dir, filepath.Join(dir, "s")
+	}
+	dir, socket := wide()
+	l, err := listen(socket, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for path, want := range map[string]fs.FileMode{dir: 0o700, socket: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want mode %04o", path, info, err, want)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	_, socket = wide()
+	if err := os.Symlink("/somewhere", socket); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(socket, 54321, 54321); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := listen(socket, log); err == nil || !strings.Contains(err.Error(), socket+" belongs to user 54321") {
+		t.Errorf("%v, %v", l, err)
+	}
+	if _, err := os.Lstat(socket); err != nil {
+		t.Errorf("what the other user has put there: %v", err)
 	}
 }

@@ -476,6 +476,48 @@ func TestDeletedByHand(t *testing.T) {
 	}
 }
 
+// TestDirectoryIsOurOwn: a data directory that was open to all is narrowed, and one into which another
+// user has put something is not used: not for a store in it, nor for what was applied last beside an
+// external one. Only root can make the latter; others test the first.
+func TestDirectoryIsOurOwn(t *testing.T) {
+	wide := func() string {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	dir := wide()
+	open(t, Options{DataDir: dir})
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	for _, url := range []string{"", "nats://127.0.0.1:1"} {
+		dir := wide()
+		theirs := filepath.Join(dir, appliedFile)
+		if err := os.WriteFile(theirs, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(theirs, 54321, 54321); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(waiting(t), Options{DataDir: dir, URL: url})
+		if err == nil {
+			s.Close()
+			t.Fatal("opened")
+		}
+		if !strings.Contains(err.Error(), theirs+" belongs to user 54321") || errors.Is(err, ErrUnavailable) { // which would serve what is there
+			t.Errorf("%v", err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+			t.Errorf("written into it: %v, %v", entries, err)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -18,22 +18,23 @@ const (
 )
 
 // Own makes the folder with mode 0700, or sees to it that the one that is there is our own: a wider
-// mode is narrowed, and the log says so. It is an error when the folder, something in it or a folder
-// above it is in the hands of another user. Root counts as no other user, nor does our own group in
-// a folder of root's. A volume of root's may be open to everybody, as an emptyDir of Kubernetes is,
-// with fsGroup too: everybody are the containers that mount it.
+// mode is narrowed, and the log says so. It is an error when the folder, something in it, or a folder
+// or a link on the way to it is in the hands of another user. Root counts as no other user, nor does
+// our own group in a folder of root's; to root, nobody is above the folder. A volume of root's may be open to everybody, as an emptyDir of
+// Kubernetes is, with fsGroup too: everybody are the containers that mount it.
 func Own(path string, log *slog.Logger) error {
 	if err := os.MkdirAll(path, private); err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(path)
+	way, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
-	if real, err = filepath.Abs(real); err != nil {
+	real, err := filepath.EvalSymlinks(way)
+	if err != nil {
 		return err
 	}
-	if err := checkAbove(real); err != nil {
+	if err := checkWay(way, real); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := narrow(real, log); err != nil {
@@ -42,21 +43,60 @@ func Own(path string, log *slog.Logger) error {
 	return checkEntries(real)
 }
 
-// checkAbove refuses a folder that anybody can move away and put another one in its place.
-func checkAbove(path string) error {
-	for above := filepath.Dir(path); ; above = filepath.Dir(above) {
-		info, err := os.Stat(above)
+// checkWay refuses a way to the folder real that another user could turn elsewhere: a folder or a
+// link on it that is theirs, or a folder in which they could put another one in the place of the next.
+func checkWay(way, real string) error {
+	for at := way; ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
 		if err != nil {
 			return err
 		}
-		if info.Mode().Perm()&0o002 != 0 && info.Mode()&sticky == 0 {
-			return fmt.Errorf("%s above it can be written by everybody (mode %04o), who could put another folder in its place; take that right away, or choose another folder",
-				above, info.Mode().Perm())
+		if at != real { // that one narrow judges
+			volume, err := mounted(at, info)
+			if err != nil {
+				return err
+			}
+			if err := passable(ownerOf(info), os.Geteuid(), info.Mode(), volume); err != nil {
+				return fmt.Errorf("%s %w", at, err)
+			}
 		}
-		if above == filepath.Dir(above) {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if err := checkLink(at, real); err != nil {
+				return err
+			}
+		}
+		if at == filepath.Dir(at) {
 			return nil
 		}
 	}
+}
+
+// passable is why a way must not lead through a folder or link with this owner and mode, nil when it may.
+func passable(owner, us int, mode fs.FileMode, volume bool) error {
+	everybody := mode&fs.ModeSymlink == 0 && mode.Perm()&0o002 != 0 && mode&sticky == 0
+	switch {
+	case owner != us && owner != root && us != root: // root works in people's folders: a checkout that is mounted into a container
+		return fmt.Errorf("on the way to it belongs to user %d, and this is user %d: it must be our own or root's", owner, us)
+	case everybody && !(owner == root && volume):
+		return fmt.Errorf("above it can be written by everybody (mode %04o), who could put another folder in its place; take that right away, or choose another folder", mode.Perm())
+	}
+	return nil
+}
+
+// checkLink checks the way that a link leads.
+func checkLink(link, real string) error {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return err
+	}
+	if !filepath.IsAbs(target) {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(link))
+		if err != nil {
+			return err
+		}
+		target = filepath.Join(dir, target)
+	}
+	return checkWay(filepath.Clean(target), real)
 }
 
 func narrow(path string, log *slog.Logger) error {
