@@ -29,12 +29,12 @@ import (
 type Snapshot struct {
 	Version string // the configuration's
 	cache   *cachev3.Snapshot
-	hashes  map[string]bool // names of pools that choose by a hash
+	hashes  map[string]string // the upstreams of pools that choose by a hash, by the pool's name
 }
 
 // Build derives Envoy's resources. The error names the resource that could not be made.
 func Build(c *config.Config) (*Snapshot, error) {
-	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]bool{}}
+	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]string{}}
 	b.listener()
 	b.routes()
 	b.probes()
@@ -90,7 +90,7 @@ func contentVersion(r cachev3.Resources) string {
 type builder struct {
 	config    *config.Config
 	resources map[resource.Type][]types.Resource
-	hashes    map[string]bool
+	hashes    map[string]string
 	err       error
 }
 

@@ -69,7 +69,7 @@ func (s *Server) Cool(ctx context.Context, targets map[string]bool) error {
 
 // publish tells Envoy. mu is held.
 func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
-	snapshot, err := s.offered.cooling(s.cools)
+	snapshot, err := s.offered.resting(s.cools)
 	if err != nil {
 		return err
 	}

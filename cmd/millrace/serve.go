@@ -104,12 +104,14 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	s.end = end
 	s.xds = xds.NewServer(running, log)
 	s.data = extproc.NewServer(extproc.Options{
-		Log:      log,
-		Events:   s.recorder,
-		Ready:    func() bool { return s.plane.Ready() },
-		Cool:     func(target string, d time.Duration) { s.plane.Cool(target, d) },
-		Version:  version,
-		Instance: instance(flags.Instance),
+		Log:       log,
+		Events:    s.recorder,
+		Ready:     func() extproc.Readiness { return s.plane.Ready() },
+		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
+		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
+		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
+		Version:   version,
+		Instance:  instance(flags.Instance),
 	})
 	s.plane, err = control.Start(ctx, control.Options{
 		Sidecar:   s.data,
@@ -120,7 +122,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		Log:       log,
 		Draining:  s.draining.Load,
 		Events:    s.recorder.Err,
-		Servable:  (&servable{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
+		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
 		end()
