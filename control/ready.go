@@ -65,5 +65,6 @@ func (p *Plane) down(upstreams []*config.Upstream) []string {
 			names = append(names, u.Name)
 		}
 	}
+	slices.Sort(names)
 	return names
 }
