@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,25 @@ func Build(c *config.Config) (*Snapshot, error) {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	return &Snapshot{Version: c.Version, cache: s, hashes: b.hashes}, nil
+}
+
+// without returns the snapshot without one resource. The snapshot itself stays as it is.
+func (s *Snapshot) without(kind resource.Type, name string) (*Snapshot, error) {
+	items := maps.Clone(s.cache.Resources[cachev3.GetResponseType(kind)].Items)
+	delete(items, name)
+	return s.with(cachev3.GetResponseType(kind), items)
+}
+
+// with returns the snapshot with these resources of a type. The snapshot itself stays as it is.
+func (s *Snapshot) with(kind types.ResponseType, items map[string]types.ResourceWithTTL) (*Snapshot, error) {
+	changed := *s.cache
+	changed.Resources[kind].Items = items
+	changed.Resources[kind].Version = contentVersion(changed.Resources[kind])
+	changed.VersionMap = nil
+	if err := changed.ConstructVersionMap(); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return &Snapshot{Version: s.Version, cache: &changed, hashes: s.hashes}, nil
 }
 
 // contentVersion hashes the resources of one type, so that a type nothing changed in is not sent again.

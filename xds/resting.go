@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"fmt"
 	"maps"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -17,15 +16,13 @@ func (s *Snapshot) resting(targets map[string]bool) (*Snapshot, error) {
 	if len(targets) == 0 {
 		return s, nil
 	}
-	changed := *s.cache
-	endpoints := &changed.Resources[types.Endpoint]
-	endpoints.Items = maps.Clone(endpoints.Items)
+	endpoints := maps.Clone(s.cache.Resources[types.Endpoint].Items)
 	fit := map[string]bool{} // upstreams that hash and have a target that does not rest
 	for name, upstream := range s.hashes {
-		_, others := split(assignment(endpoints.Items[name]), targets)
+		_, others := split(assignment(endpoints[name]), targets)
 		fit[upstream] = fit[upstream] || len(others) > 0
 	}
-	for name, r := range endpoints.Items {
+	for name, r := range endpoints {
 		a := proto.CloneOf(assignment(r))
 		rests, others := split(a, targets)
 		switch upstream, hashes := s.hashes[name]; {
@@ -40,14 +37,9 @@ func (s *Snapshot) resting(targets map[string]bool) (*Snapshot, error) {
 		default:
 			continue
 		}
-		endpoints.Items[name] = types.ResourceWithTTL{Resource: a}
+		endpoints[name] = types.ResourceWithTTL{Resource: a}
 	}
-	endpoints.Version = contentVersion(*endpoints)
-	changed.VersionMap = nil
-	if err := changed.ConstructVersionMap(); err != nil {
-		return nil, fmt.Errorf("snapshot: %w", err)
-	}
-	return &Snapshot{Version: s.Version, cache: &changed}, nil
+	return s.with(types.Endpoint, endpoints)
 }
 
 func assignment(r types.ResourceWithTTL) *endpointv3.ClusterLoadAssignment {
