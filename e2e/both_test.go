@@ -86,12 +86,18 @@ func TestBothAreTold(t *testing.T) {
 			g.exec("serve", "--config", g.Config, "--socket-dir", dir)
 			c := besides(t, dir)
 			g.waitReady()
-			gate := make(chan struct{})
-			words := "one two three"
-			held := fakellm.Reply{Answer: &fakellm.Answer{Text: words}, Each: fakellm.Pace{Gate: gate}}
-			a.Always(held)
-			b.Always(held)
-			const streams = 12
+			const streams, words = 12, "one two three four five six seven eight nine ten eleven twelve"
+			var gates []chan struct{} // six steps of each stream come at once, the rest waits
+			for range streams {
+				for _, p := range []*fakellm.Provider{a, b} {
+					gate := make(chan struct{}, 6)
+					for range cap(gate) {
+						gate <- struct{}{}
+					}
+					gates = append(gates, gate)
+					p.Script(fakellm.Reply{Answer: &fakellm.Answer{Text: words}, Each: fakellm.Pace{Gate: gate}})
+				}
+			}
 			began, ended := make(chan error, streams), make(chan error, streams)
 			for i := range streams {
 				path, body, last := "/v1/chat/completions", chatStream, "[DONE]"
@@ -100,16 +106,6 @@ func TestBothAreTold(t *testing.T) {
 				}
 				go func() { ended <- wholeStream(g, path, body, words, last, began) }()
 			}
-			open := make(chan struct{})
-			go func() { // every stream says two things, and then waits
-				for range 3 * streams {
-					select {
-					case gate <- struct{}{}:
-					case <-open:
-						return
-					}
-				}
-			}()
 			for range streams {
 				if err := <-began; err != nil {
 					t.Fatal(err)
@@ -140,8 +136,9 @@ func TestBothAreTold(t *testing.T) {
 				t.Fatalf("a stream ended: %v", err)
 			default:
 			}
-			close(open)
-			close(gate)
+			for _, gate := range gates {
+				close(gate)
+			}
 			for range streams {
 				if err := <-ended; err != nil {
 					t.Error(err)
@@ -192,7 +189,7 @@ func wholeStream(g *gateway, path, body, words, last string, began chan<- error)
 	began <- nil
 	rest, err := io.ReadAll(lines)
 	all.Write(rest)
-	if err != nil || !strings.Contains(all.String(), last) || !strings.Contains(all.String(), "three") || strings.Contains(all.String(), `"error"`) {
+	if err != nil || !strings.Contains(all.String(), last) || !strings.Contains(all.String(), "twelve") || strings.Contains(all.String(), `"error"`) {
 		return fmt.Errorf("%s: %w: %s", path, err, all.String())
 	}
 	return nil
