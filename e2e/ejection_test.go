@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ var requestFailures = map[string]struct {
 	"429 with retry-after": {fakellm.RateLimited(time.Second), chatHello},
 	"error in a stream":    {fakellm.FailInStream(529, "overloaded"), chatStream},
 	"reset":                {fakellm.RefuseTCP(), chatHello},
+	"reset after a head":   {fakellm.Reply{Answer: &fakellm.Answer{Text: "one"}, StopAfter: 1, End: fakellm.ResetTCP}, chatStream},
 	"streamed silence":     {fakellm.Reply{NoHead: true, End: fakellm.Hang}, chatStream},
 	"silence":              {fakellm.Reply{NoHead: true, End: fakellm.Hang}, chatHello},
 }
@@ -166,29 +168,38 @@ func TestClientsThatLeave(t *testing.T) {
 // its time is over it is asked again, and its reason is forgotten (B20, B32).
 func TestEjectionIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	for _, algorithm := range []string{"round-robin", "least-connections", "source-hash"} {
+	for algorithm, more := range map[string]string{"round-robin": "", "least-connections": "", "header-hash": "hash_header: x-user"} {
 		for _, priority := range []string{"1", "2"} {
 			t.Run(algorithm+" priorities 1 and "+priority, func(t *testing.T) {
 				t.Parallel()
 				a, b := openAI("a"), openAI("b")
-				g, admin := withAdmin(t, "", pool("algorithm: "+algorithm+"\nhealth_checks: {passive: true, threshold: 1, interval: 3}",
+				g, admin := withAdmin(t, "", pool("algorithm: "+algorithm+"\n"+more+"\nhealth_checks: {passive: true, threshold: 1, interval: 3}",
 					to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: "+priority)))
-				b.Always(fakellm.Usual())
+				user := 0
+				ask := func() string {
+					user++
+					return g.post("/v1/chat/completions", chatHello, fmt.Sprintf("x-user: %d", user)).want(200).Header.Get("x-millrace-attempts")
+				}
 				a.Always(fakellm.RefuseTCP())
 				g.eventually("a is out", func() error {
-					g.post("/v1/chat/completions", chatHello).want(200)
+					ask()
 					if healthOf(t, admin, "a")["ejected"] != true {
 						return errors.New("not yet")
 					}
 					return nil
 				})
-				g.answeredBy("b")
-				a.Reset()
-				g.eventually("a is asked again", func() error {
-					if got := g.post("/v1/chat/completions", chatHello).want(200).Header.Get("x-millrace-target"); got != "a" {
-						if healthOf(t, admin, "a")["ejected"] == true || algorithm != "source-hash" {
+				g.eventually("b is asked, and it alone", func() error {
+					for range 20 {
+						if got := ask(); got != "b=200" {
 							return errors.New(got)
 						}
+					}
+					return nil
+				})
+				a.Reset()
+				g.eventually("a is asked again", func() error {
+					if got := ask(); got != "a=200" {
+						return errors.New(got)
 					}
 					return nil
 				})
@@ -197,5 +208,42 @@ func TestEjectionIsLeftAlone(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestBrokenStreams: streams that break off when they have begun say nothing of their target: it answered.
+func TestBrokenStreams(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), openAI("b")
+	g, admin := withAdmin(t, "", pool("health_checks: {passive: true, threshold: 1, interval: 60}",
+		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2")))
+	n := 0
+	for _, end := range []fakellm.End{fakellm.ResetTCP, fakellm.Cut} {
+		for range 2 {
+			gate := make(chan struct{}, 2) // the role and the first word
+			gate <- struct{}{}
+			gate <- struct{}{}
+			a.Script(fakellm.Reply{Answer: &fakellm.Answer{Text: "one two three"}, Each: fakellm.Pace{Gate: gate}, StopAfter: 3, End: end})
+			r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(chatStream)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			close(gate) // the client has the head, so the stream has begun
+			io.Copy(io.Discard, r.Body)
+			r.Body.Close()
+			if r.Header.Get("x-millrace-target") != "a" {
+				t.Errorf("stream %d: answered by %q", n, r.Header.Get("x-millrace-target"))
+			}
+			n++
+			g.eventually("the event", func() error {
+				if len(g.chatEvents()) != n {
+					return errors.New("not yet")
+				}
+				return nil
+			})
+		}
+	}
+	if row := healthOf(t, admin, "a"); row["ejected"] == true {
+		t.Errorf("a is out: %v", row)
 	}
 }

@@ -33,7 +33,9 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {
 			common := entry.GetCommonProperties()
 			if common.GetAccessLogType() == datav3.AccessLogType_UpstreamEnd {
-				l.server.attemptEnded(entry)
+				if entry.GetResponse().GetResponseCode().GetValue() == 0 { // else it was answered, and has been judged by that
+					l.server.attemptEnded(entry)
+				}
 				continue
 			}
 			if common.GetResponseFlags().GetUpstreamRequestTimeout() { // of the whole request: no attempt's log has it
