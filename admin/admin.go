@@ -35,12 +35,12 @@ type Clusters interface {
 	Clusters(ctx context.Context) ([]TargetHealth, error)
 }
 
-// TargetHealth is one target as Envoy sees it. The counters are Envoy's since it started.
+// TargetHealth is one target as Envoy and the sidecar see it. The counters are Envoy's since it started.
 type TargetHealth struct {
 	Name           string // as in config.Target: "gateway/upstream/target"
 	Healthy        bool
-	Ejected        bool
-	EjectedUntil   time.Time // zero when Envoy does not tell
+	EjectedUntil   time.Time // zero when it is not ejected
+	EjectedBecause string
 	Weight         uint32
 	Priority       uint32
 	ActiveRequests uint32

@@ -163,7 +163,8 @@ func (s *service) CreateGateway(ctx context.Context, r *millracev1.GatewayCreate
 }
 
 // processFields are the settings of the process, which gateways share.
-var processFields = []protoreflect.Name{"listen_port", "listen_address", "tls", "admin", "max_request_bytes", "drain_timeout", "drain_delay", "ca_file", "clients", "max_memory"}
+var processFields = []protoreflect.Name{"listen_port", "listen_address", "tls", "admin", "max_request_bytes", "drain_timeout", "drain_delay", "ca_file", "clients", "max_memory",
+	"max_request_bytes_total", "max_sidecar_memory", "ready_when"}
 
 // checkGateway refuses what a gateway beside the file's cannot have.
 func (e *edit) checkGateway(next *millracev1.Gateway) error {

@@ -210,11 +210,11 @@ func (s *service) GetUpstreamHealth(ctx context.Context, r *millracev1.ResourceR
 		row := &millracev1.TargetHealth{Target: t.Id, Weight: t.GetWeight(), Priority: t.Priority, Draining: t.Disabled || t.GetWeight() == 0}
 		if i := slices.IndexFunc(seen, func(h TargetHealth) bool { return h.Name == name }); i >= 0 {
 			row.Known = true
-			row.Healthy, row.Ejected = seen[i].Healthy, seen[i].Ejected
+			row.Healthy = seen[i].Healthy
 			row.ActiveRequests = seen[i].ActiveRequests
 			row.Success, row.Error = float64(seen[i].Success), float64(seen[i].Error)
 			if until := seen[i].EjectedUntil; !until.IsZero() {
-				row.EjectedUntil = timestamppb.New(until)
+				row.Ejected, row.EjectedUntil, row.EjectedBecause = true, timestamppb.New(until), seen[i].EjectedBecause
 			}
 			if until := seen[i].CoolingUntil; !until.IsZero() {
 				row.CoolingUntil = timestamppb.New(until)

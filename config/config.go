@@ -31,6 +31,7 @@ type Config struct {
 	MaxBodies       int64 // of all requests under way together
 	DrainTimeout    time.Duration
 	DrainDelay      time.Duration
+	ReadyWhen       string // any, all or configured
 	EventFile       string // "" when events go nowhere
 	CAFile          string
 	Admin           Admin

@@ -22,6 +22,7 @@ func SetDefaults(doc *millracev1.Document) {
 	setIfZero(&ensure(&g.MaxRequestBytesTotal).Bytes, max(256<<20, g.MaxRequestBytes.Bytes))
 	setDuration(&g.DrainTimeout, 120*time.Second)
 	setDuration(&g.DrainDelay, 15*time.Second)
+	setIfZero(&g.ReadyWhen, "any")
 	setIfZero(&g.CaFile, "/etc/ssl/certs/ca-certificates.crt") // where Debian, Ubuntu, Alpine and Envoy's own image have it
 
 	t := ensure(&g.Timeouts)

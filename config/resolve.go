@@ -34,6 +34,7 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		MaxBodies:       int64(main.Gateway.MaxRequestBytesTotal.Bytes),
 		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
 		DrainDelay:      main.Gateway.DrainDelay.AsDuration(),
+		ReadyWhen:       main.Gateway.ReadyWhen,
 		EventFile:       main.GetEvents().GetFile(),
 		CAFile:          main.Gateway.CaFile,
 		Clients:         resolveClients(main.Gateway.Clients),

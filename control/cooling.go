@@ -33,6 +33,11 @@ func (p *Plane) Cool(target string, d time.Duration) {
 		p.Log.Info("target cools down", "target", config.NameOf(target), "for", d.Round(time.Millisecond).String())
 	}
 	c.until[target] = until
+	c.wake()
+}
+
+// wake has coolDown look.
+func (c *cooling) wake() {
 	select {
 	case c.added <- struct{}{}:
 	default:
@@ -46,11 +51,11 @@ func (p *Plane) CoolUntil(target string) time.Time {
 	return p.cooling.until[target]
 }
 
-// coolDown tells Envoy which targets cool until ctx ends.
+// coolDown tells Envoy which targets cool or are out, until ctx ends.
 func (p *Plane) coolDown(ctx context.Context) {
 	told := map[string]bool{}
 	for {
-		now, next := p.cooling.present()
+		now, next := p.resting()
 		if !maps.Equal(now, told) {
 			if err := p.Envoy.Cool(ctx, now); err != nil {
 				p.Log.Error("targets that cool down", "error", err)
@@ -66,25 +71,39 @@ func (p *Plane) coolDown(ctx context.Context) {
 	}
 }
 
-// present are the targets that cool now, and when the first of them has done so; nil when there are none.
-func (c *cooling) present() (map[string]bool, <-chan time.Time) {
+// resting are the targets that cool or are out now, and when the first of them comes back; nil when there are none.
+func (p *Plane) resting() (map[string]bool, <-chan time.Time) {
+	now, rest := time.Now(), map[string]bool{}
+	next := p.cooling.present(rest, now)
+	out, back := p.ejection.present(rest, now)
+	for _, target := range back {
+		p.Log.Info("target is asked again", "target", config.NameOf(target))
+	}
+	if next = sooner(next, out); next.IsZero() {
+		return rest, nil
+	}
+	return rest, time.After(next.Sub(now))
+}
+
+// present adds to targets those that cool now. It returns when the first of them has done so, the zero time when none cools.
+func (c *cooling) present(targets map[string]bool, now time.Time) (next time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	cools := map[string]bool{}
-	var next time.Time
 	for target, until := range c.until {
 		if !until.After(now) {
 			delete(c.until, target)
 			continue
 		}
-		cools[target] = true
-		if next.IsZero() || until.Before(next) {
-			next = until
-		}
+		targets[target] = true
+		next = sooner(next, until)
 	}
-	if next.IsZero() {
-		return cools, nil
+	return next
+}
+
+// sooner is the earlier of two times; the zero time is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	return cools, time.After(next.Sub(now))
+	return a
 }

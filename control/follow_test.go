@@ -73,7 +73,7 @@ func startPlane(t *testing.T, file string, log slog.Handler) (*Plane, error) {
 		File:     file,
 		Log:      slog.New(log),
 		Draining: func() bool { return false },
-		Servable: func() bool { return true },
+		Living:   func() map[string]bool { return nil },
 	})
 }
 

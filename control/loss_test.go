@@ -70,7 +70,7 @@ func (s *site) start() (*Plane, error) {
 		DataDir:  s.data,
 		Log:      log,
 		Draining: func() bool { return false },
-		Servable: func() bool { return true },
+		Living:   func() map[string]bool { return nil },
 	}
 	if s.data != "" || s.url != "" {
 		o.OpenStore = func(ctx context.Context) (*store.Store, error) {

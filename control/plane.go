@@ -31,8 +31,8 @@ type Options struct {
 	Log       *slog.Logger
 	// Draining tells that the process is about to end; it is then not ready.
 	Draining func() bool
-	// Servable tells whether, of the targets there are, one can serve.
-	Servable func() bool
+	// Living asks Envoy which targets, by identity, pass their checks and are not draining; nil when Envoy does not tell.
+	Living func() map[string]bool
 	// Events tells why events cannot be written, nil while they can; it is nil where there are none.
 	Events func() error
 }
@@ -40,7 +40,8 @@ type Options struct {
 // Plane carries out changes, one at a time. Its methods may be called at the same time.
 type Plane struct {
 	Options
-	cooling *cooling
+	cooling  *cooling
+	ejection *ejection
 
 	changing sync.Mutex // held by the one change under way
 
@@ -61,14 +62,15 @@ type version struct {
 	state    *millracev1.State
 	revision uint64
 
-	config   *config.Config
-	runtime  *extproc.Runtime
-	snapshot *xds.Snapshot
+	config    *config.Config
+	upstreams map[string]*config.Upstream // by their targets' identities
+	runtime   *extproc.Runtime
+	snapshot  *xds.Snapshot
 }
 
 // Start reads the file and the store and offers what they say. Nothing serves before it has returned without an error.
 func Start(ctx context.Context, o Options) (*Plane, error) {
-	p := &Plane{Options: o, cooling: newCooling()}
+	p := &Plane{Options: o, cooling: newCooling(), ejection: &ejection{accounts: map[string]*account{}}}
 	v := &version{file: &millracev1.Document{}, state: &millracev1.State{}}
 	config.SetDefaults(v.file)
 	last := LoadLast(o.DataDir)
@@ -147,6 +149,14 @@ func (v *version) prepare() error {
 	if v.config, err = config.Resolve(documents...); err != nil {
 		return err
 	}
+	v.upstreams = map[string]*config.Upstream{}
+	for _, g := range v.config.Gateways {
+		for _, u := range g.Upstreams {
+			for _, t := range u.Targets {
+				v.upstreams[t.Identity] = u
+			}
+		}
+	}
 	if v.runtime, err = extproc.Compile(v.config); err != nil {
 		return err
 	}
@@ -161,6 +171,8 @@ func (p *Plane) commit(ctx context.Context, v *version) error {
 	was := p.now
 	p.now = v
 	p.mu.Unlock()
+	p.ejection.keep(v.upstreams)
+	p.cooling.wake()
 	if shut := v.shut(); len(shut) > 0 && (was == nil || !slices.Equal(was.shut(), shut)) {
 		p.Log.Warn("gateways without a key are closed: every request is answered 401 until there is a key, or auth: none", "gateways", shut)
 	}
@@ -454,7 +466,7 @@ func (p *Plane) Status() Status {
 	case xds.Rejected:
 		s.State = Rejected
 	}
-	s.Ready = p.Ready()
+	s.Ready = p.Ready().Reason == ""
 	if p.Events != nil {
 		if err := p.Events(); err != nil {
 			s.Events = err.Error()
@@ -467,11 +479,6 @@ func (p *Plane) Status() Status {
 		s.Store = p.storeErr.Error()
 	}
 	return s
-}
-
-// Ready tells whether requests are served: Envoy has the configuration, nobody has asked us to go, and some target can serve.
-func (p *Plane) Ready() bool {
-	return !p.Draining() && p.Envoy.Status().Phase == xds.Applied && p.Servable()
 }
 
 // Versions lists what can be gone back to, newest first.

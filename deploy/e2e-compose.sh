@@ -79,6 +79,7 @@ import_envoy() {
   fi
   local root=$work/envoy
   with_libraries "$root" "$(go run ./envoy/fetch)" /usr/local/bin/envoy
+  for program in sh sleep; do with_libraries "$root" "$(command -v $program)" "/bin/$program"; done # for envoy.sh
   mkdir -m 1777 "$root/tmp"
   import_image "$official" "$root" 'CMD ["envoy", "-c", "/etc/envoy/envoy.yaml"]'
 }
@@ -158,8 +159,15 @@ for service in millrace envoy; do
   echo "$service: user $user"
 done
 
-step "compose stop"
+step "compose stop, with a stream under way"
+# The demo provider says back what it heard, 25 words a second: eight seconds.
+slow='{"model": "gpt-4o", "messages": [{"role": "user", "content": "'$(printf 'i %.0s' {1..200})'"}]'
+ask /v1/chat/completions --no-buffer --max-time 120 --json "$slow, \"stream\": true}" >"$work/stream" &
+stream=$!
+within 10 grep -q content "$work/stream" || fail "no stream begins"
 compose stop
+wait "$stream" || fail "the stream was cut"
+grep -q '^data: \[DONE\]' "$work/stream" || fail "the stream has no end"
 for service in millrace envoy; do
   code=$(docker inspect --format '{{.State.ExitCode}}' "$(compose ps -aq "$service")")
   [ "$code" = 0 ] || fail "$service ended with $code"

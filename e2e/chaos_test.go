@@ -746,6 +746,24 @@ and all timeouts are two seconds. The columns:
 - **error**: the event's. Its status is the client's.
 `
 
+const failureModesEjection = `
+## What takes a target away
+
+Ejection was off above. It is on unless ` + "`" + `health_checks` + "`" + ` says otherwise. A target that fails ` + "`" + `threshold` + "`" + ` requests in a row (3) is out for
+` + "`" + `interval` + "`" + ` (60 s): it is asked only when no other target can serve.
+
+- A request counts once at each target, however often it was tried there. It fails a target by 5xx, 429, no connection, a reset,
+  silence, and by an error before the first token, in a 200 too.
+- It says that the target works by any other answer, 4xx included, and nothing when its client leaves, when a stream breaks off later,
+  or when a 429, 503 or 529 says when to come back: then the target rests until that time, at most ` + "`" + `max_cooldown` + "`" + `.
+- The second time it is out for twice as long, the third for three times, up to five minutes (or ` + "`" + `interval` + "`" + `, when that is longer). Each
+  ` + "`" + `interval` + "`" + ` of good time takes one of them off.
+- A target that is alone in its upstream is never out. When all are out, all are asked.
+- ` + "`" + `circuit_breaker` + "`" + ` does the same by the percentage of failed requests, for ` + "`" + `reset` + "`" + `.
+- The health of an upstream (REST, ` + "`" + `GET …/upstreams/{id}/health` + "`" + `) says until when a target is out and why; the log has a line for each.
+- While the sidecar is dead, Envoy counts attempts for an open service, and leaves one target in.
+`
+
 // failureModes writes the document.
 func failureModes(all []*cell) string {
 	var b strings.Builder
@@ -768,6 +786,7 @@ func failureModes(all []*cell) string {
 			fmt.Fprintf(&b, "| %s |\n", strings.ReplaceAll(row, " |  ", " | "))
 		}
 	}
+	b.WriteString(failureModesEjection)
 	b.WriteString("\n## The faults\n\n")
 	for _, f := range faults {
 		fmt.Fprintf(&b, "- **%s**: %s\n", f.name, f.does)

@@ -29,9 +29,10 @@ import (
 // TestReady: readiness goes when no target is left that could serve, and comes back with one; liveness stays (A08).
 func TestReady(t *testing.T) {
 	t.Parallel()
-	a := openAI("a")
-	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: true, threshold: 2, interval: 1}", to("a", a, provider(t, a))))
+	a, b := openAI("a"), openAI("b")
+	g := start(t, "", pool("retry: {attempts: 2}\nhealth_checks: {passive: true, threshold: 2, interval: 3}", to("a", a, provider(t, a)), to("b", b, provider(t, b))))
 	a.Script(fakellm.Fail(500, "no"), fakellm.Fail(500, "no"))
+	b.Script(fakellm.Fail(500, "no"), fakellm.Fail(500, "no"))
 	for range 2 {
 		g.post("/v1/chat/completions", chatHello).want(500)
 	}

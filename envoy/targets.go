@@ -12,8 +12,7 @@ import (
 // TargetHealth is what Envoy knows of one target.
 type TargetHealth struct {
 	Identity       string // as in its endpoint's metadata
-	Healthy        bool   // it gets requests
-	Ejected        bool   // taken out after failures, for a while
+	Healthy        bool   // it passes its checks and is not draining
 	Draining       bool   // it gets no new requests
 	ActiveRequests uint64
 	Requests       uint64
@@ -46,9 +45,8 @@ type clusters struct {
 				Value string `json:"value"`
 			} `json:"stats"`
 			Health struct {
-				Outlier bool   `json:"failed_outlier_check"`
-				Active  bool   `json:"failed_active_health_check"`
-				EDS     string `json:"eds_health_status"`
+				Active bool   `json:"failed_active_health_check"`
+				EDS    string `json:"eds_health_status"`
 			} `json:"health_status"`
 			Weight   uint64 `json:"weight"`
 			Priority uint64 `json:"priority"`
@@ -72,12 +70,11 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 			}
 			t := TargetHealth{
 				Identity: h.Address.Internal.EndpointID,
-				Ejected:  h.Health.Outlier,
 				Draining: h.Health.EDS == "DRAINING",
 				Weight:   h.Weight,
 				Priority: h.Priority,
 			}
-			t.Healthy = !t.Ejected && !t.Draining && !h.Health.Active
+			t.Healthy = !t.Draining && !h.Health.Active
 			for _, s := range h.Stats {
 				n, _ := strconv.ParseUint(s.Value, 10, 64) // "" is 0
 				switch s.Name {

@@ -13,7 +13,7 @@ func TestParseTargets(t *testing.T) {
 {"name":"default/failover","host_statuses":[
  {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/demo-down@01"}},
   "stats":[{"value":"1","name":"rq_error"},{"name":"rq_success"},{"value":"3","name":"rq_total"},{"type":"GAUGE","value":"2","name":"rq_active"}],
-  "health_status":{"failed_outlier_check":true,"eds_health_status":"HEALTHY"},"weight":1},
+  "health_status":{"failed_active_health_check":true,"eds_health_status":"HEALTHY"},"weight":1},
  {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/b@02"}},
   "health_status":{"eds_health_status":"DRAINING"},"weight":4,"priority":1}]},
 {"name":"open:default/failover","host_statuses":[
@@ -22,7 +22,7 @@ func TestParseTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []TargetHealth{
-		{Identity: "default/failover/demo-down@01", Ejected: true, ActiveRequests: 2, Requests: 3, Errors: 1, Weight: 1},
+		{Identity: "default/failover/demo-down@01", ActiveRequests: 2, Requests: 3, Errors: 1, Weight: 1},
 		{Identity: "default/failover/b@02", Draining: true, Weight: 4, Priority: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

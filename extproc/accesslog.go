@@ -13,14 +13,14 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// accessLog receives Envoy's account of every request that has ended.
+// accessLog receives Envoy's account of every request that has ended, and of the attempts that it gave up.
 type accessLog struct {
 	accesslogv3.UnimplementedAccessLogServiceServer
-	exchanges *registry
+	server *Server
 }
 
 func (s *Server) registerAccessLog(g *grpc.Server) {
-	accesslogv3.RegisterAccessLogServiceServer(g, accessLog{exchanges: s.exchanges})
+	accesslogv3.RegisterAccessLogServiceServer(g, accessLog{server: s})
 }
 
 // StreamAccessLogs takes entries for as long as Envoy lives. There is no answer to them.
@@ -31,7 +31,17 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 			return nil //nolint:nilerr // Envoy is gone or has a new listener: both are ordinary
 		}
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {
-			l.exchanges.logged(eventOf(entry), int(entry.GetCommonProperties().GetUpstreamRequestAttemptCount()))
+			common := entry.GetCommonProperties()
+			if common.GetAccessLogType() == datav3.AccessLogType_UpstreamEnd {
+				if entry.GetResponse().GetResponseCode().GetValue() == 0 { // else it was answered, and has been judged by that
+					l.server.attemptEnded(entry)
+				}
+				continue
+			}
+			if common.GetResponseFlags().GetUpstreamRequestTimeout() { // of the whole request: no attempt's log has it
+				l.server.attemptEnded(entry)
+			}
+			l.server.exchanges.logged(eventOf(entry), int(common.GetUpstreamRequestAttemptCount()))
 		}
 	}
 }

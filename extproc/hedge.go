@@ -22,6 +22,7 @@ func (a *attempt) holds(e *llm.Error) bool {
 	}
 	if a.withheld == nil {
 		a.withheld = e
+		a.judge(a.status(e))
 		a.note(func() { a.x.held++ })
 	}
 	return true

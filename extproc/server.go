@@ -27,9 +27,13 @@ type Options struct {
 	Log    *slog.Logger
 	Events *event.Recorder
 	// Ready tells whether requests can be served; /health/ready says so.
-	Ready func() bool
+	Ready func() Readiness
 	// Cool is told of a target, by its identity, that has said that it will answer again after so long. It must not wait.
 	Cool func(target string, d time.Duration)
+	// Succeeded and Failed are told what a request says about a target, by its identity, and why it failed. A request may say
+	// so several times, once for each attempt. They must not wait.
+	Succeeded func(target, request string)
+	Failed    func(target, request, why string)
 	// Version and Instance identify this process in /health.
 	Version  string
 	Instance string

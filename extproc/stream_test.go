@@ -67,7 +67,7 @@ func newPeer(t testing.TB) *peer {
 
 func newPeerOf(t testing.TB, document string) *peer {
 	t.Helper()
-	p := &peer{server: NewServer(Options{Log: slog.New(slog.DiscardHandler), Ready: func() bool { return true }})}
+	p := &peer{server: NewServer(Options{Log: slog.New(slog.DiscardHandler), Ready: func() Readiness { return Readiness{} }})}
 	p.use(t, document)
 	g := grpc.NewServer()
 	p.server.Register(g)

@@ -38,6 +38,7 @@ type attempt struct {
 	number   int // of the attempts at this request, from 1
 	started  time.Time
 	phase    phase
+	cools    bool       // the target said when to come back
 	withheld *llm.Error // why it failed, while another attempt may still answer; nil: it has not, or has said so
 	watch    *watch     // from the first phase on that has a limit; nil until then
 }
@@ -228,6 +229,7 @@ func (a *attempt) fail(e *llm.Error) {
 		a.record.Error = e.Message
 	})
 	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
+		a.cools = true
 		a.server.options.Cool(a.target.config.Identity, d)
 	}
 }
@@ -248,6 +250,7 @@ func (a *attempt) answered(status int) {
 			a.record.Status = uint32(status)
 		}
 	})
+	a.judge(status)
 }
 
 // provenance are the headers that tell the client where its answer came from.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,12 +30,12 @@ import (
 type Snapshot struct {
 	Version string // the configuration's
 	cache   *cachev3.Snapshot
-	hashes  map[string]bool // names of pools that choose by a hash
+	hashes  map[string]string // the upstreams of pools that choose by a hash, by the pool's name
 }
 
 // Build derives Envoy's resources. The error names the resource that could not be made.
 func Build(c *config.Config) (*Snapshot, error) {
-	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]bool{}}
+	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]string{}}
 	b.listener()
 	b.routes()
 	b.probes()
@@ -68,6 +69,25 @@ func Build(c *config.Config) (*Snapshot, error) {
 	return &Snapshot{Version: c.Version, cache: s, hashes: b.hashes}, nil
 }
 
+// without returns the snapshot without one resource. The snapshot itself stays as it is.
+func (s *Snapshot) without(kind resource.Type, name string) (*Snapshot, error) {
+	items := maps.Clone(s.cache.Resources[cachev3.GetResponseType(kind)].Items)
+	delete(items, name)
+	return s.with(cachev3.GetResponseType(kind), items)
+}
+
+// with returns the snapshot with these resources of a type. The snapshot itself stays as it is.
+func (s *Snapshot) with(kind types.ResponseType, items map[string]types.ResourceWithTTL) (*Snapshot, error) {
+	changed := *s.cache
+	changed.Resources[kind].Items = items
+	changed.Resources[kind].Version = contentVersion(changed.Resources[kind])
+	changed.VersionMap = nil
+	if err := changed.ConstructVersionMap(); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return &Snapshot{Version: s.Version, cache: &changed, hashes: s.hashes}, nil
+}
+
 // contentVersion hashes the resources of one type, so that a type nothing changed in is not sent again.
 func contentVersion(r cachev3.Resources) string {
 	var names []string
@@ -90,7 +110,7 @@ func contentVersion(r cachev3.Resources) string {
 type builder struct {
 	config    *config.Config
 	resources map[resource.Type][]types.Resource
-	hashes    map[string]bool
+	hashes    map[string]string
 	err       error
 }
 

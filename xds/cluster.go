@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -68,7 +69,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
 		CircuitBreakers:               breakers(config.Pool{}, u.Retry.BudgetPercent), // the limits are the pools'
-		TypedExtensionProtocolOptions: protocol(poolHTTP(g, filters)),
+		TypedExtensionProtocolOptions: protocol(poolHTTP(g, u, filters)),
 	})
 }
 
@@ -84,27 +85,27 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, filte
 		LoadBalancingPolicy:           balancing(u),
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
 			HealthyPanicThreshold: &typev3.Percent{Value: 0},
-			UpdateMergeWindow:     seconds(0), // or an ejection comes up to a second late, behind any other change
+			UpdateMergeWindow:     seconds(0), // or a target that is taken out goes on getting requests for up to a second
 		},
-		OutlierDetection:              ejection(u.Passive, u.Breaker),
+		OutlierDetection:              ejection(u),
 		CircuitBreakers:               breakers(g.Pool, u.Retry.BudgetPercent),
 		HealthChecks:                  poolChecks(u.Active),
 		PreconnectPolicy:              preconnect(g.Pool),
 		TransportSocketMatches:        b.sockets(u),
-		TypedExtensionProtocolOptions: protocol(poolHTTP(g, filters)),
+		TypedExtensionProtocolOptions: protocol(poolHTTP(g, u, filters)),
 	}
 	if g.Pool.HTTP2 && u.Active == nil && !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return !t.TLS }) {
-		b.negotiate(g, c, filters)
+		b.negotiate(g, u, c, filters)
 	}
 	b.add(resource.ClusterType, c)
 }
 
 // negotiate lets the targets of a pool choose HTTP/2. Envoy wants every transport socket of such a pool, used or not, to be one that
 // negotiates.
-func (b *builder) negotiate(g *config.Gateway, c *clusterv3.Cluster, filters []*hcmv3.HttpFilter) {
+func (b *builder) negotiate(g *config.Gateway, u *config.Upstream, c *clusterv3.Cluster, filters []*hcmv3.HttpFilter) {
 	tls := socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS())
 	c.TransportSocketMatches, c.TransportSocket = nil, tls.TransportSocket
-	options := poolHTTP(g, filters)
+	options := poolHTTP(g, u, filters)
 	options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
@@ -162,18 +163,25 @@ func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
 	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{TypedExtensionConfig: extension(name, m)}}}
 }
 
-// ejection takes a target out after so many failures in a row, or when so many of its answers were failures. Without
-// the percentage a pool of two would never lose one.
-func ejection(p *config.Passive, c *config.Breaker) *clusterv3.OutlierDetection {
-	if p == nil && c == nil {
+// ejects tells whether Envoy itself takes out targets that fail: in a pool for a dead sidecar. Otherwise the sidecar counts, which
+// knows what belongs to one request (control, ejection), and the endpoints say what it found (resting.go).
+func ejects(u *config.Upstream) bool {
+	return strings.HasPrefix(u.Name, envoy.PoolOpen) && (u.Passive != nil || u.Breaker != nil)
+}
+
+// ejection takes a target out after so many failed attempts in a row, or when so many of its answers were failures, but never the
+// last one.
+func ejection(u *config.Upstream) *clusterv3.OutlierDetection {
+	if !ejects(u) || len(u.Targets) < 2 {
 		return nil
 	}
+	p, c := u.Passive, u.Breaker
 	const sweep = 10 * time.Second
 	d := &clusterv3.OutlierDetection{
 		EnforcingConsecutive_5Xx:           wrapperspb.UInt32(0),
 		EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
 		EnforcingSuccessRate:               wrapperspb.UInt32(0),
-		MaxEjectionPercent:                 wrapperspb.UInt32(100),
+		MaxEjectionPercent:                 wrapperspb.UInt32(uint32(100 * (len(u.Targets) - 1) / len(u.Targets))),
 		// Active checks ask for less than requests do: one that passes does not bring back a target that fails requests.
 		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),
 	}
@@ -265,8 +273,8 @@ func socketMatch(name string, tls bool, inner string, m proto.Message) *clusterv
 	}
 }
 
-func poolHTTP(g *config.Gateway, filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOptions {
-	return &upstreamhttpv3.HttpProtocolOptions{
+func poolHTTP(g *config.Gateway, u *config.Upstream, filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOptions {
+	options := &upstreamhttpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
@@ -276,8 +284,11 @@ func poolHTTP(g *config.Gateway, filters []*hcmv3.HttpFilter) *upstreamhttpv3.Ht
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(g.Pool.IdleTimeout)},
 		HttpFilters:               append(slices.Clip(filters), filter("upstream_codec", &upstreamcodecv3.UpstreamCodec{})),
-		OutlierDetection:          &upstreamhttpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: failures()},
 	}
+	if ejects(u) {
+		options.OutlierDetection = &upstreamhttpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: failures()}
+	}
+	return options
 }
 
 // upstreamStream runs once per attempt: it writes the request for the target, and reads the answer before anyone else does.

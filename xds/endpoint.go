@@ -48,7 +48,9 @@ func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.
 		}
 		assignment.Endpoints = append(assignment.Endpoints, level)
 	}
-	b.hashes[pool] = u.Algorithm.Hashes()
+	if u.Algorithm.Hashes() {
+		b.hashes[pool] = u.Name
+	}
 	b.add(resource.EndpointType, assignment)
 }
 

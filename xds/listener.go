@@ -105,6 +105,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 				Name: "envoy.filters.http.router",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{
 					SuppressEnvoyHeaders: true,
+					UpstreamLog:          []*accesslogv3.AccessLog{attemptLog()},
 				})},
 			},
 		}),
@@ -175,15 +176,25 @@ func anyHeader() *mutationv3.HeaderMutationRules {
 
 // accessLog sends an entry for every request, also for those that never reached the sidecar: events are made of them.
 func accessLog() *accesslogv3.AccessLog {
+	return toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: "requests", BufferFlushInterval: seconds(logInterval)})
+}
+
+// attemptLog sends an entry at once for every attempt that Envoy gives up: no connection, a reset, nothing in time. The sidecar
+// hears of no such attempt by itself, or not of its reason.
+func attemptLog() *accesslogv3.AccessLog {
+	l := toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: "attempts", BufferSizeBytes: wrapperspb.UInt32(0)})
+	l.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"UF", "UC", "UR", "UT", "UPE"}},
+	}}
+	return l
+}
+
+func toSidecar(c *grpclogv3.CommonGrpcAccessLogConfig) *accesslogv3.AccessLog {
+	c.GrpcService, c.TransportApiVersion = sidecar(""), corev3.ApiVersion_V3
 	return &accesslogv3.AccessLog{
 		Name: "envoy.access_loggers.http_grpc",
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: packed(&grpclogv3.HttpGrpcAccessLogConfig{
-			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
-				LogName:             "requests",
-				GrpcService:         sidecar(""),
-				TransportApiVersion: corev3.ApiVersion_V3,
-				BufferFlushInterval: seconds(logInterval),
-			},
+			CommonConfig: c,
 		})},
 	}
 }

@@ -87,7 +87,8 @@ func (b *builder) checkedAt(t *config.Target) *endpointv3.Endpoint_HealthCheckCo
 }
 
 // poolChecks ask the listener about each endpoint. With a path that is the check itself, which the listener passes on. Without
-// one, by gRPC or TCP, it is the question whether the probe cluster, which does the checks, thinks the target well.
+// one, by gRPC or TCP, it is the question whether the probe cluster, which does the checks, thinks the target well. Fall and rise
+// are counted by the pool, but for TCP.
 func poolChecks(a *config.Active) []*corev3.HealthCheck {
 	if a == nil {
 		return nil
@@ -101,12 +102,15 @@ func poolChecks(a *config.Active) []*corev3.HealthCheck {
 		NoTrafficHealthyInterval:     seconds(a.Interval),
 		TransportSocketMatchCriteria: object(socketKey, structpb.NewBoolValue(false)), // the listener speaks plain text
 	}
-	request := &corev3.HealthCheck_HttpHealthCheck{Path: a.Path}
+	// A bad answer counts like none, or Envoy would take the target out at the first one.
+	request := &corev3.HealthCheck_HttpHealthCheck{Path: a.Path, RetriableStatuses: []*typev3.Int64Range{{Start: 100, End: 600}}}
 	for _, status := range a.Expected {
 		request.ExpectedStatuses = append(request.ExpectedStatuses, &typev3.Int64Range{Start: int64(status), End: int64(status) + 1})
 	}
 	if a.Path == "" {
 		request.Path = "/"
+	}
+	if a.Path == "" && a.GRPC == nil { // the probe cluster has counted
 		check.Interval = seconds(min(time.Second, a.Interval))
 		check.NoTrafficHealthyInterval = check.Interval
 		check.UnhealthyThreshold, check.HealthyThreshold = wrapperspb.UInt32(1), wrapperspb.UInt32(1)
@@ -136,6 +140,9 @@ func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 			HealthChecker:      &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}},
 		}
 		if a.GRPC != nil {
+			// Envoy takes a target out at the first bad answer over gRPC, and has no setting for it. So the pool counts, which looks
+			// as often as is checked.
+			check.UnhealthyThreshold, check.HealthyThreshold = wrapperspb.UInt32(1), wrapperspb.UInt32(1)
 			check.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{
 				ServiceName: *a.GRPC,
 				Authority:   t.Authority(),

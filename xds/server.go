@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
 
@@ -24,6 +25,7 @@ type Server struct {
 	mu      sync.Mutex // guards what follows, and the order of offers
 	offered *Snapshot  // without what cools; nil before the first
 	cools   map[string]bool
+	closing bool // Envoy is told of no listener for clients
 }
 
 // NewServer returns a server that has nothing to offer yet. ctx ends its streams.
@@ -67,9 +69,24 @@ func (s *Server) Cool(ctx context.Context, targets map[string]bool) error {
 	return s.publish(ctx, s.acks.replace)
 }
 
+// StopListening has Envoy close the listener that clients connect to, whatever is offered later. Connections that are there go on,
+// each until its request has ended.
+func (s *Server) StopListening(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	if s.offered == nil {
+		return nil
+	}
+	return s.publish(ctx, s.acks.replace)
+}
+
 // publish tells Envoy. mu is held.
 func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
-	snapshot, err := s.offered.cooling(s.cools)
+	snapshot, err := s.offered.resting(s.cools)
+	if err == nil && s.closing {
+		snapshot, err = snapshot.without(resource.ListenerType, envoy.Listener)
+	}
 	if err != nil {
 		return err
 	}

@@ -114,10 +114,12 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 	targets, err := h.envoy.Targets(ctx)
 	var all []admin.TargetHealth
 	for _, t := range targets {
+		until, why := h.plane.Out(t.Identity)
 		all = append(all, admin.TargetHealth{
 			Name:           config.NameOf(t.Identity),
-			Healthy:        t.Healthy,
-			Ejected:        t.Ejected,
+			Healthy:        t.Healthy && until.IsZero(),
+			EjectedUntil:   until,
+			EjectedBecause: why,
 			Weight:         uint32(t.Weight),
 			Priority:       uint32(t.Priority),
 			ActiveRequests: uint32(t.ActiveRequests),

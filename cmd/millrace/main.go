@@ -25,6 +25,7 @@ type commands struct {
 	Serve    serveCommand    `cmd:"" help:"Start the sidecar alone; Envoy runs elsewhere with envoy/bootstrap.yaml."`
 	Validate validateCommand `cmd:"" help:"Check a configuration file and print its effective form."`
 	Health   healthCommand   `cmd:"" help:"Tell by the exit code whether the sidecar in this folder is up."`
+	Drain    drainCommand    `cmd:"" help:"Have the gateway of this folder drain and end, and wait for it."`
 
 	Status   statusCommand   `cmd:"" help:"Show where a running gateway stands."`
 	Apply    applyCommand    `cmd:"" help:"Send a whole document for one gateway."`
@@ -39,13 +40,14 @@ type commands struct {
 }
 
 func main() {
-	ctx := untilSignal()
+	ctx, end := untilSignal()
 	parser := kong.Must(&commands{},
 		kong.Name("millrace"),
 		kong.Description("An LLM gateway: a stock Envoy and a small sidecar."),
 		kong.Vars{"version": version, "socketDir": envoy.SocketDir},
 		kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(end),
 		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	)
 	command, err := parser.Parse(os.Args[1:])
@@ -59,8 +61,8 @@ func main() {
 // errInterrupt is the cause of the end of the context when the signal was Ctrl-C.
 var errInterrupt = errors.New("interrupted")
 
-// untilSignal returns a context that ends with the first signal to end. A second one ends the process at once.
-func untilSignal() context.Context {
+// untilSignal returns a context that ends with the first signal to end, or by the function. A second signal ends the process at once.
+func untilSignal() (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -72,7 +74,7 @@ func untilSignal() context.Context {
 		signal.Stop(signals)
 		cancel(cause)
 	}()
-	return ctx
+	return ctx, cancel
 }
 
 // logger writes JSON lines to stderr.

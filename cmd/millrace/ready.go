@@ -8,14 +8,13 @@ import (
 	"millrace/envoy"
 )
 
-// servable knows whether, of the targets there are, one can serve. It asks Envoy at most once in every readyFor, however many
-// probes come.
-type servable struct {
+// living knows which targets can serve, as Envoy sees it. It asks Envoy at most once in every readyFor, however many probes come.
+type living struct {
 	envoy *envoy.Admin
 
-	mu     sync.Mutex // guards what follows
-	asked  time.Time
-	served bool
+	mu      sync.Mutex // guards what follows
+	asked   time.Time
+	targets map[string]bool
 }
 
 const (
@@ -23,20 +22,24 @@ const (
 	readyTimeout = time.Second
 )
 
-// now tells whether some target gets requests. Without any target there is nothing to wait for; without an answer from Envoy's
-// admin socket, the configuration it has acknowledged is all there is to go by.
-func (s *servable) now() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if time.Since(s.asked) < readyFor {
-		return s.served
+// now are the targets, by identity, that pass their checks and are not draining; nil when Envoy's admin socket does not answer. It must
+// not be changed.
+func (l *living) now() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.asked) < readyFor {
+		return l.targets
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
-	targets, err := s.envoy.Targets(ctx)
-	s.asked, s.served = time.Now(), err != nil || len(targets) == 0
-	for _, t := range targets {
-		s.served = s.served || t.Healthy
+	all, err := l.envoy.Targets(ctx)
+	l.asked, l.targets = time.Now(), nil
+	if err != nil {
+		return nil
 	}
-	return s.served
+	l.targets = map[string]bool{}
+	for _, t := range all {
+		l.targets[t.Identity] = l.targets[t.Identity] || t.Healthy
+	}
+	return l.targets
 }

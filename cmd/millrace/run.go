@@ -27,7 +27,7 @@ const stopTimeout = 5 * time.Second
 
 // Run starts the sidecar, then Envoy, and waits: for a signal, which drains both and is a success, or for either to die,
 // which stops the other and is a failure.
-func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
+func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out io.Writer) error {
 	binary, err := envoy.Find(ctx)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer remove()
-	s, err := startSidecar(ctx, c.sidecarFlags, dir)
+	s, err := startSidecar(ctx, end, c.sidecarFlags, dir)
 	if err != nil {
 		return err
 	}

@@ -50,10 +50,11 @@ type serveCommand struct {
 	SocketDir string `help:"The folder that Envoy and the sidecar share." default:"${socketDir}" type:"path"`
 }
 
-// Run serves until a signal. Then readiness is gone, balancers get the time to notice, requests under way get the rest of the
-// drain timeout, what is left is ended in its client's schema, and the sidecar ends. Envoy is left as it is.
-func (c *serveCommand) Run(ctx context.Context) error {
-	s, err := startSidecar(ctx, c.sidecarFlags, c.SocketDir)
+// Run serves until a signal. Then readiness is gone, balancers get the time to notice, the listener is closed (not
+// where a service is open), requests under way get the rest of the drain timeout, what is left is ended in its client's schema, and
+// the sidecar ends. Envoy lives on: the next sidecar opens its listener again.
+func (c *serveCommand) Run(ctx context.Context, end context.CancelCauseFunc) error {
+	s, err := startSidecar(ctx, end, c.sidecarFlags, c.SocketDir)
 	if err != nil {
 		return err
 	}
@@ -87,8 +88,9 @@ type sidecar struct {
 	writing   sync.WaitGroup
 }
 
-// startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good.
-func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidecar, err error) {
+// startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good. end is what a call over
+// the socket ends ctx by.
+func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
 	open := storeOpener(flags, log)
 	if flags.Config == "" && open == nil {
@@ -101,16 +103,18 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		}
 	}
 
-	running, end := context.WithCancel(context.WithoutCancel(ctx))
-	s.end = end
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = stop
 	s.xds = xds.NewServer(running, log)
 	s.data = extproc.NewServer(extproc.Options{
-		Log:      log,
-		Events:   s.recorder,
-		Ready:    func() bool { return s.plane.Ready() },
-		Cool:     func(target string, d time.Duration) { s.plane.Cool(target, d) },
-		Version:  version,
-		Instance: instance(flags.Instance),
+		Log:       log,
+		Events:    s.recorder,
+		Ready:     func() extproc.Readiness { return s.plane.Ready() },
+		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
+		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
+		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
+		Version:   version,
+		Instance:  instance(flags.Instance),
 	})
 	s.plane, err = control.Start(ctx, control.Options{
 		Sidecar:   s.data,
@@ -121,10 +125,10 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		Log:       log,
 		Draining:  s.draining.Load,
 		Events:    s.recorder.Err,
-		Servable:  (&servable{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
+		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
-		end()
+		stop()
 		s.demo.stop()
 		return nil, err
 	}
@@ -140,6 +144,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 	s.xds.Register(s.grpc)
 	s.data.Register(s.grpc)
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
+	registerDrain(s.grpc, end)
 	s.warn()
 	socket, err := listen(filepath.Join(dir, envoy.SidecarSocket), log)
 	if err != nil {

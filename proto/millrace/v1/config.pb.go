@@ -176,8 +176,11 @@ type Gateway struct {
 	// The most memory that the sidecar should use: close to it new requests get 503 with retry-after. Half of what its container or
 	// its machine has when it is left out.
 	MaxSidecarMemory *Bytes `protobuf:"bytes,71,opt,name=max_sidecar_memory,json=maxSidecarMemory,proto3" json:"max_sidecar_memory,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What /health/ready is 200 for, once the configuration is applied and until the gateway is told to end: any (when it is left out),
+	// some target that a rule leads to can serve; all, one of each upstream that rules lead to; configured, whether any can or not.
+	ReadyWhen     string `protobuf:"bytes,72,opt,name=ready_when,json=readyWhen,proto3" json:"ready_when,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -348,6 +351,13 @@ func (x *Gateway) GetMaxSidecarMemory() *Bytes {
 		return x.MaxSidecarMemory
 	}
 	return nil
+}
+
+func (x *Gateway) GetReadyWhen() string {
+	if x != nil {
+		return x.ReadyWhen
+	}
+	return ""
 }
 
 // Clients bounds what clients may take up of the listener.
@@ -1500,10 +1510,14 @@ func (x *Credentials) GetHeaderValue() *Secret {
 // HealthChecks says when a target is taken out.
 type HealthChecks struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Take out a target after threshold failures in a row: 5xx, 429, resets, connection failures, errors inside a stream.
+	// Take out a target when threshold requests in a row have failed at it: 5xx, 429 without a word when to come back, no connection,
+	// a reset, silence, an error before a stream's first token. However often a request tries a target, it counts once; one that its
+	// client leaves does not count. A target that is out is asked only when no other can serve, and one that is alone is never
+	// taken out.
 	Passive   bool   `protobuf:"varint,1,opt,name=passive,proto3" json:"passive,omitempty"`
 	Threshold uint32 `protobuf:"varint,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
-	// For how many seconds it stays out the first time; longer each time it fails again.
+	// For how many seconds it stays out the first time, twice as long the second time and so on, up to 300 or the interval, whichever
+	// is more. As much time without being taken out again makes up for one of them.
 	Interval uint32             `protobuf:"varint,3,opt,name=interval,proto3" json:"interval,omitempty"`
 	Active   *ActiveHealthCheck `protobuf:"bytes,4,opt,name=active,proto3" json:"active,omitempty"`
 	// A target that answers 429, 503 or 529 and says when to come back is asked before that only when no other can serve; for so
@@ -1596,7 +1610,8 @@ type ActiveHealthCheck struct {
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// From one check to the next; 10s when it is left out.
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
-	// Failures in a row that take a target out, successes in a row that bring it back; 3 and 2 when they are left out.
+	// Failures in a row that take a target out, whether it does not answer or answers badly, and successes in a row that bring it
+	// back; 3 and 2 when they are left out.
 	Fall uint32 `protobuf:"varint,3,opt,name=fall,proto3" json:"fall,omitempty"`
 	Rise uint32 `protobuf:"varint,4,opt,name=rise,proto3" json:"rise,omitempty"`
 	// For the answer; the interval, at most 5s, when it is left out.
@@ -1702,12 +1717,12 @@ func (x *ActiveHealthCheck) GetHeaders() map[string]*Secret {
 // health_checks.passive.
 type CircuitBreaker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Per cent of the requests between two looks, which are 10s apart, or reset where that is less; 50 when it is left out.
+	// Per cent of the requests within 10s, or within reset where that is less; 50 when it is left out.
 	FailurePercentage uint32 `protobuf:"varint,1,opt,name=failure_percentage,json=failurePercentage,proto3" json:"failure_percentage,omitempty"`
-	// A target with fewer requests than that between two looks stays; 10 when it is left out.
+	// A target with fewer requests than that in this time stays; 10 when it is left out.
 	RequestVolume uint32 `protobuf:"varint,2,opt,name=request_volume,json=requestVolume,proto3" json:"request_volume,omitempty"`
-	// For how long it stays out the first time, longer each time it fails again; 30s when it is left out. It takes the place
-	// of health_checks.interval.
+	// For how long it stays out the first time, longer each time it fails again, as with health_checks.interval; 30s when it is left
+	// out.
 	Reset_        *durationpb.Duration `protobuf:"bytes,3,opt,name=reset,proto3" json:"reset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2408,7 +2423,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xf8\a\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xb7\b\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2434,7 +2449,10 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vdrain_delay\x18( \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"drainDelay\x12I\n" +
 	"\x17max_request_bytes_total\x18F \x01(\v2\x12.millrace.v1.BytesR\x14maxRequestBytesTotal\x12@\n" +
-	"\x12max_sidecar_memory\x18G \x01(\v2\x12.millrace.v1.BytesR\x10maxSidecarMemory\"\xc0\x02\n" +
+	"\x12max_sidecar_memory\x18G \x01(\v2\x12.millrace.v1.BytesR\x10maxSidecarMemory\x12=\n" +
+	"\n" +
+	"ready_when\x18H \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x16R\x03anyR\x03allR\n" +
+	"configuredR\treadyWhen\"\xc0\x02\n" +
 	"\aClients\x122\n" +
 	"\x0fmax_connections\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x0emaxConnections\x12H\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +

@@ -1,0 +1,64 @@
+package extproc
+
+import (
+	"fmt"
+	"net/http"
+
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+)
+
+// What requests say about targets. The sidecar knows the attempts that were answered, Envoy those that were not: it logs each attempt
+// that it gave up (xds, attemptLog). A client that leaves says nothing, and what breaks after an answer has begun neither.
+
+// judge says what the status tells of the target. A target that has said when to come back is left alone for so long and not longer.
+func (a *attempt) judge(status int) {
+	switch {
+	case a.target.config.Answer != "" || a.cools:
+	case !failure(status):
+		a.server.succeeded(a.target.config.Identity, a.x.id)
+	default:
+		why := fmt.Sprint(status)
+		a.note(func() {
+			if a.record.Error != "" {
+				why += " " + a.record.Error
+			}
+		})
+		a.server.failed(a.target.config.Identity, a.x.id, why)
+	}
+}
+
+// failure tells whether the status says that the target fails. Any other from 400 on is the client's affair, or the key's.
+func failure(status int) bool { return status >= 500 || status == http.StatusTooManyRequests }
+
+// attemptEnded takes Envoy's account of an attempt that it gave up.
+func (s *Server) attemptEnded(entry *datav3.HTTPAccessLogEntry) {
+	common := entry.GetCommonProperties()
+	flags, why := common.GetResponseFlags(), "no answer in time"
+	switch {
+	case flags.GetUpstreamConnectionFailure():
+		why = "no connection"
+	case flags.GetUpstreamRemoteReset(), flags.GetUpstreamConnectionTermination(), flags.GetUpstreamProtocolError():
+		why = "the connection was closed before an answer"
+	}
+	if reason := common.GetUpstreamTransportFailureReason(); reason != "" {
+		why += ": " + reason
+	}
+	s.failed(targetOf(common), entry.GetRequest().GetRequestId(), why)
+}
+
+// targetOf is the identity of the target that Envoy chose last, "" when it has chosen none.
+func targetOf(common *datav3.AccessLogCommon) string {
+	return common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+}
+
+func (s *Server) succeeded(target, request string) {
+	if s.options.Succeeded != nil {
+		s.options.Succeeded(target, request)
+	}
+}
+
+func (s *Server) failed(target, request, why string) {
+	if s.options.Failed != nil {
+		s.options.Failed(target, request, why)
+	}
+}
