@@ -74,7 +74,7 @@ type Gateway struct {
 	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
 	Stream    Stream
-	Pool      Pool
+	Pool      Pool // of all targets; PoolOf is what some of them may take
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
 	Keys      []Key
@@ -102,10 +102,10 @@ type Stream struct {
 	KeepAlive  time.Duration // the silence that a comment breaks; 0: none does
 }
 
-// Pool bounds the connections to one upstream's targets.
+// Pool bounds the connections to targets.
 type Pool struct {
 	IdleTimeout    time.Duration
-	MaxConnections uint32 // 0: no bound
+	MaxConnections uint32 // together; at least one for each target; 0: no bound
 	HTTP2          bool   // where targets offer it
 	MaxPerTarget   uint32 // connections; 0: no bound
 	MaxRequests    uint32 // under way; 0: no bound
@@ -114,13 +114,25 @@ type Pool struct {
 	Preconnect     float64 // connections for each request under way; 0 is 1
 }
 
+// PoolOf is the pool for so many of the gateway's targets: they get their part of the connections. Envoy counts by pool, so a bound on
+// all of them is kept by parts that are no more together.
+func (g *Gateway) PoolOf(targets int) Pool {
+	all := 0
+	for _, u := range g.Upstreams {
+		all += len(u.Targets)
+	}
+	p := g.Pool
+	p.MaxConnections = uint32(uint64(p.MaxConnections) * uint64(targets) / uint64(max(all, 1)))
+	return p
+}
+
 // Queues tells whether requests may have to wait for a connection.
 func (p Pool) Queues() bool { return p.MaxConnections > 0 || p.MaxPerTarget > 0 }
 
 // Algorithm is how a pool picks among the targets of one priority.
 type Algorithm string
 
-// RoundRobin ignores weights, WeightedRoundRobin goes by them.
+// RoundRobin and WeightedRoundRobin are one, which goes by the weights: equal ones are an even share. Random takes none.
 const (
 	RoundRobin         Algorithm = "round-robin"
 	WeightedRoundRobin Algorithm = "weighted-round-robin"

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -224,7 +225,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 
 		SlowStart: u.HealthChecks.SlowStart.AsDuration(),
 	}
-	if h := u.HealthChecks; h.Passive {
+	if h := u.HealthChecks; h.GetPassive() {
 		resolved.Passive = &Passive{Failures: h.Threshold, Out: time.Duration(h.Interval) * time.Second}
 	}
 	if b := u.CircuitBreaker; b != nil {
@@ -379,6 +380,9 @@ func place(t *millracev1.Target) (hosting, address) {
 	return h, a
 }
 
+// versioned is a base URL's path that ends in the version of the API.
+var versioned = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)
+
 func placeByURL(p *millracev1.Provider) (hosting, address) {
 	u, _ := url.Parse(p.BaseUrl) // validated
 	h, known := hostingOf(cmp.Or(p.Type, p.Name))
@@ -386,6 +390,9 @@ func placeByURL(p *millracev1.Provider) (hosting, address) {
 		h = hostingAt(u.Hostname())
 	}
 	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.Path, "/")}
+	if h.schema == "anthropic.messages" && !versioned.MatchString(a.base) { // whoever speaks it writes base URLs without the version
+		a.base += h.base
+	}
 	port, _ := strconv.ParseUint(u.Port(), 10, 16)
 	a.port = cmp.Or(uint32(port), defaultPort(a.tls))
 	return h, a

@@ -47,7 +47,7 @@ const unlimited = 1_000_000
 func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3.HttpFilter) {
 	levels := byPriority(u.Targets)
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
-		b.pool(g, u, u.Name, filters)
+		b.pool(g, u, u.Name, u.Targets, filters)
 		b.endpoints(u, u.Name, levels)
 		return
 	}
@@ -55,7 +55,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	for i := range levels {
 		name := fmt.Sprintf("%s#%d", u.Name, i)
 		aggregate.Clusters = append(aggregate.Clusters, name)
-		b.pool(g, u, name, filters)
+		b.pool(g, u, name, levels[i], filters)
 		b.endpoints(u, name, levels[i:i+1])
 	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
@@ -72,9 +72,9 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	})
 }
 
-// pool is a cluster whose endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and counting are done per
+// pool is a cluster whose endpoints are these targets of the upstream (endpoint.go), so that choosing, weighing, ejecting and counting are done per
 // target, whatever DNS says.
-func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, filters []*hcmv3.HttpFilter) {
+func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, targets []*config.Target, filters []*hcmv3.HttpFilter) {
 	c := &clusterv3.Cluster{
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
@@ -87,7 +87,7 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, filte
 			UpdateMergeWindow:     seconds(0), // or an ejection comes up to a second late, behind any other change
 		},
 		OutlierDetection:              ejection(u.Passive, u.Breaker),
-		CircuitBreakers:               breakers(g.Pool, u.Retry.BudgetPercent),
+		CircuitBreakers:               breakers(g.PoolOf(len(targets)), u.Retry.BudgetPercent),
 		HealthChecks:                  poolChecks(u.Active),
 		PreconnectPolicy:              preconnect(g.Pool),
 		TransportSocketMatches:        b.sockets(u),
@@ -144,7 +144,7 @@ func endpointPolicy(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 		})
 	case config.Random:
 		return onePolicy("envoy.load_balancing_policies.random", &randomv3.Random{})
-	default: // round-robin differs from its weighted form in the endpoints' weights
+	default: // round-robin and weighted-round-robin are one: both go by the weights
 		return onePolicy("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{
 			SlowStartConfig: slowStart(u),
 		})

@@ -61,7 +61,7 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 				EndpointId:           t.Identity,
 			}}},
 		}},
-		LoadBalancingWeight: wrapperspb.UInt32(weight(u, t)),
+		LoadBalancingWeight: wrapperspb.UInt32(max(t.Weight, 1)),
 		Metadata:            metadata(u, t),
 	}
 	switch {
@@ -83,13 +83,6 @@ func hostname(t *config.Target) string {
 		return t.Host
 	}
 	return t.Authority()
-}
-
-func weight(u *config.Upstream, t *config.Target) uint32 {
-	if u.Algorithm == config.RoundRobin {
-		return 1
-	}
-	return max(t.Weight, 1)
 }
 
 func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {

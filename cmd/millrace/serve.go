@@ -160,11 +160,6 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 
 // warn says what is allowed and may still not be meant.
 func (s *sidecar) warn() {
-	for _, d := range s.config.Documents {
-		for _, w := range config.Doubtful(d) {
-			s.log.Warn(w.Error(), "gateway", d.Gateway.Name)
-		}
-	}
 	if addr, err := netip.ParseAddr(s.config.Listen.Address); err == nil && addr.IsLoopback() {
 		return
 	}
