@@ -117,6 +117,7 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 			v.unique(ids, at+".id", t.Id, j)
 			v.target(at, t)
 		}
+		v.listed(path, u)
 		v.hashing(path, u)
 		v.retry(path+".retry", u)
 		if u.GetHealthChecks().GetSlowStart() != nil && !Algorithm(u.Algorithm).weighs() {
@@ -128,6 +129,18 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 		}
 	}
 	return known
+}
+
+// listed checks that every target has requests to get where the model decides.
+func (v *validation) listed(path string, u *millracev1.Upstream) {
+	if u.ModelChoice != "listed" {
+		return
+	}
+	for j, t := range u.Targets {
+		if len(t.Models) == 0 && len(t.ModelMap) == 0 && t.DefaultModel == "" && t.Answer == "" {
+			v.errorf(fmt.Sprintf("%s.targets[%d].models", path, j), "needed with model_choice: listed: a target that lists no model gets no request that names one; model_choice: any sends every target all")
+		}
+	}
 }
 
 func (v *validation) retry(path string, u *millracev1.Upstream) {

@@ -29,6 +29,8 @@ type Options struct {
 	File      string // path of the configuration file; "" for none
 	DataDir   string // where the last applied configuration is kept; "" keeps none
 	Log       *slog.Logger
+	// Check says why the first configuration cannot be served here; nil is no further condition.
+	Check func(*config.Config) error
 	// Draining tells that the process is about to end; it is then not ready.
 	Draining func() bool
 	// Servable tells whether, of the targets there are, one can serve.
@@ -87,7 +89,11 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 		return nil, err
 	}
 	v.state = remember(v.state, last.State.Keyed)
-	if err := v.prepare(); err != nil {
+	err = v.prepare()
+	if err == nil && o.Check != nil {
+		err = o.Check(v.config)
+	}
+	if err != nil {
 		p.Close()
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -63,16 +64,22 @@ func (b *builder) probes() {
 	}
 }
 
-// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A Unix socket would
-// do, but Envoy 1.40.0 crashes when asked for /config_dump?include_eds while a health check has one.
+// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A gateway that listens
+// everywhere has its own port there already, and gets another one. A Unix socket would do, but Envoy 1.40.0 crashes when asked for
+// /config_dump?include_eds while a health check has one.
 func (b *builder) probeAddress() *corev3.Address {
 	host := "127.0.0.2"
 	if b.config.Listen.Address == host {
 		host = "127.0.0.3"
 	}
+	port := b.config.Listen.Port
+	if listens, err := netip.ParseAddr(b.config.Listen.Address); err == nil && listens.IsUnspecified() {
+		const first, ports = 1024, 31_000 // below those that outgoing connections get
+		port = first + (port+ports/2)%ports
+	}
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address:       host,
-		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: b.config.Listen.Port},
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
 	}}}
 }
 
@@ -283,6 +290,7 @@ func (b *builder) probeListener(routes []*routev3.VirtualHost, filters []*hcmv3.
 	b.add(resource.ListenerType, &listenerv3.Listener{
 		Name:                  "probes",
 		Address:               b.probeAddress(),
+		EnableReusePort:       alone,
 		BypassOverloadManager: true, // a gateway short of memory says nothing about its targets
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"millrace/config"
 	"millrace/envoy"
 	"millrace/xds"
 )
@@ -37,7 +38,9 @@ func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, err := startSidecar(ctx, c.sidecarFlags, dir)
+	s, err := startSidecar(ctx, c.sidecarFlags, dir, func(served *config.Config) error {
+		return errors.Join(checkMachine(served), checkPort(served.Listen)) // Envoy, which has not started yet, is on this machine
+	})
 	if err != nil {
 		return err
 	}
