@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -94,16 +95,15 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, targe
 		TypedExtensionProtocolOptions: protocol(poolHTTP(g, filters)),
 	}
 	if g.Pool.HTTP2 && u.Active == nil && !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return !t.TLS }) {
-		b.negotiate(g, c, filters)
+		b.negotiate(g, c, b.tlsSockets(u), filters)
 	}
 	b.add(resource.ClusterType, c)
 }
 
 // negotiate lets the targets of a pool choose HTTP/2. Envoy wants every transport socket of such a pool, used or not, to be one that
-// negotiates.
-func (b *builder) negotiate(g *config.Gateway, c *clusterv3.Cluster, filters []*hcmv3.HttpFilter) {
-	tls := socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS())
-	c.TransportSocketMatches, c.TransportSocket = nil, tls.TransportSocket
+// negotiates: there is none for plain text, and one of those for TLS stands for the default.
+func (b *builder) negotiate(g *config.Gateway, c *clusterv3.Cluster, tls []*clusterv3.Cluster_TransportSocketMatch, filters []*hcmv3.HttpFilter) {
+	c.TransportSocketMatches, c.TransportSocket = tls, tls[0].TransportSocket
 	options := poolHTTP(g, filters)
 	options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
@@ -219,36 +219,63 @@ func breakers(p config.Pool, retryPercent uint32) *clusterv3.CircuitBreakers {
 // sockets are TLS and plain text, each inside the connection to the internal listener, which is told the endpoint's
 // metadata and by it which cluster to go on to.
 func (b *builder) sockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
-	matches := []*clusterv3.Cluster_TransportSocketMatch{
-		socketMatch("plain", false, "envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
-	}
+	return append([]*clusterv3.Cluster_TransportSocketMatch{
+		socketMatch("plain", socketKind(&config.Target{}), "envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
+	}, b.tlsSockets(u)...)
+}
+
+// tlsSockets are those with TLS: one for all targets with a host name, and one for each IP address.
+func (b *builder) tlsSockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
+	var matches []*clusterv3.Cluster_TransportSocketMatch
+	seen := map[string]bool{}
 	for _, t := range u.Targets {
-		if t.TLS {
-			return append(matches, socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS()))
+		kind := socketKind(t)
+		name := strings.Trim("tls "+kind.GetStringValue(), " ")
+		if t.TLS && !seen[name] {
+			seen[name] = true
+			matches = append(matches, socketMatch(name, kind, "envoy.transport_sockets.tls", b.upstreamTLS(t)))
 		}
 	}
 	return matches
 }
 
-func (b *builder) upstreamTLS() *tlsv3.UpstreamTlsContext {
+// upstreamTLS checks a target's certificate against its host. A name is also what the target is told (SNI), an IP address must not be
+// (RFC 6066), and is looked for among the certificate's addresses.
+func (b *builder) upstreamTLS(t *config.Target) *tlsv3.UpstreamTlsContext {
+	authorities := &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
+		Specifier: &corev3.DataSource_Filename{Filename: b.config.CAFile},
+	}}
+	ip, err := netip.ParseAddr(t.Host)
+	if err == nil {
+		authorities.MatchTypedSubjectAltNames = []*tlsv3.SubjectAltNameMatcher{{
+			SanType: tlsv3.SubjectAltNameMatcher_IP_ADDRESS,
+			Matcher: exactly(ip.WithZone("").String()),
+		}}
+	}
 	return &tlsv3.UpstreamTlsContext{
-		AutoHostSni:          true,
-		AutoSniSanValidation: true,
+		AutoHostSni:          err != nil,
+		AutoSniSanValidation: err != nil,
 		CommonTlsContext: &tlsv3.CommonTlsContext{ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
-				Specifier: &corev3.DataSource_Filename{Filename: b.config.CAFile},
-			}},
+			ValidationContext: authorities,
 		}},
 	}
 }
 
-// socketKey in an endpoint's envoy.transport_socket_match metadata chooses between the two.
+// socketKey in an endpoint's envoy.transport_socket_match metadata chooses among them.
 const socketKey = "tls"
 
-func socketMatch(name string, tls bool, inner string, m proto.Message) *clusterv3.Cluster_TransportSocketMatch {
+// socketKind is what a target has there: false, true, or the IP address that its certificate must be for.
+func socketKind(t *config.Target) *structpb.Value {
+	if _, err := netip.ParseAddr(t.Host); err == nil && t.TLS {
+		return structpb.NewStringValue(t.Host)
+	}
+	return structpb.NewBoolValue(t.TLS)
+}
+
+func socketMatch(name string, kind *structpb.Value, inner string, m proto.Message) *clusterv3.Cluster_TransportSocketMatch {
 	return &clusterv3.Cluster_TransportSocketMatch{
 		Name:  name,
-		Match: &structpb.Struct{Fields: map[string]*structpb.Value{socketKey: structpb.NewBoolValue(tls)}},
+		Match: &structpb.Struct{Fields: map[string]*structpb.Value{socketKey: kind}},
 		TransportSocket: &corev3.TransportSocket{
 			Name: "envoy.transport_sockets.internal_upstream",
 			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&internalv3.InternalUpstreamTransport{

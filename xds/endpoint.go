@@ -92,7 +92,7 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 			envoy.MetadataCluster: structpb.NewStringValue(t.Identity),
 		}},
 		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
-			socketKey: structpb.NewBoolValue(t.TLS),
+			socketKey: socketKind(t),
 		}},
 	}}
 	if u.Open {

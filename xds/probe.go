@@ -130,7 +130,7 @@ func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
 		c.TransportSocket = &corev3.TransportSocket{
 			Name:       "envoy.transport_sockets.tls",
-			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS())},
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS(t))},
 		}
 	}
 	if a.Path == "" {
