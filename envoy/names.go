@@ -49,6 +49,11 @@ const (
 	PathHealth = "/health"
 	PathReady  = "/health/ready"
 
+	// LogRequests and LogUnreached name the two access logs: of every request that has ended, and of every attempt that could not
+	// connect.
+	LogRequests  = "requests"
+	LogUnreached = "unreached"
+
 	// StreamKind is the gRPC metadata key by which an ext_proc stream says which of the three it is.
 	StreamKind      = "x-millrace-kind"
 	StreamAdmission = "admission"

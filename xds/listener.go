@@ -116,6 +116,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 				Name: "envoy.filters.http.router",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{
 					SuppressEnvoyHeaders: true,
+					UpstreamLog:          []*accesslogv3.AccessLog{unreachedLog()},
 				})},
 			},
 		}),
@@ -133,7 +134,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		},
 		StreamIdleTimeout: seconds(b.idleTimeout()),
 		LocalReplyConfig:  localReplies(),
-		AccessLog:         []*accesslogv3.AccessLog{accessLog()},
+		AccessLog:         []*accesslogv3.AccessLog{accessLog(envoy.LogRequests)},
 		// HAProxy's health checks are HTTP/1.0, without a Host. Envoy would answer 426.
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, DefaultHostForHttp_10: "localhost"},
 		// A refused request is no reason to close the connection it came on.
@@ -184,13 +185,22 @@ func anyHeader() *mutationv3.HeaderMutationRules {
 	}
 }
 
+// unreachedLog sends an entry for every attempt that could not connect: which target it was, and why, is said nowhere else.
+func unreachedLog() *accesslogv3.AccessLog {
+	l := accessLog(envoy.LogUnreached)
+	l.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"UF"}},
+	}}
+	return l
+}
+
 // accessLog sends an entry for every request, also for those that never reached the sidecar: events are made of them.
-func accessLog() *accesslogv3.AccessLog {
+func accessLog(name string) *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{
 		Name: "envoy.access_loggers.http_grpc",
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: packed(&grpclogv3.HttpGrpcAccessLogConfig{
 			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
-				LogName:             "requests",
+				LogName:             name,
 				GrpcService:         sidecar(""),
 				TransportApiVersion: corev3.ApiVersion_V3,
 				BufferFlushInterval: seconds(logInterval),

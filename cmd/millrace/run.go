@@ -54,7 +54,7 @@ func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
 	if ctx.Err() == nil {
 		s.log.Info("ready", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
 		if c.Demo {
-			s.demo.greet(out, s.config.Listen.Port)
+			s.demo.greet(out, s.config)
 		}
 	}
 	select {
