@@ -79,6 +79,8 @@ type Gateway struct {
 	Rules     []*Rule // the active ones, longest path first
 	Keys      []Key
 	NeedsKey  bool // a request is let in by one of Keys alone
+	// ResponseHeaders are set on answers.
+	ResponseHeaders map[string]string
 }
 
 // Key admits a client.
@@ -244,6 +246,7 @@ type Target struct {
 	DefaultModel string
 	ModelMap     map[string]string
 
+	Forward    []string    // the client's headers that it gets beside those that all get: names in lower case, or how they begin and a *
 	Headers    http.Header // as configured, without the credential
 	AuthHeader string      // "" when the target needs no credential
 	AuthValue  string      // the whole header value; secret
@@ -272,6 +275,15 @@ func (t *Target) Model(model string) string {
 		return t.DefaultModel
 	}
 	return model
+}
+
+// Forwards tells whether the target gets the client's header of this name, in lower case, beside those that all get. What carries a
+// credential it gets by the whole name alone.
+func (t *Target) Forwards(name string) bool {
+	return slices.ContainsFunc(t.Forward, func(f string) bool {
+		begins, many := strings.CutSuffix(f, "*")
+		return f == name || many && strings.HasPrefix(name, begins) && !IsCredential(name) && badForward(name) == ""
+	})
 }
 
 // Lists tells whether the target says that it has the model, under the client's name for it.

@@ -85,6 +85,9 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if t.DefaultModel != "" {
 			v.needsSidecar(service, at+".default_model", "no model is replaced")
 		}
+		if len(t.ForwardHeaders) > 0 {
+			v.needsSidecar(service, at+".forward_headers", "none but the headers that all targets get are passed on")
+		}
 		first := u.Targets[0]
 		if !sameCredential(credentialOf(first), credentialOf(t)) {
 			v.needsSidecar(service, at+".credentials", fmt.Sprintf("every target gets one credential; target %q has another", first.Id))

@@ -135,6 +135,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			Preconnect:     doc.Gateway.ConnectionPool.Preconnect,
 		},
 	}
+	g.ResponseHeaders = doc.Gateway.ResponseHeaders
 	byName := map[string]*Upstream{}
 	for i, u := range doc.Upstreams {
 		resolved := r.upstream(g, fmt.Sprintf("upstreams[%d]", i), u)
@@ -314,6 +315,9 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 	}
 	if t.Disabled {
 		resolved.Weight = 0
+	}
+	for _, name := range t.ForwardHeaders {
+		resolved.Forward = append(resolved.Forward, strings.ToLower(name))
 	}
 	for name, value := range t.Headers {
 		resolved.Headers.Set(name, value)

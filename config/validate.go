@@ -59,6 +59,16 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 	}
 	v.secret("gateway.admin.token", g.GetAdmin().GetToken())
 	v.secret("gateway.admin.metrics.token", g.GetAdmin().GetMetrics().GetToken())
+	for _, name := range slices.Sorted(maps.Keys(g.GetResponseHeaders())) {
+		path := "gateway.response_headers." + name
+		if reason := badTargetHeader(name); reason != "" {
+			v.errorf(path, "%s", reason)
+		} else if strings.HasPrefix(strings.ToLower(name), "content-") {
+			v.errorf(path, "says how an answer is to be read: it is the answer's own")
+		} else if hasControl(g.ResponseHeaders[name]) {
+			v.errorf(path, "holds a control character, which no header can carry")
+		}
+	}
 	v.clients(g.GetClients())
 	v.memory(g)
 }
@@ -248,6 +258,11 @@ func (v *validation) target(path string, t *millracev1.Target) {
 		}
 		v.headerReference(path+".headers."+name, name, value)
 	}
+	for i, name := range t.ForwardHeaders {
+		if reason := badForward(name); reason != "" {
+			v.errorf(fmt.Sprintf("%s.forward_headers[%d]", path, i), "%s", reason)
+		}
+	}
 	v.secret(path+".provider.secret_key_ref", p.GetSecretKeyRef())
 	v.secret(path+".credentials.header_value", t.GetCredentials().GetHeaderValue())
 	if name := t.GetCredentials().GetHeaderName(); name != "" {
@@ -273,6 +288,7 @@ func (v *validation) static(path string, t *millracev1.Target) {
 		{"protocol", t.Protocol != ""},
 		{"path", t.Path != ""},
 		{"headers", len(t.Headers) > 0},
+		{"forward_headers", len(t.ForwardHeaders) > 0},
 		{"credentials", t.Credentials != nil},
 		{"timeouts", t.Timeouts != nil},
 	} {
@@ -324,6 +340,18 @@ func badTargetHeader(name string) string {
 		return "is the gateway's own"
 	}
 	return ""
+}
+
+// badForward says why a header of the client's is not passed on, "" when it can be. A name may end in *.
+func badForward(name string) string {
+	begins := strings.ToLower(strings.TrimSuffix(name, "*"))
+	if begins == "" && name != "" {
+		return "want how the names begin, such as x-team-*"
+	}
+	if slices.Contains([]string{"accept-encoding", "content-encoding", "expect", "proxy-authorization", "proxy-authenticate", "proxy-connection", "trailer"}, begins) {
+		return "is between the client and the gateway"
+	}
+	return badTargetHeader(begins)
 }
 
 // refer resolves one of two fields that hold a name or an id, and says what is wrong otherwise.

@@ -224,13 +224,7 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 		}},
 		RequestHeadersToRemove: []string{"x-forwarded-proto", "x-request-id"},
 	}
-	headers := targetHeaders(t)
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		host.RequestHeadersToAdd = append(host.RequestHeadersToAdd, &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: name, Value: strings.ReplaceAll(headers[name], "%", "%%")},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		})
-	}
+	host.RequestHeadersToAdd = overwriting(targetHeaders(t))
 	return host
 }
 

@@ -176,7 +176,7 @@ type Gateway struct {
 	// The most memory that the sidecar should use: close to it new requests get 503 with retry-after. Half of what its container or
 	// its machine has when it is left out.
 	MaxSidecarMemory *Bytes `protobuf:"bytes,71,opt,name=max_sidecar_memory,json=maxSidecarMemory,proto3" json:"max_sidecar_memory,omitempty"`
-	// Set on every answer of the gateway's hosts, in place of what the answer has of that name.
+	// Set on every answer to a request that a rule takes, in place of what the answer has of that name.
 	ResponseHeaders map[string]string `protobuf:"bytes,75,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
