@@ -124,7 +124,9 @@ func (g *Gateway) PoolOf(targets int) Pool {
 		all += len(u.Targets)
 	}
 	p := g.Pool
-	p.MaxConnections = uint32(uint64(p.MaxConnections) * uint64(targets) / uint64(max(all, 1)))
+	if p.MaxConnections > 0 {
+		p.MaxConnections = max(1, uint32(uint64(p.MaxConnections)*uint64(targets)/uint64(all)))
+	}
 	return p
 }
 
@@ -180,6 +182,10 @@ type Upstream struct {
 	SlowStart time.Duration // in which a target's share grows to all of it; 0: at once
 	// Listed keeps requests to targets that list their model.
 	Listed bool
+	// Prefer has those targets asked first that list the request's model.
+	Prefer bool
+	// For is the upstream that this one stands for, with its targets in another order (prefer.go); nil for one that was written.
+	For *Upstream
 	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.
 	HashHeader, HashCookie string
 	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
@@ -308,6 +314,8 @@ type Rule struct {
 	Models  []string
 	Strip   bool
 	Shares  []Share // at least one
+	// Derived: the rule was not written, its Models are those that some of its targets are preferred for.
+	Derived bool
 }
 
 // Share is one of the upstreams of a rule, with its part of the requests.

@@ -160,6 +160,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		}
 	}
 	slices.SortStableFunc(g.Rules, moreSpecific)
+	g.prefer()
 	for _, k := range doc.Keys {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
@@ -219,6 +220,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 		Attempts:  u.Retry.Attempts,
 		Retry:     resolveRetry(u.Retry),
 		Listed:    u.ModelChoice == "listed",
+		Prefer:    u.ModelChoice == "prefer",
 
 		HashHeader:  u.HashHeader,
 		HashCookie:  u.HashCookie,

@@ -63,8 +63,11 @@ func TestTLSToAnAddress(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, "ca_file: "+ca+"\n"+c.settings, pool(c.upstream, atPort("address", "127.0.0.1", s.Addr(), p.Key), atPort("name", "localhost", s.Addr(), p.Key)))
-			g.answeredBy("address")
-			g.answeredBy("name")
+			g.answersSome("address")
+			g.answersSome("name")
+			for range 10 {
+				g.post("/v1/chat/completions", chatHello).want(200)
+			}
 			r := p.Requests()
 			if want := map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}[name == "HTTP/2"]; r[len(r)-1].Proto != want {
 				t.Errorf("%s, want %s", r[len(r)-1].Proto, want)

@@ -87,18 +87,21 @@ func Compile(c *config.Config) (*Runtime, error) {
 			}
 		}
 		keys := compileKeys(g)
-		byModel := map[string]bool{} // paths
+		byModel, chosen := map[string]bool{}, map[string]bool{} // paths: any rule goes by the model; one goes by it that was written so
 		for _, rule := range g.Rules {
 			byModel[rule.Path] = byModel[rule.Path] || len(rule.Models) > 0
+			chosen[rule.Path] = chosen[rule.Path] || len(rule.Models) > 0 && !rule.Derived
 		}
 		for _, rule := range g.Rules {
 			compiled := compileRoute(g, rule)
 			compiled.keys, compiled.byModel = keys, byModel[rule.Path]
 			r.routes[rule.RouteName(g)] = compiled
-			if compiled.byModel {
+			if compiled.byModel && chosen[rule.Path] {
 				r.undecided(envoy.RouteModel+g.Name+" "+rule.Path, *compiled)
 			}
-			r.allow(g, rule)
+			if !rule.Derived {
+				r.allow(g, rule)
+			}
 		}
 	}
 	return r, nil

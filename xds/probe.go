@@ -43,7 +43,7 @@ func (b *builder) probes() {
 	var filters []*hcmv3.HttpFilter
 	for _, g := range b.config.Gateways {
 		for _, u := range g.Upstreams {
-			if u.Active == nil {
+			if u.Active == nil || u.For != nil { // a target is checked by one cluster, whatever upstreams it is in
 				continue
 			}
 			for _, t := range u.Targets {

@@ -76,7 +76,7 @@ func leftOver(g *config.Gateway, level []*config.Rule) []*routev3.Route {
 	var routes []*routev3.Route
 	byModel, byMethod := false, true
 	for _, r := range level {
-		byModel = byModel || len(r.Models) > 0
+		byModel = byModel || len(r.Models) > 0 && !r.Derived
 		byMethod = byMethod && len(r.Methods) > 0
 	}
 	if byModel {

@@ -1086,8 +1086,9 @@ type Upstream struct {
 	Targets      []*Target              `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
 	HealthChecks *HealthChecks          `protobuf:"bytes,5,opt,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
 	Retry        *Retry                 `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
-	// any: every target may serve every request, with its default_model where it lacks the one named. listed: only targets
-	// that list the model serve it; a model no target lists is 404.
+	// any: every target may serve every request, with its default_model where it lacks the one named. prefer: the same, and
+	// targets that list the model are asked before those that do not, whatever their priorities. listed: only targets that list the
+	// model serve it; a model no target lists is 404.
 	ModelChoice string `protobuf:"bytes,7,opt,name=model_choice,json=modelChoice,proto3" json:"model_choice,omitempty"`
 	// The header whose value chooses the target with header-hash. A request without it goes to any target.
 	HashHeader string `protobuf:"bytes,8,opt,name=hash_header,json=hashHeader,proto3" json:"hash_header,omitempty"`
@@ -2522,7 +2523,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x04fileB\x0f\n" +
 	"\x06source\x12\x05\xbaH\x02\b\x01\":\n" +
 	"\tProviders\x12-\n" +
-	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\xe5\x05\n" +
+	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\xed\x05\n" +
 	"\bUpstream\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2530,8 +2531,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\talgorithm\x18\x03 \x01(\tB\x85\x01\xbaH\x81\x01\xd8\x01\x01r|R\vround-robinR\x14weighted-round-robinR\x11least-connectionsR\x06randomR\vsource-hashR\buri-hashR\vheader-hashR\vcookie-hashR\vprompt-hashR\talgorithm\x127\n" +
 	"\atargets\x18\x04 \x03(\v2\x13.millrace.v1.TargetB\b\xbaH\x05\x92\x01\x02\b\x01R\atargets\x12>\n" +
 	"\rhealth_checks\x18\x05 \x01(\v2\x19.millrace.v1.HealthChecksR\fhealthChecks\x12(\n" +
-	"\x05retry\x18\x06 \x01(\v2\x12.millrace.v1.RetryR\x05retry\x128\n" +
-	"\fmodel_choice\x18\a \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x03anyR\x06listedR\vmodelChoice\x12H\n" +
+	"\x05retry\x18\x06 \x01(\v2\x12.millrace.v1.RetryR\x05retry\x12@\n" +
+	"\fmodel_choice\x18\a \x01(\tB\x1d\xbaH\x1a\xd8\x01\x01r\x15R\x03anyR\x06preferR\x06listedR\vmodelChoice\x12H\n" +
 	"\vhash_header\x18\b \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
 	"hashHeader\x12H\n" +
 	"\vhash_cookie\x18\t \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
