@@ -651,7 +651,7 @@ func TestStatusAndHealth(t *testing.T) {
 		 "recent": [{"time": "2030-01-02T03:04:05Z", "status": 429, "error": "slow down", "duration_ms": 1.5}], "ejected_because": "3 in a row"},
 		{"target": "anthropic-2", "known": false, "healthy": false, "ejected": false, "draining": false, "weight": 50, "priority": 1, "active_requests": 0, "success": 0, "error": 0, "recent": [], "ejected_because": ""}]}`)
 	same(t, a.send("GET", "/api/v1/status", "").want(200), `{"release": "test", "state": "applied", "reason": "", "version": "v", "revision": 6, "ready": true,
-		"envoy": {"connected": true, "node": "node-1", "version": "1.40.0"}, "file": {"path": "", "error": ""}, "store": "", "events": ""}`)
+		"envoy": {"connected": true, "node": "node-1", "version": "1.40.0"}, "file": {"path": "", "error": ""}, "store": "", "events": "", "warnings": []}`)
 	if got := a.send("HEAD", "/api/v1/status", ""); got.Status != 200 || got.Body != "" {
 		t.Errorf("HEAD: %d %q", got.Status, got.Body)
 	}

@@ -66,6 +66,9 @@ func (s *service) change(ctx context.Context, w write, do func(*edit) (proto.Mes
 		return e.explain(err)
 	}
 	setHeader(ctx, stateHeader, string(result.State), versionHeader, result.Version, revisionHeader, strconv.FormatUint(result.Revision, 10))
+	for _, warning := range result.Warnings[:min(len(result.Warnings), shownWarnings)] {
+		setHeader(ctx, warningHeader, strings.Trim(strconv.QuoteToASCII(warning), `"`)) // names of gateways may be in any script
+	}
 	if result.State == control.Rejected {
 		return rejected.because("%s", result.Reason)
 	}
@@ -74,6 +77,9 @@ func (s *service) change(ctx context.Context, w write, do func(*edit) (proto.Mes
 	}
 	return nil
 }
+
+// shownWarnings is how many fit into headers; the status has all.
+const shownWarnings = 10
 
 func waitFor(word string) (time.Duration, error) {
 	switch word {

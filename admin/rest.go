@@ -298,6 +298,7 @@ const (
 	versionHeader  = "x-millrace-version"
 	revisionHeader = "x-millrace-revision"
 	sourceHeader   = "x-millrace-source"
+	warningHeader  = "x-millrace-warning"
 )
 
 // call stands in for the transport of a gRPC call: the service's metadata become headers.

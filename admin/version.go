@@ -24,6 +24,7 @@ func (s *service) GetStatus(context.Context, *millracev1.GetStatusRequest) (*mil
 		File:     &millracev1.FileStatus{Path: now.File.Path, Error: now.File.Error},
 		Store:    now.Store,
 		Events:   now.Events,
+		Warnings: now.Doubtful,
 	}, nil
 }
 

@@ -75,11 +75,13 @@ type Gateway struct {
 	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
 	Stream    Stream
-	Pool      Pool
+	Pool      Pool // of all targets; PoolOf is what some of them may take
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
 	Keys      []Key
 	NeedsKey  bool // a request is let in by one of Keys alone
+	// ResponseHeaders are set on answers.
+	ResponseHeaders map[string]string
 }
 
 // Key admits a client.
@@ -103,10 +105,10 @@ type Stream struct {
 	KeepAlive  time.Duration // the silence that a comment breaks; 0: none does
 }
 
-// Pool bounds the connections to one upstream's targets.
+// Pool bounds the connections to targets.
 type Pool struct {
 	IdleTimeout    time.Duration
-	MaxConnections uint32 // 0: no bound
+	MaxConnections uint32 // together; at least one for each target; 0: no bound
 	HTTP2          bool   // where targets offer it
 	MaxPerTarget   uint32 // connections; 0: no bound
 	MaxRequests    uint32 // under way; 0: no bound
@@ -115,13 +117,27 @@ type Pool struct {
 	Preconnect     float64 // connections for each request under way; 0 is 1
 }
 
+// PoolOf is the pool for so many of the gateway's targets: they get their part of the connections. Envoy counts by pool, so a bound on
+// all of them is kept by parts that are no more together.
+func (g *Gateway) PoolOf(targets int) Pool {
+	all := 0
+	for _, u := range g.Upstreams {
+		all += len(u.Targets)
+	}
+	p := g.Pool
+	if p.MaxConnections > 0 {
+		p.MaxConnections = max(1, uint32(uint64(p.MaxConnections)*uint64(targets)/uint64(all)))
+	}
+	return p
+}
+
 // Queues tells whether requests may have to wait for a connection.
 func (p Pool) Queues() bool { return p.MaxConnections > 0 || p.MaxPerTarget > 0 }
 
 // Algorithm is how a pool picks among the targets of one priority.
 type Algorithm string
 
-// RoundRobin ignores weights, WeightedRoundRobin goes by them.
+// RoundRobin and WeightedRoundRobin are one, which goes by the weights: equal ones are an even share. Random takes none.
 const (
 	RoundRobin         Algorithm = "round-robin"
 	WeightedRoundRobin Algorithm = "weighted-round-robin"
@@ -167,6 +183,10 @@ type Upstream struct {
 	SlowStart time.Duration // in which a target's share grows to all of it; 0: at once
 	// Listed keeps requests to targets that list their model.
 	Listed bool
+	// Prefer has those targets asked first that list the request's model.
+	Prefer bool
+	// For is the upstream that this one stands for, with its targets in another order (prefer.go); nil for one that was written.
+	For *Upstream
 	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.
 	HashHeader, HashCookie string
 	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
@@ -233,6 +253,7 @@ type Target struct {
 	DefaultModel string
 	ModelMap     map[string]string
 
+	Forward    []string    // the client's headers that it gets beside those that all get: names in lower case, or how they begin and a *
 	Headers    http.Header // as configured, without the credential
 	AuthHeader string      // "" when the target needs no credential
 	AuthValue  string      // the whole header value; secret
@@ -263,6 +284,15 @@ func (t *Target) Model(model string) string {
 	return model
 }
 
+// Forwards tells whether the target gets the client's header of this name, in lower case, beside those that all get. What carries a
+// credential it gets by the whole name alone.
+func (t *Target) Forwards(name string) bool {
+	return slices.ContainsFunc(t.Forward, func(f string) bool {
+		begins, many := strings.CutSuffix(f, "*")
+		return f == name || many && strings.HasPrefix(name, begins) && !IsCredential(name) && badForward(name) == ""
+	})
+}
+
 // Lists tells whether the target says that it has the model, under the client's name for it.
 func (t *Target) Lists(model string) bool {
 	if _, ok := t.ModelMap[model]; ok {
@@ -285,6 +315,8 @@ type Rule struct {
 	Models  []string
 	Strip   bool
 	Shares  []Share // at least one
+	// Derived: the rule was not written, its Models are those that some of its targets are preferred for.
+	Derived bool
 }
 
 // Share is one of the upstreams of a rule, with its part of the requests.

@@ -97,6 +97,29 @@ rules:
 	}
 }
 
+// TestBaseOfAnthropic: who speaks Anthropic's schema writes base URLs without the version, as its SDKs take them; both ways mean the same.
+func TestBaseOfAnthropic(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://api.anthropic.com":             "/v1",
+		"https://api.anthropic.com/v1/":         "/v1",
+		"https://api.deepseek.com/anthropic":    "/anthropic/v1",
+		"https://gateway.example/anthropic/v1":  "/anthropic/v1",
+		"https://gateway.example/proxy/v1beta1": "/proxy/v1beta1",
+	} {
+		doc, err := Load("x", []byte("providers: {targets: [{provider: {type: anthropic, base_url: \""+url+"\"}}]}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Resolve(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Gateways[0].Upstreams[0].Targets[0].BasePath; got != want {
+			t.Errorf("%s: messages are posted below %q, want %q", url, got, want)
+		}
+	}
+}
+
 func TestResolveNamesTheSecretItCannotRead(t *testing.T) {
 	doc, err := Load("x", []byte("providers: {targets: [{provider: {name: openai, secret_key_ref: {env: MILLRACE_NO_SUCH}}}, {provider: {name: openai, secret_key_ref: {file: /no/such}}}]}"))
 	if err != nil {

@@ -53,13 +53,13 @@ func DecodeJSON(data []byte, m proto.Message) error {
 	return err
 }
 
-// StrictJSON returns the one JSON value that data is, without white space. Duplicate keys, invalid UTF-8 and anything behind
-// the value are errors.
+// StrictJSON returns the one JSON value that data is, without white space and comments. Duplicate keys, invalid UTF-8 and anything
+// behind the value are errors.
 func StrictJSON(data []byte) (jsontext.Value, error) {
-	if len(bytes.TrimSpace(data)) == 0 {
+	value := jsontext.Value(withoutComments(data))
+	if len(bytes.TrimSpace(value)) == 0 {
 		return nil, Errors{{Reason: "the body is empty"}}
 	}
-	value := jsontext.Value(slices.Clone(data))
 	if err := value.Format(); err != nil {
 		var syntax *jsontext.SyntacticError
 		if errors.As(err, &syntax) {
@@ -68,6 +68,35 @@ func StrictJSON(data []byte) (jsontext.Value, error) {
 		return nil, Errors{{Reason: err.Error()}}
 	}
 	return value, nil
+}
+
+// withoutComments is a copy in which spaces stand for the comments that the source documents write in JSON: from # or // to the end of
+// the line. All else keeps its place. Neither sign is JSON outside of a string.
+func withoutComments(data []byte) []byte {
+	data = slices.Clone(data)
+	inString, comment := false, false
+	for i, c := range data {
+		switch {
+		case comment:
+			comment = c != '\n'
+			if comment {
+				data[i] = ' '
+			}
+		case inString:
+			inString = c != '"' || escaped(data[:i])
+		case c == '"':
+			inString = true
+		case c == '#', c == '/' && i+1 < len(data) && data[i+1] == '/':
+			comment = true
+			data[i] = ' '
+		}
+	}
+	return data
+}
+
+// escaped tells whether the byte behind s is, by an odd number of backslashes.
+func escaped(s []byte) bool {
+	return (len(s)-len(bytes.TrimRight(s, `\`)))%2 == 1
 }
 
 // pointerPath writes a JSON pointer as the paths of our errors.

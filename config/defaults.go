@@ -29,7 +29,6 @@ func SetDefaults(doc *millracev1.Document) {
 	setDuration(&t.RequestTimeout, 120*time.Second)
 	setDuration(&t.ConnectTimeout, 5*time.Second)
 	setDuration(&t.FirstByteTimeout, 30*time.Second)
-	setDuration(&t.PolicyTimeout, 2*time.Second)
 
 	p := ensure(&g.ConnectionPool)
 	setDuration(&p.IdleTimeout, 90*time.Second)
@@ -45,7 +44,6 @@ func SetDefaults(doc *millracev1.Document) {
 	s := ensure(&g.Streaming)
 	setDuration(&s.InterChunkTimeout, 30*time.Second)
 	setIfZero(&s.Commit, commitAtToken)
-	setIfZero(&ensure(&s.BufferSize).Bytes, 64<<10)
 
 	expandProviders(doc)
 	for _, u := range doc.Upstreams {
@@ -85,13 +83,13 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 	setIfZero(&u.Algorithm, string(RoundRobin))
 	setIfZero(&u.ModelChoice, "any")
 	setHashDefaults(u)
-	if u.HealthChecks == nil {
-		u.HealthChecks = &millracev1.HealthChecks{Passive: true}
+	h := ensure(&u.HealthChecks)
+	if h.Passive == nil { // what else is said of health checks does not switch these off
+		h.Passive = proto.Bool(true)
 	}
-	h := u.HealthChecks
-	setIfZero(&h.Threshold, 3)
-	setIfZero(&h.Interval, 60)
-	if h.Passive {
+	if h.GetPassive() {
+		setIfZero(&h.Threshold, 3)
+		setIfZero(&h.Interval, 60)
 		setDuration(&h.MaxCooldown, time.Hour)
 	}
 	setActiveDefaults(h.Active)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -123,15 +124,25 @@ func oneLineEnd(data []byte) []byte {
 
 var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): (?s)(.*)$`)
 
-// parse reads the syntax. An empty document is an empty mapping.
+// parse reads the syntax. An empty document is an empty mapping; a second one is an error, for nobody would read it.
 func parse(file string, data []byte) (*yaml.Node, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
+	var document, second yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	err := d.Decode(&document)
+	if err == nil {
+		err = d.Decode(&second)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		e := Error{File: file, Line: 1, Column: 1, Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
 		if m := syntaxLine.FindStringSubmatch(err.Error()); m != nil {
 			e.Line, _ = strconv.Atoi(m[1])
 			e.Reason = m[2]
 		}
+		return nil, Errors{e}
+	}
+	if len(second.Content) > 0 && second.Content[0].Tag != "!!null" {
+		e := Error{File: file, Line: second.Content[0].Line, Column: second.Content[0].Column,
+			Reason: "a second document begins here, behind a line of ---: write all of it in one"}
 		return nil, Errors{e}
 	}
 	if len(document.Content) == 0 {
@@ -233,9 +244,24 @@ func plain(reason, path string) string {
 	}
 	reason = ruleID.ReplaceAllString(reason, "")
 	if m := unknownField.FindStringSubmatch(reason); m != nil {
+		if write := elsewhere[path[strings.LastIndexByte(path, '.')+1:]]; write != "" {
+			return "unknown field: write " + write
+		}
 		return "unknown field"
 	}
 	return strings.NewReplacer("expected fields for millrace.v1.", "want the fields of a ", ", got scalar", ", got a plain value").Replace(reason)
+}
+
+// elsewhere is what fields of other products are called here.
+var elsewhere = map[string]string{
+	"api_key":      "secret_key_ref: {env: NAME} in the provider",
+	"apiKey":       "secret_key_ref: {env: NAME} in the provider",
+	"api_key_env":  "secret_key_ref: {env: NAME} in the provider",
+	"api_key_file": "secret_key_ref: {file: PATH} in the provider",
+	"api_base":     "base_url in the provider",
+	"apiBase":      "base_url in the provider",
+	"baseURL":      "base_url in the provider",
+	"baseUrl":      "base_url in the provider",
 }
 
 var (

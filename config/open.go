@@ -74,7 +74,7 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 	if Algorithm(u.Algorithm) == PromptHash {
 		v.needsSidecar(service, path+".algorithm", "no prompt is read")
 	}
-	if u.ModelChoice == "listed" {
+	if u.ModelChoice != "any" {
 		v.needsSidecar(service, path+".model_choice", "no model is read")
 	}
 	for j, t := range u.Targets {
@@ -84,6 +84,9 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		}
 		if t.DefaultModel != "" {
 			v.needsSidecar(service, at+".default_model", "no model is replaced")
+		}
+		if len(t.ForwardHeaders) > 0 {
+			v.needsSidecar(service, at+".forward_headers", "none but the headers that all targets get are passed on")
 		}
 		first := u.Targets[0]
 		if !sameCredential(credentialOf(first), credentialOf(t)) {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +136,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			Preconnect:     doc.Gateway.ConnectionPool.Preconnect,
 		},
 	}
+	g.ResponseHeaders = doc.Gateway.ResponseHeaders
 	byName := map[string]*Upstream{}
 	for i, u := range doc.Upstreams {
 		resolved := r.upstream(g, fmt.Sprintf("upstreams[%d]", i), u)
@@ -159,6 +161,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		}
 	}
 	slices.SortStableFunc(g.Rules, moreSpecific)
+	g.prefer()
 	for _, k := range doc.Keys {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
@@ -218,6 +221,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 		Attempts:  u.Retry.Attempts,
 		Retry:     resolveRetry(u.Retry),
 		Listed:    u.ModelChoice == "listed",
+		Prefer:    u.ModelChoice == "prefer",
 
 		HashHeader:  u.HashHeader,
 		HashCookie:  u.HashCookie,
@@ -225,7 +229,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 
 		SlowStart: u.HealthChecks.SlowStart.AsDuration(),
 	}
-	if h := u.HealthChecks; h.Passive {
+	if h := u.HealthChecks; h.GetPassive() {
 		resolved.Passive = &Passive{Failures: h.Threshold, Out: time.Duration(h.Interval) * time.Second}
 	}
 	if b := u.CircuitBreaker; b != nil {
@@ -315,6 +319,9 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 	if t.Disabled {
 		resolved.Weight = 0
 	}
+	for _, name := range t.ForwardHeaders {
+		resolved.Forward = append(resolved.Forward, strings.ToLower(name))
+	}
 	for name, value := range t.Headers {
 		resolved.Headers.Set(name, value)
 	}
@@ -380,6 +387,9 @@ func place(t *millracev1.Target) (hosting, address) {
 	return h, a
 }
 
+// versioned is a base URL's path that ends in the version of the API.
+var versioned = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)
+
 func placeByURL(p *millracev1.Provider) (hosting, address) {
 	u, _ := url.Parse(p.BaseUrl) // validated
 	h, known := hostingOf(cmp.Or(p.Type, p.Name))
@@ -387,6 +397,9 @@ func placeByURL(p *millracev1.Provider) (hosting, address) {
 		h = hostingAt(u.Hostname())
 	}
 	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.Path, "/")}
+	if h.schema == "anthropic.messages" && !versioned.MatchString(a.base) { // whoever speaks it writes base URLs without the version
+		a.base += h.base
+	}
 	port, _ := strconv.ParseUint(u.Port(), 10, 16)
 	a.port = cmp.Or(uint32(port), defaultPort(a.tls))
 	return h, a

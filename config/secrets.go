@@ -30,6 +30,20 @@ func SecretFiles(doc *millracev1.Document) []string {
 	return files
 }
 
+// Elsewhere is a copy of the document for a machine that does not have its secrets: each is replaced by what it is known by.
+func Elsewhere(doc *millracev1.Document) *millracev1.Document {
+	doc = proto.CloneOf(doc)
+	_ = protorange.Range(doc.ProtoReflect(), func(at protopath.Values) error { // it returns the function's errors: none
+		if m, ok := at.Index(-1).Value.Interface().(protoreflect.Message); ok {
+			if s, ok := m.Interface().(*millracev1.Secret); ok && s.GetLiteral() == "" {
+				s.Source = &millracev1.Secret_Literal{Literal: credential{secret: s}.reference()}
+			}
+		}
+		return nil
+	})
+	return doc
+}
+
 // KeepSecrets puts into next the stored secrets that it names by Redacted: whoever reads a resource, changes something and
 // writes it back keeps what it was not shown. Items of lists are matched by id. A secret is kept only for where it was sent
 // before: the same protocol, host and port, in a header of the same name. Otherwise whoever may write could have it sent to a

@@ -18,6 +18,7 @@ func Validate(doc *millracev1.Document) Errors {
 	v := &validation{}
 	v.values(doc)
 	v.gateway(doc.Gateway)
+	v.connections(doc)
 	upstreams := v.upstreams(doc.Upstreams)
 	services := v.services(doc.Services, upstreams)
 	v.rules(doc.Rules, services)
@@ -57,6 +58,18 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.errorf("gateway.admin.metrics.listen", "is gateway.admin.listen: leave it out to have both at one address")
 		}
 	}
+	v.secret("gateway.admin.token", g.GetAdmin().GetToken())
+	v.secret("gateway.admin.metrics.token", g.GetAdmin().GetMetrics().GetToken())
+	for _, name := range slices.Sorted(maps.Keys(g.GetResponseHeaders())) {
+		path := "gateway.response_headers." + name
+		if reason := badTargetHeader(name); reason != "" {
+			v.errorf(path, "%s", reason)
+		} else if strings.HasPrefix(strings.ToLower(name), "content-") {
+			v.errorf(path, "says how an answer is to be read: it is the answer's own")
+		} else if hasControl(g.ResponseHeaders[name]) {
+			v.errorf(path, "holds a control character, which no header can carry")
+		}
+	}
 	v.clients(g.GetClients())
 	v.memory(g)
 }
@@ -68,6 +81,17 @@ func (v *validation) memory(g *millracev1.Gateway) {
 	const least = 64 << 20 // the sidecar takes half of it without a request
 	if m := g.GetMaxSidecarMemory(); m != nil && m.Bytes < least {
 		v.errorf("gateway.max_sidecar_memory", "want at least 64MiB")
+	}
+}
+
+// connections checks that every target can have one.
+func (v *validation) connections(doc *millracev1.Document) {
+	targets := 0
+	for _, u := range doc.Upstreams {
+		targets += len(u.Targets)
+	}
+	if most := doc.Gateway.GetConnectionPool().GetMaxTotal(); most > 0 && int(most) < targets {
+		v.errorf("gateway.connection_pool.max_total", "want at least %d, one for each target: it bounds the connections to all of them", targets)
 	}
 }
 
@@ -100,26 +124,35 @@ func (v *validation) upstreams(upstreams []*millracev1.Upstream) names {
 		v.unique(known, path+".name", u.Name, i)
 		v.unique(known, path+".id", u.Id, i)
 		ids := names{}
-		weights := map[uint32]bool{}
 		for j, t := range u.Targets {
 			at := fmt.Sprintf("%s.targets[%d]", path, j)
 			v.unique(ids, at+".id", t.Id, j)
 			v.target(at, t)
-			if t.GetWeight() > 0 {
-				weights[t.GetWeight()] = true
-			}
 		}
+		v.listed(path, u)
 		v.hashing(path, u)
 		v.retry(path+".retry", u)
 		if u.GetHealthChecks().GetSlowStart() != nil && !Algorithm(u.Algorithm).weighs() {
 			v.errorf(path+".health_checks.slow_start", "is for round-robin, weighted-round-robin and least-connections: %s has no weights that could grow", u.Algorithm)
 		}
 		v.active(path+".health_checks.active", u.GetHealthChecks().GetActive())
-		if Algorithm(u.Algorithm) == Random && len(weights) > 1 {
-			v.errorf(path+".algorithm", "random takes no notice of weights and the targets have different ones; use weighted-round-robin or equal weights")
+		if Algorithm(u.Algorithm) == Random && unequal(u.Targets) {
+			v.errorf(path+".algorithm", "random takes no notice of weights and the targets have different ones: write weighted-round-robin, or equal weights")
 		}
 	}
 	return known
+}
+
+// listed checks that every target has requests to get where the model decides.
+func (v *validation) listed(path string, u *millracev1.Upstream) {
+	if u.ModelChoice != "listed" {
+		return
+	}
+	for j, t := range u.Targets {
+		if len(t.Models) == 0 && len(t.ModelMap) == 0 && t.DefaultModel == "" && t.Answer == "" {
+			v.errorf(fmt.Sprintf("%s.targets[%d].models", path, j), "needed with model_choice: listed: a target that lists no model gets no request that names one; model_choice: any sends every target all")
+		}
+	}
 }
 
 func (v *validation) retry(path string, u *millracev1.Upstream) {
@@ -133,6 +166,21 @@ func (v *validation) retry(path string, u *millracev1.Upstream) {
 	if r.Hedge > 0 && u.GetRetry().GetAttempts() < 2 {
 		v.errorf(path+".hedge", "needs attempts for another target: 2 or more")
 	}
+}
+
+// unequal tells whether two targets of one priority have different shares. A drained one has none.
+func unequal(targets []*millracev1.Target) bool {
+	shares := map[uint32]uint32{} // by priority
+	for _, t := range targets {
+		if t.GetWeight() == 0 {
+			continue
+		}
+		if other, ok := shares[t.Priority]; ok && other != t.GetWeight() {
+			return true
+		}
+		shares[t.Priority] = t.GetWeight()
+	}
+	return false
 }
 
 // active checks that what says what to ask fits how it is asked.
@@ -150,6 +198,7 @@ func (v *validation) active(path string, a *millracev1.ActiveHealthCheck) {
 		if reason := badTargetHeader(name); reason != "" {
 			v.errorf(path+".headers."+name, "%s", reason)
 		}
+		v.secret(path+".headers."+name, a.GetHeaders()[name])
 	}
 }
 
@@ -209,7 +258,15 @@ func (v *validation) target(path string, t *millracev1.Target) {
 		} else {
 			v.headerValue(path+".headers."+name, value)
 		}
+		v.headerReference(path+".headers."+name, name, value)
 	}
+	for i, name := range t.ForwardHeaders {
+		if reason := badForward(name); reason != "" {
+			v.errorf(fmt.Sprintf("%s.forward_headers[%d]", path, i), "%s", reason)
+		}
+	}
+	v.secret(path+".provider.secret_key_ref", p.GetSecretKeyRef())
+	v.secret(path+".credentials.header_value", t.GetCredentials().GetHeaderValue())
 	if name := t.GetCredentials().GetHeaderName(); name != "" {
 		if reason := badTargetHeader(name); reason != "" {
 			v.errorf(path+".credentials.header_name", "%s", reason)
@@ -233,6 +290,7 @@ func (v *validation) static(path string, t *millracev1.Target) {
 		{"protocol", t.Protocol != ""},
 		{"path", t.Path != ""},
 		{"headers", len(t.Headers) > 0},
+		{"forward_headers", len(t.ForwardHeaders) > 0},
 		{"credentials", t.Credentials != nil},
 		{"timeouts", t.Timeouts != nil},
 	} {
@@ -251,6 +309,25 @@ func (v *validation) baseURL(path string, t *millracev1.Target) {
 		v.errorf(path+".provider.base_url", "must have no user, query or fragment")
 	case t.Host != "" || t.Port != 0 || t.Protocol != "":
 		v.errorf(path+".provider.base_url", "says where the target is; host, port and protocol must not say it again")
+	default:
+		v.basePath(path, t, u)
+	}
+}
+
+// operations are what codecs put behind a base URL, the longest first, and others that people copy with it.
+var operations = []string{"/chat/completions", "/completions", "/messages", "/responses", "/embeddings", "/models"}
+
+// basePath refuses a base URL that cannot be one: it has the operation in it, or no path at all.
+func (v *validation) basePath(path string, t *millracev1.Target, u *url.URL) {
+	base := strings.TrimRight(u.Path, "/")
+	for _, operation := range operations {
+		if rest, ok := strings.CutSuffix(base, operation); ok {
+			v.errorf(path+".provider.base_url", "has %s, which the gateway puts behind it: write %s://%s%s", operation, u.Scheme, u.Host, rest)
+			return
+		}
+	}
+	if base == "" && t.Path == "" && schemaOf(t) == "openai.chat" {
+		v.errorf(path+".provider.base_url", "has no path: write %s://%s/v1, as most providers have it, or, where it is at the root, beside base_url the target's path: /chat/completions", u.Scheme, u.Host)
 	}
 }
 
@@ -266,6 +343,18 @@ func badTargetHeader(name string) string {
 		return "is the gateway's own"
 	}
 	return ""
+}
+
+// badForward says why a header of the client's is not passed on, "" when it can be. A name may end in *.
+func badForward(name string) string {
+	begins := strings.ToLower(strings.TrimSuffix(name, "*"))
+	if begins == "" && name != "" {
+		return "want how the names begin, such as x-team-*"
+	}
+	if slices.Contains([]string{"accept-encoding", "content-encoding", "expect", "proxy-authorization", "proxy-authenticate", "proxy-connection", "trailer"}, begins) {
+		return "is between the client and the gateway"
+	}
+	return badTargetHeader(begins)
 }
 
 // refer resolves one of two fields that hold a name or an id, and says what is wrong otherwise.
@@ -370,15 +459,33 @@ func NotYet(doc *millracev1.Document) Errors {
 	return v.found
 }
 
-// Doubtful lists what is allowed and probably not meant.
+// Doubtful lists what is allowed and probably not meant, or has no effect, with what to write instead.
 func Doubtful(doc *millracev1.Document) Errors {
 	v := &validation{}
+	v.withoutEffect(doc.Gateway)
 	for i, u := range doc.Upstreams {
+		path := fmt.Sprintf("upstreams[%d]", i)
+		if h := u.GetHealthChecks(); !h.GetPassive() && (h.GetThreshold() > 0 || h.GetInterval() > 0) {
+			v.errorf(path+".health_checks.passive", "is false, so threshold and interval count for nothing: leave passive out, or those two")
+		}
 		for j, t := range u.Targets {
 			if h, _ := place(t); t.Credentials != nil && h.auth != "" && http.CanonicalHeaderKey(t.Credentials.HeaderName) != h.auth {
-				v.errorf(fmt.Sprintf("upstreams[%d].targets[%d].credentials.header_name", i, j), "%s takes its keys in %s, not in %s", h.name, h.auth, t.Credentials.HeaderName)
+				v.errorf(fmt.Sprintf("%s.targets[%d].credentials.header_name", path, j), "%s takes its keys in %s, not in %s", h.name, h.auth, t.Credentials.HeaderName)
 			}
 		}
 	}
 	return v.found
+}
+
+// withoutEffect lists what the source documents write and nothing here can act on.
+func (v *validation) withoutEffect(g *millracev1.Gateway) {
+	if g.GetTimeouts().GetPolicyTimeout() != nil {
+		v.errorf("gateway.timeouts.policy_timeout", "bounds nothing: no policy is enforced by this version; leave it out. request_timeout and first_byte_timeout bound a request")
+	}
+	if g.GetStreaming().GetBufferSize() != nil {
+		v.errorf("gateway.streaming.buffer_size", "bounds nothing: no policy is enforced by this version, so nothing of a stream is held back for one; leave it out")
+	}
+	if g.GetConnectionPool().GetMaxIdlePerHost() > 0 {
+		v.errorf("gateway.connection_pool.max_idle_per_host", "has no effect: Envoy does not count idle connections; write idle_timeout, which closes them, or max_per_target, which bounds all connections to a target")
+	}
 }

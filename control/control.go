@@ -50,6 +50,8 @@ type Result struct {
 	Version  string // of the configuration; equal ones have equal versions
 	State    State
 	Reason   string // Envoy's own words when it rejected
+	// Warnings are about what was not in the configuration before: config.Doubtful, each with the name of its gateway.
+	Warnings []string
 }
 
 // Status is where the gateway stands.
@@ -59,6 +61,8 @@ type Status struct {
 	File  File
 	// Store says what is wrong with the store; "" while it can be read and the last write went well, or when there is none.
 	Store string
+	// Doubtful lists all that Result.Warnings would say of a new configuration.
+	Doubtful []string
 	// Events says why events cannot be written; "" while they can.
 	Events string
 	Ready  bool

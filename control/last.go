@@ -50,6 +50,19 @@ func (l Last) CheckFile(path string, doc *millracev1.Document) error {
 	return keysKept(path, was, doc)
 }
 
+// Check tries all that Start would try before anything serves, for the document of the configuration file beside what was applied
+// last. The result is what would be served.
+func (l Last) Check(path string, doc *millracev1.Document) (*config.Config, error) {
+	if err := l.CheckFile(path, doc); err != nil {
+		return nil, err
+	}
+	v := &version{file: doc, state: l.State}
+	if err := v.prepare(); err != nil {
+		return nil, err
+	}
+	return v.config, nil
+}
+
 func keysKept(path string, was, next *millracev1.Document) error {
 	lost := config.KeysLost(was, next)
 	if lost == nil {

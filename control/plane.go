@@ -29,6 +29,8 @@ type Options struct {
 	File      string // path of the configuration file; "" for none
 	DataDir   string // where the last applied configuration is kept; "" keeps none
 	Log       *slog.Logger
+	// Check says why the first configuration cannot be served here; nil is no further condition.
+	Check func(*config.Config) error
 	// Draining tells that the process is about to end; it is then not ready.
 	Draining func() bool
 	// Living asks Envoy which targets, by identity, pass their checks and are not draining; nil when Envoy does not tell.
@@ -63,6 +65,7 @@ type version struct {
 	revision uint64
 
 	config    *config.Config
+	doubtful  []string
 	upstreams map[string]*config.Upstream // by their targets' identities
 	runtime   *extproc.Runtime
 	snapshot  *xds.Snapshot
@@ -88,7 +91,11 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 		return nil, err
 	}
 	v.state = remember(v.state, last.State.Keyed)
-	if err := v.prepare(); err != nil {
+	err = v.prepare()
+	if err == nil && o.Check != nil {
+		err = o.Check(v.config)
+	}
+	if err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -141,9 +148,13 @@ func (v *version) prepare() error {
 		v.state = proto.CloneOf(v.state) // others may hold it
 		v.state.Keyed = keyed
 	}
+	v.doubtful = nil
 	for _, d := range documents {
 		if notYet := config.NotYet(d); len(notYet) > 0 {
 			return fmt.Errorf("this version cannot do what is asked:\n%w", notYet)
+		}
+		for _, w := range config.Doubtful(d) {
+			v.doubtful = append(v.doubtful, d.Gateway.Name+": "+w.Error())
 		}
 	}
 	if v.config, err = config.Resolve(documents...); err != nil {
@@ -173,10 +184,21 @@ func (p *Plane) commit(ctx context.Context, v *version) error {
 	p.mu.Unlock()
 	p.ejection.keep(v.upstreams)
 	p.cooling.wake()
+	for _, warning := range v.warnings(was) {
+		p.Log.Warn(warning)
+	}
 	if shut := v.shut(); len(shut) > 0 && (was == nil || !slices.Equal(was.shut(), shut)) {
 		p.Log.Warn("gateways without a key are closed: every request is answered 401 until there is a key, or auth: none", "gateways", shut)
 	}
 	return p.Envoy.Offer(ctx, v.snapshot)
+}
+
+// warnings are those about what was not in the version before; nil is none.
+func (v *version) warnings(before *version) []string {
+	if before == nil {
+		return v.doubtful
+	}
+	return slices.DeleteFunc(slices.Clone(v.doubtful), func(w string) bool { return slices.Contains(before.doubtful, w) })
 }
 
 // shut lists the gateways that need a key and have none.
@@ -224,7 +246,7 @@ func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
 		return Result{}, err
 	}
 	if c.DryRun {
-		return Result{Revision: was.revision, Version: next.config.Version, State: Accepted}, nil
+		return Result{Revision: was.revision, Version: next.config.Version, State: Accepted, Warnings: next.warnings(was)}, nil
 	}
 	revision, err := p.store().Put(ctx, was.revision, next.state)
 	if err != nil {
@@ -240,9 +262,11 @@ func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
 			defer p.changing.Unlock()
 			p.settle(context.WithoutCancel(ctx), next, settleTime)
 		}()
-		return Result{Revision: revision, Version: next.config.Version, State: Accepted}, nil
+		return Result{Revision: revision, Version: next.config.Version, State: Accepted, Warnings: next.warnings(was)}, nil
 	}
-	return p.settle(ctx, next, c.Wait), nil
+	r := p.settle(ctx, next, c.Wait)
+	r.Warnings = next.warnings(was)
+	return r, nil
 }
 
 // settleTime bounds the wait for Envoy where nobody else waits.
@@ -467,6 +491,7 @@ func (p *Plane) Status() Status {
 		s.State = Rejected
 	}
 	s.Ready = p.Ready().Reason == ""
+	s.Doubtful = v.doubtful
 	if p.Events != nil {
 		if err := p.Events(); err != nil {
 			s.Events = err.Error()

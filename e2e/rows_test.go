@@ -16,11 +16,11 @@ import (
 
 // The tests here show what the seeds ask of a load balancer and no other test does. docs/requirements.md lists all.
 
-// TestRoundRobin: targets take turns when nothing else is said, whatever their weights (A06, B03); and over one connection of a
-// client's, which stays open (A15, A36).
+// TestRoundRobin: targets take turns when nothing else is said (A06, B03); and over one connection of a client's, which stays
+// open (A15, A36).
 func TestRoundRobin(t *testing.T) {
 	t.Parallel()
-	fakes, targets := three(t, "weight: 9")
+	fakes, targets := three(t)
 	g := start(t, "", pool("", targets...))
 	opened := 0
 	for range 30 {

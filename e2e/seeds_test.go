@@ -26,7 +26,6 @@ var (
 	curlURL    = regexp.MustCompile(`"?(http://[^\s"\\]+)"?`)
 	curlHeader = regexp.MustCompile(`-H "([^:"]+): ([^"]*)"`)
 	curlBody   = regexp.MustCompile(`(?s)-d '(.*?)'`)
-	comment    = regexp.MustCompile(`(?m)\s+#.*$`)
 )
 
 // commandsOf reads the commands out of a document as a person would: from the word curl to the quote that closes its body.
@@ -42,7 +41,7 @@ func commandsOf(t *testing.T, file string) []command {
 		if body == nil {
 			t.Fatalf("%s: a curl without a body: %s", file, text)
 		}
-		text, c := text[:body[1]], command{header: http.Header{}, body: comment.ReplaceAllString(text[body[2]:body[3]], "")}
+		text, c := text[:body[1]], command{header: http.Header{}, body: text[body[2]:body[3]]}
 		c.method = curlMethod.FindStringSubmatch(text)[1]
 		c.url = curlURL.FindStringSubmatch(text)[1]
 		for _, h := range curlHeader.FindAllStringSubmatch(text[:body[0]], -1) {

@@ -64,6 +64,8 @@ const (
 	// before the name of the pool that it is then served by.
 	RouteOpen = " open"
 	PoolOpen  = "open:"
+	// PoolPrefer stands before the name of a pool that has another one's targets in another order (Name in config/prefer.go).
+	PoolPrefer = "prefer:"
 
 	// RouteNone names the route of a path that no rule has. RouteMethod, before gateway and path of rules, names that of a method
 	// none of them takes, RouteModel that of a model none of them names: until the body is read, it may still be one's.

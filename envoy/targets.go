@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -60,6 +61,7 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 		return nil, fmt.Errorf("envoy admin: clusters: %w", err)
 	}
 	var targets []TargetHealth
+	var again []TargetHealth // of targets that are in other pools, too
 	for _, c := range all.Clusters {
 		if strings.HasPrefix(c.Name, PoolOpen) {
 			continue // the same targets again, for when the sidecar is dead
@@ -86,8 +88,25 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 					t.Errors = n
 				}
 			}
-			targets = append(targets, t)
+			if strings.HasPrefix(c.Name, PoolPrefer) {
+				again = append(again, t)
+			} else {
+				targets = append(targets, t)
+			}
+		}
+	}
+	for _, other := range again {
+		if i := slices.IndexFunc(targets, func(t TargetHealth) bool { return t.Identity == other.Identity }); i >= 0 {
+			targets[i].add(other)
 		}
 	}
 	return targets, nil
+}
+
+// add takes in what Envoy knows of the same target in another pool.
+func (t *TargetHealth) add(other TargetHealth) {
+	t.Healthy = t.Healthy && other.Healthy
+	t.ActiveRequests += other.ActiveRequests
+	t.Requests += other.Requests
+	t.Errors += other.Errors
 }

@@ -46,6 +46,18 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 	}
 }
 
+// unreached keeps for the target's health why an attempt could not connect, and says it in the log.
+func (s *Server) unreached(attempt *datav3.AccessLogCommon, reason string) {
+	t := s.runtime.Load().targets[targetOf(attempt)]
+	if t == nil { // it was removed meanwhile
+		return
+	}
+	last := s.recent.add(t.config.Identity, &millracev1.Outcome{Time: attempt.GetStartTime(), Error: reason, DurationMs: millis(attempt.GetDuration())})
+	if last != reason { // a target that is down is said once, not with every attempt
+		s.options.Log.Warn("target cannot be reached", "target", t.config.Name, "address", t.config.Authority(), "reason", reason)
+	}
+}
+
 // eventOf is what Envoy alone knows of a request: its times, sizes and end.
 func eventOf(entry *datav3.HTTPAccessLogEntry) *millracev1.Event {
 	common := entry.GetCommonProperties()

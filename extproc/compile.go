@@ -43,13 +43,14 @@ type route struct {
 	queues    bool          // an attempt may wait for a connection, and Envoy's clock with it
 	atHeaders bool          // the client gets a stream's head before its first token
 	strip     bool
-	refusal   *llm.Error      // of a route that exists to refuse
-	allow     string          // methods, for the refusal's header
-	byModel   bool            // which rule it is depends on the model: Envoy chooses again once it is known
-	listed    bool            // models are all there is
-	prompts   bool            // Envoy chooses targets by how the conversation begins
-	models    map[string]bool // names that some target lists
-	list      []byte          // the answer to GET …/models
+	refusal   *llm.Error        // of a route that exists to refuse
+	allow     string            // methods, for the refusal's header
+	byModel   bool              // which rule it is depends on the model: Envoy chooses again once it is known
+	listed    bool              // models are all there is
+	prompts   bool              // Envoy chooses targets by how the conversation begins
+	models    map[string][]byte // the answers to GET …/models/NAME, by the names that some target lists
+	list      []byte            // the answer to GET …/models
+	forwards  []*config.Target  // those that get headers of the client's beside those that all get
 }
 
 // target is one target with everything about it that no request changes.
@@ -86,18 +87,21 @@ func Compile(c *config.Config) (*Runtime, error) {
 			}
 		}
 		keys := compileKeys(g)
-		byModel := map[string]bool{} // paths
+		byModel, chosen := map[string]bool{}, map[string]bool{} // paths: any rule goes by the model; one goes by it that was written so
 		for _, rule := range g.Rules {
 			byModel[rule.Path] = byModel[rule.Path] || len(rule.Models) > 0
+			chosen[rule.Path] = chosen[rule.Path] || len(rule.Models) > 0 && !rule.Derived
 		}
 		for _, rule := range g.Rules {
 			compiled := compileRoute(g, rule)
 			compiled.keys, compiled.byModel = keys, byModel[rule.Path]
 			r.routes[rule.RouteName(g)] = compiled
-			if compiled.byModel {
+			if compiled.byModel && chosen[rule.Path] {
 				r.undecided(envoy.RouteModel+g.Name+" "+rule.Path, *compiled)
 			}
-			r.allow(g, rule)
+			if !rule.Derived {
+				r.allow(g, rule)
+			}
 		}
 	}
 	return r, nil
@@ -111,6 +115,7 @@ func (r *Runtime) undecided(name string, one route) {
 	one.listed, one.clock = false, none
 	if before := r.routes[name]; before != nil {
 		one.prompts = one.prompts || before.prompts
+		one.forwards = append(slices.Clip(one.forwards), before.forwards...)
 		one.hedge = max(one.hedge, before.hedge)
 		one.budgeted = one.budgeted || before.budgeted
 		one.attempts = max(one.attempts, before.attempts)
@@ -151,7 +156,7 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		strip:      rule.Strip,
 		listed:     true,
 		prompts:    slices.ContainsFunc(rule.Shares, hashesPrompts),
-		models:     map[string]bool{},
+		models:     map[string][]byte{},
 	}
 	if rule.Hedge() > 0 { // the clock is needed for that
 		compiled.clock = none
@@ -162,8 +167,10 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		compiled.attempts = max(compiled.attempts, int(share.Upstream.Attempts))
 		compiled.listed = compiled.listed && share.Upstream.Listed
 		for _, t := range share.Upstream.Targets {
+			if len(t.Forward) > 0 {
+				compiled.forwards = append(compiled.forwards, t)
+			}
 			for _, name := range t.AllModels() {
-				compiled.models[name] = true
 				if owner[name] == "" {
 					owner[name] = t.Provider
 				}
@@ -171,6 +178,9 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		}
 	}
 	compiled.list = modelList(slices.Sorted(maps.Keys(owner)), owner)
+	for name, by := range owner {
+		compiled.models[name] = marshal(modelOf(name, by))
+	}
 	return compiled
 }
 
@@ -190,18 +200,27 @@ func (r *Runtime) allow(g *config.Gateway, rule *config.Rule) {
 	existing.refusal = llm.Errorf(llm.ErrMethod, "this path takes %s", existing.allow)
 }
 
-// modelList answers GET …/models for clients of either schema: one object has the members both SDKs read
-// (https://platform.openai.com/docs/api-reference/models/list, https://docs.anthropic.com/en/api/models-list).
-func modelList(names []string, owner map[string]string) []byte {
-	type model struct {
-		ID          string `json:"id"`
-		Object      string `json:"object"`
-		Created     int64  `json:"created"`
-		OwnedBy     string `json:"owned_by"`
-		Type        string `json:"type"`
-		DisplayName string `json:"display_name"`
-		CreatedAt   string `json:"created_at"`
+// model is one entry of a list, and the answer to GET …/models/NAME, for clients of either schema: one object has the members that both
+// SDKs read (https://platform.openai.com/docs/api-reference/models, https://docs.anthropic.com/en/api/models).
+type model struct {
+	ID          string `json:"id"`
+	Object      string `json:"object"`
+	Created     int64  `json:"created"`
+	OwnedBy     string `json:"owned_by"`
+	Type        string `json:"type"`
+	DisplayName string `json:"display_name"`
+	CreatedAt   string `json:"created_at"`
+}
+
+func modelOf(name, owner string) model {
+	return model{
+		ID: name, Object: "model", OwnedBy: owner,
+		Type: "model", DisplayName: name, CreatedAt: "1970-01-01T00:00:00Z", // nobody tells us
 	}
+}
+
+// modelList answers GET …/models.
+func modelList(names []string, owner map[string]string) []byte {
 	list := struct {
 		Object  string  `json:"object"`
 		Data    []model `json:"data"`
@@ -210,27 +229,32 @@ func modelList(names []string, owner map[string]string) []byte {
 		LastID  *string `json:"last_id"`
 	}{Object: "list", Data: []model{}}
 	for _, name := range names {
-		list.Data = append(list.Data, model{
-			ID: name, Object: "model", OwnedBy: owner[name],
-			Type: "model", DisplayName: name, CreatedAt: "1970-01-01T00:00:00Z", // nobody tells us
-		})
+		list.Data = append(list.Data, modelOf(name, owner[name]))
 	}
 	if n := len(names); n > 0 {
 		list.FirstID, list.LastID = &names[0], &names[n-1]
 	}
-	data, err := json.Marshal(list)
+	return marshal(list)
+}
+
+func marshal(v any) []byte {
+	data, err := json.Marshal(v)
 	if err != nil {
-		panic("extproc: model list: " + err.Error())
+		panic("extproc: models: " + err.Error())
 	}
 	return data
 }
 
 // lacks returns the error for a model that nobody on this route has, nil when any target may serve any model.
 func (rt *route) lacks(model string) *llm.Error {
-	if !rt.listed || rt.byModel || model == "" || rt.models[model] { // a request without a model gets the target's default
+	if !rt.listed || rt.byModel || model == "" || rt.models[model] != nil { // a request without a model gets the target's default
 		return nil
 	}
-	e := llm.Errorf(llm.ErrNotFound, "the model %q does not exist here", model)
+	return noModel(model)
+}
+
+func noModel(name string) *llm.Error {
+	e := llm.Errorf(llm.ErrNotFound, "the model %q does not exist here", name)
 	e.Code, e.Param = "model_not_found", "model"
 	return e
 }
@@ -243,7 +267,7 @@ func (rt *route) operation(path string) string {
 	}
 	for _, candidate := range []string{below, path} {
 		candidate = strings.TrimPrefix(candidate, "/v1")
-		if _, known := provider.At(candidate); known || candidate == operationModels {
+		if _, known := provider.At(candidate); known || candidate == operationModels || strings.HasPrefix(candidate, operationModels+"/") {
 			return candidate
 		}
 	}

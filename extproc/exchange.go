@@ -25,6 +25,7 @@ type exchange struct {
 	head    llm.Head
 	body    []byte            // the client's own bytes
 	header  map[string]string // the client's headers that providers may see
+	forward map[string]string // those that only targets see that name them
 	started time.Time
 
 	mu       sync.Mutex

@@ -7,6 +7,8 @@ import (
 	"hash"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"millrace/extproc/llm"
 )
 
 // promptHash is equal for all turns of a conversation: of the system prompt, the tools and all up to the first message of the
@@ -107,7 +109,7 @@ func roleOf(message jsontext.Value) string {
 
 // addStrings adds the strings of the next value in their order. Names are left out, and so are members that clients change
 // while a conversation goes on: the mark that asks for caching moves from message to message, and a message written as a
-// plain string becomes a list of blocks to carry it.
+// plain string becomes a list of blocks to carry it. So is what Claude Code counts in the first line of its system prompt.
 func addStrings(digest hash.Hash, d *jsontext.Decoder) error {
 	for depth := d.StackDepth(); ; {
 		kind := d.PeekKind()
@@ -127,8 +129,11 @@ func addStrings(digest hash.Hash, d *jsontext.Decoder) error {
 				}
 			}
 		case kind == '"':
-			digest.Write([]byte(token.String()))
-			digest.Write([]byte{0})
+			text := token.String()
+			if prompt := llm.WithoutBilling(text); prompt != "" || text == "" {
+				digest.Write([]byte(prompt))
+				digest.Write([]byte{0})
+			}
 		}
 		if d.StackDepth() == depth {
 			return nil

@@ -21,6 +21,25 @@ func TestPromptHash(t *testing.T) {
 			t.Errorf("%s: same %v, want %v", c.name, got, c.same)
 		}
 	}
+	claude := func(line, turns string) string {
+		return `{"system":[` + line + `{"type":"text","text":"You are Claude Code."}],"messages":[{"role":"user","content":"Fix it"}` + turns + `]}`
+	}
+	billed := claude(`{"type":"text","text":"x-anthropic-billing-header: cc_version=2.1; cch=0004d;"},`, "")
+	for name, body := range map[string]string{
+		"another count":        claude(`{"type":"text","text":"x-anthropic-billing-header: cc_version=2.1; cch=01f3c;"},`, `,{"role":"assistant","content":"ok"}`),
+		"no count":             claude("", ""),
+		"a line of one string": `{"system":"x-anthropic-billing-header: cch=1;\nYou are Claude Code.","messages":[{"role":"user","content":"Fix it"}]}`,
+	} {
+		if promptHash([]byte(body)) != promptHash([]byte(billed)) {
+			t.Errorf("Claude Code, %s: another conversation", name)
+		}
+	}
+	openAI := func(count string) string {
+		return `{"messages":[{"role":"system","content":"x-anthropic-billing-header: cch=` + count + `;\nYou are Claude Code."},{"role":"user","content":"Fix it"}]}`
+	}
+	if promptHash([]byte(openAI("1"))) != promptHash([]byte(openAI("2"))) || promptHash([]byte(openAI("1"))) == promptHash([]byte(`{"messages":[{"role":"user","content":"Fix it"}]}`)) {
+		t.Error("Claude Code in OpenAI's schema: the count counts, or nothing does")
+	}
 	for _, body := range []string{`{}`, `{"messages":null,"input":"x"}`, `{"messages":[1,[],{}]}`, `{"messages":{"role":"user"}}`, `{"system":[{"text":"a"}],"messages":[]}`} {
 		if len(promptHash([]byte(body))) != 32 {
 			t.Errorf("%s: no hash", body)

@@ -17,17 +17,22 @@ type recent struct {
 	outcomes map[string][]*millracev1.Outcome // by the target's identity; the latest last
 }
 
-func (r *recent) add(target string, o *millracev1.Outcome) {
+// add keeps an outcome, and returns what was wrong in the one before.
+func (r *recent) add(target string, o *millracev1.Outcome) (before string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.outcomes == nil {
 		r.outcomes = map[string][]*millracev1.Outcome{}
 	}
 	kept := r.outcomes[target]
+	if len(kept) > 0 {
+		before = kept[len(kept)-1].Error
+	}
 	if len(kept) == keptOutcomes {
 		kept = append(kept[:0], kept[1:]...)
 	}
 	r.outcomes[target] = append(kept, o)
+	return before
 }
 
 // keep forgets the targets that are not among these.

@@ -3,6 +3,8 @@ package extproc
 import (
 	"errors"
 	"io"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"millrace/config"
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
@@ -119,11 +122,8 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 // operation prepares for the body of a request whose rule is known.
 func (r *routing) operation(operation, path string, h headers, endOfStream bool) *extprocv3.ProcessingResponse {
 	method := h.get(":method")
-	if operation == operationModels {
-		if method != "GET" && method != "HEAD" {
-			return r.refuse(llm.Errorf(llm.ErrMethod, "this path takes GET"), header("allow", "GET"))
-		}
-		return answer(200, r.x.route.list)
+	if name, one := strings.CutPrefix(operation, operationModels); one && (name == "" || name[0] == '/') {
+		return r.models(method, strings.TrimPrefix(name, "/"))
 	}
 	if operation != "" {
 		codec, ok := provider.At(operation)
@@ -146,10 +146,52 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	if e := r.hold(length, h.get("content-length") != ""); e != nil {
 		return r.refuse(e)
 	}
-	r.x.header = h.only(envoy.RequestHeaders)
+	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
 	}, "")
+}
+
+// models answers for the list, or for one of its names as a path has it.
+func (r *routing) models(method, name string) *extprocv3.ProcessingResponse {
+	if method != "GET" && method != "HEAD" {
+		return r.refuse(llm.Errorf(llm.ErrMethod, "this path takes GET"), header("allow", "GET"))
+	}
+	if name == "" {
+		return answer(200, r.x.route.list)
+	}
+	if plain, err := url.PathUnescape(name); err == nil {
+		name = plain
+	}
+	if card := r.x.route.models[name]; card != nil {
+		return answer(200, card)
+	}
+	return r.refuse(noModel(name))
+}
+
+// forward copies the client's headers that some target of the route gets beside those that all get. The key that let the request in is
+// not among them, whatever header it came in.
+func (r *routing) forward(h headers) map[string]string {
+	if len(r.x.route.forwards) == 0 {
+		return nil
+	}
+	key := ""
+	if r.x.route.keys != nil {
+		key = presentedKey(h)
+	}
+	kept := map[string]string{}
+	for _, v := range h {
+		wanted := slices.ContainsFunc(r.x.route.forwards, func(t *config.Target) bool { return t.Forwards(v.Key) })
+		if !wanted || key != "" && strings.Contains(value(v), key) {
+			continue
+		}
+		if before, again := kept[v.Key]; again {
+			kept[v.Key] = before + ", " + value(v)
+		} else {
+			kept[v.Key] = value(v)
+		}
+	}
+	return kept
 }
 
 // hold counts the body that the headers announce. A body of unknown size has been let in for the most

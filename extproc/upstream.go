@@ -170,6 +170,11 @@ func (a *attempt) clientHeaders() map[string]string {
 			delete(want, name)
 		}
 	}
+	for name, v := range a.x.forward {
+		if a.target.config.Forwards(name) {
+			want[name] = v
+		}
+	}
 	return want
 }
 

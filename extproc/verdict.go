@@ -40,8 +40,11 @@ func (s *Server) attemptEnded(entry *datav3.HTTPAccessLogEntry) {
 	case flags.GetUpstreamRemoteReset(), flags.GetUpstreamConnectionTermination(), flags.GetUpstreamProtocolError():
 		why = "the connection was closed before an answer"
 	}
-	if reason := common.GetUpstreamTransportFailureReason(); reason != "" {
+	if reason := common.GetUpstreamTransportFailureReason(); reason != "" { // of TLS: a certificate, or that the other side speaks none
 		why += ": " + reason
+	}
+	if flags.GetUpstreamConnectionFailure() {
+		s.unreached(common, why)
 	}
 	s.failed(targetOf(common), entry.GetRequest().GetRequestId(), why)
 }

@@ -10,6 +10,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 )
 
 // Phase is how far an offered configuration has come.
@@ -89,7 +91,9 @@ func (a *acks) response(stream int64, _ *discoveryv3.DeltaDiscoveryRequest, r *d
 	a.log.Debug("sent", "type", r.TypeUrl, "resources", len(r.Resources), "removed", len(r.RemovedResources))
 }
 
-// request takes a subscription, an acknowledgement or a refusal.
+// request takes a subscription, an acknowledgement or a refusal. An Envoy that asks again for what it has been given has lost it, as it
+// loses the routes of a listener that it could not open. The server would not send that again: it does on a new stream, where
+// Envoy says first what it has.
 func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -101,6 +105,11 @@ func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error
 	}
 	if a.node[r.TypeUrl] == nil {
 		a.node[r.TypeUrl] = map[string]string{}
+	}
+	for _, name := range r.ResourceNamesSubscribe {
+		if _, has := a.node[r.TypeUrl][name]; has && name != "*" {
+			return grpcstatus.Errorf(codes.Aborted, "%s %q is asked for again", r.TypeUrl, name)
+		}
 	}
 	maps.Copy(a.node[r.TypeUrl], r.InitialResourceVersions)
 	for _, name := range r.ResourceNamesUnsubscribe {

@@ -47,7 +47,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 				b.openPools(g, u)
 			}
 			for _, t := range u.Targets {
-				if t.Answer == "" {
+				if t.Answer == "" && u.For == nil {
 					b.target(g, t)
 				}
 			}

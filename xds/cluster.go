@@ -48,7 +48,7 @@ const unlimited = 1_000_000
 func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3.HttpFilter) {
 	levels := byPriority(u.Targets)
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
-		b.pool(g, u, u.Name, filters)
+		b.pool(g, u, u.Name, u.Targets, filters)
 		b.endpoints(u, u.Name, levels)
 		return
 	}
@@ -56,7 +56,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	for i := range levels {
 		name := fmt.Sprintf("%s#%d", u.Name, i)
 		aggregate.Clusters = append(aggregate.Clusters, name)
-		b.pool(g, u, name, filters)
+		b.pool(g, u, name, levels[i], filters)
 		b.endpoints(u, name, levels[i:i+1])
 	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
@@ -73,9 +73,9 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	})
 }
 
-// pool is a cluster whose endpoints are targets (endpoint.go), so that choosing, weighing, ejecting and counting are done per
+// pool is a cluster whose endpoints are these targets of the upstream (endpoint.go), so that choosing, weighing, ejecting and counting are done per
 // target, whatever DNS says.
-func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, filters []*hcmv3.HttpFilter) {
+func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, targets []*config.Target, filters []*hcmv3.HttpFilter) {
 	c := &clusterv3.Cluster{
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
@@ -88,23 +88,22 @@ func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, filte
 			UpdateMergeWindow:     seconds(0), // or a target that is taken out goes on getting requests for up to a second
 		},
 		OutlierDetection:              ejection(u),
-		CircuitBreakers:               breakers(g.Pool, u.Retry.BudgetPercent),
+		CircuitBreakers:               breakers(g.PoolOf(len(targets)), u.Retry.BudgetPercent),
 		HealthChecks:                  poolChecks(u.Active),
 		PreconnectPolicy:              preconnect(g.Pool),
 		TransportSocketMatches:        b.sockets(u),
 		TypedExtensionProtocolOptions: protocol(poolHTTP(g, u, filters)),
 	}
 	if g.Pool.HTTP2 && u.Active == nil && !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return !t.TLS }) {
-		b.negotiate(g, u, c, filters)
+		b.negotiate(g, u, c, b.tlsSockets(u), filters)
 	}
 	b.add(resource.ClusterType, c)
 }
 
 // negotiate lets the targets of a pool choose HTTP/2. Envoy wants every transport socket of such a pool, used or not, to be one that
-// negotiates.
-func (b *builder) negotiate(g *config.Gateway, u *config.Upstream, c *clusterv3.Cluster, filters []*hcmv3.HttpFilter) {
-	tls := socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS())
-	c.TransportSocketMatches, c.TransportSocket = nil, tls.TransportSocket
+// negotiates: there is none for plain text, and one of those for TLS stands for the default.
+func (b *builder) negotiate(g *config.Gateway, u *config.Upstream, c *clusterv3.Cluster, tls []*clusterv3.Cluster_TransportSocketMatch, filters []*hcmv3.HttpFilter) {
+	c.TransportSocketMatches, c.TransportSocket = tls, tls[0].TransportSocket
 	options := poolHTTP(g, u, filters)
 	options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
@@ -145,7 +144,7 @@ func endpointPolicy(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 		})
 	case config.Random:
 		return onePolicy("envoy.load_balancing_policies.random", &randomv3.Random{})
-	default: // round-robin differs from its weighted form in the endpoints' weights
+	default: // round-robin and weighted-round-robin are one: both go by the weights
 		return onePolicy("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{
 			SlowStartConfig: slowStart(u),
 		})
@@ -227,36 +226,63 @@ func breakers(p config.Pool, retryPercent uint32) *clusterv3.CircuitBreakers {
 // sockets are TLS and plain text, each inside the connection to the internal listener, which is told the endpoint's
 // metadata and by it which cluster to go on to.
 func (b *builder) sockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
-	matches := []*clusterv3.Cluster_TransportSocketMatch{
-		socketMatch("plain", false, "envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
-	}
+	return append([]*clusterv3.Cluster_TransportSocketMatch{
+		socketMatch("plain", socketKind(&config.Target{}), "envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
+	}, b.tlsSockets(u)...)
+}
+
+// tlsSockets are those with TLS: one for all targets with a host name, and one for each IP address.
+func (b *builder) tlsSockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
+	var matches []*clusterv3.Cluster_TransportSocketMatch
+	seen := map[string]bool{}
 	for _, t := range u.Targets {
-		if t.TLS {
-			return append(matches, socketMatch("tls", true, "envoy.transport_sockets.tls", b.upstreamTLS()))
+		kind := socketKind(t)
+		name := strings.Trim("tls "+kind.GetStringValue(), " ")
+		if t.TLS && !seen[name] {
+			seen[name] = true
+			matches = append(matches, socketMatch(name, kind, "envoy.transport_sockets.tls", b.upstreamTLS(t)))
 		}
 	}
 	return matches
 }
 
-func (b *builder) upstreamTLS() *tlsv3.UpstreamTlsContext {
+// upstreamTLS checks a target's certificate against its host. A name is also what the target is told (SNI), an IP address must not be
+// (RFC 6066), and is looked for among the certificate's addresses.
+func (b *builder) upstreamTLS(t *config.Target) *tlsv3.UpstreamTlsContext {
+	authorities := &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
+		Specifier: &corev3.DataSource_Filename{Filename: b.config.CAFile},
+	}}
+	ip, err := netip.ParseAddr(t.Host)
+	if err == nil {
+		authorities.MatchTypedSubjectAltNames = []*tlsv3.SubjectAltNameMatcher{{
+			SanType: tlsv3.SubjectAltNameMatcher_IP_ADDRESS,
+			Matcher: exactly(ip.WithZone("").String()),
+		}}
+	}
 	return &tlsv3.UpstreamTlsContext{
-		AutoHostSni:          true,
-		AutoSniSanValidation: true,
+		AutoHostSni:          err != nil,
+		AutoSniSanValidation: err != nil,
 		CommonTlsContext: &tlsv3.CommonTlsContext{ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
-				Specifier: &corev3.DataSource_Filename{Filename: b.config.CAFile},
-			}},
+			ValidationContext: authorities,
 		}},
 	}
 }
 
-// socketKey in an endpoint's envoy.transport_socket_match metadata chooses between the two.
+// socketKey in an endpoint's envoy.transport_socket_match metadata chooses among them.
 const socketKey = "tls"
 
-func socketMatch(name string, tls bool, inner string, m proto.Message) *clusterv3.Cluster_TransportSocketMatch {
+// socketKind is what a target has there: false, true, or the IP address that its certificate must be for.
+func socketKind(t *config.Target) *structpb.Value {
+	if _, err := netip.ParseAddr(t.Host); err == nil && t.TLS {
+		return structpb.NewStringValue(t.Host)
+	}
+	return structpb.NewBoolValue(t.TLS)
+}
+
+func socketMatch(name string, kind *structpb.Value, inner string, m proto.Message) *clusterv3.Cluster_TransportSocketMatch {
 	return &clusterv3.Cluster_TransportSocketMatch{
 		Name:  name,
-		Match: &structpb.Struct{Fields: map[string]*structpb.Value{socketKey: structpb.NewBoolValue(tls)}},
+		Match: &structpb.Struct{Fields: map[string]*structpb.Value{socketKey: kind}},
 		TransportSocket: &corev3.TransportSocket{
 			Name: "envoy.transport_sockets.internal_upstream",
 			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&internalv3.InternalUpstreamTransport{

@@ -63,7 +63,7 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 				EndpointId:           t.Identity,
 			}}},
 		}},
-		LoadBalancingWeight: wrapperspb.UInt32(weight(u, t)),
+		LoadBalancingWeight: wrapperspb.UInt32(max(t.Weight, 1)),
 		Metadata:            metadata(u, t),
 	}
 	switch {
@@ -87,13 +87,6 @@ func hostname(t *config.Target) string {
 	return t.Authority()
 }
 
-func weight(u *config.Upstream, t *config.Target) uint32 {
-	if u.Algorithm == config.RoundRobin {
-		return 1
-	}
-	return max(t.Weight, 1)
-}
-
 func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 	m := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 		envoy.Metadata: {Fields: map[string]*structpb.Value{
@@ -101,7 +94,7 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 			envoy.MetadataCluster: structpb.NewStringValue(t.Identity),
 		}},
 		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
-			socketKey: structpb.NewBoolValue(t.TLS),
+			socketKey: socketKind(t),
 		}},
 	}}
 	if u.Open {

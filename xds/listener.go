@@ -59,8 +59,19 @@ func (b *builder) listener() {
 		TrafficDirection:              corev3.TrafficDirection_INBOUND, // what stops accepting at the end of a drain
 		FilterChains:                  []*listenerv3.FilterChain{chain},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
+		EnableReusePort:               alone,
+		ConnectionBalanceConfig:       evenly,
 	})
 }
+
+// With SO_REUSEPORT, Envoy's default, a second gateway on the port is no error: it gets a part of the requests. Without it all threads
+// accept from one socket, so what was accepted is dealt out to them.
+var (
+	alone  = wrapperspb.Bool(false)
+	evenly = &listenerv3.Listener_ConnectionBalanceConfig{BalanceType: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance_{
+		ExactBalance: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance{},
+	}}
+)
 
 // certificate is the name of the listener's certificate, a resource that holds file names only: Envoy reads the files, and
 // reads them again when they change.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ func (b *builder) probes() {
 	var filters []*hcmv3.HttpFilter
 	for _, g := range b.config.Gateways {
 		for _, u := range g.Upstreams {
-			if u.Active == nil {
+			if u.Active == nil || u.For != nil { // a target is checked by one cluster, whatever upstreams it is in
 				continue
 			}
 			for _, t := range u.Targets {
@@ -63,16 +64,22 @@ func (b *builder) probes() {
 	}
 }
 
-// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A Unix socket would
-// do, but Envoy 1.40.0 crashes when asked for /config_dump?include_eds while a health check has one.
+// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A gateway that listens
+// everywhere has its own port there already, and gets another one. A Unix socket would do, but Envoy 1.40.0 crashes when asked for
+// /config_dump?include_eds while a health check has one.
 func (b *builder) probeAddress() *corev3.Address {
 	host := "127.0.0.2"
 	if b.config.Listen.Address == host {
 		host = "127.0.0.3"
 	}
+	port := b.config.Listen.Port
+	if listens, err := netip.ParseAddr(b.config.Listen.Address); err == nil && listens.IsUnspecified() {
+		const first, ports = 1024, 31_000 // below those that outgoing connections get
+		port = first + (port+ports/2)%ports
+	}
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address:       host,
-		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: b.config.Listen.Port},
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
 	}}}
 }
 
@@ -127,7 +134,7 @@ func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
 		c.TransportSocket = &corev3.TransportSocket{
 			Name:       "envoy.transport_sockets.tls",
-			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS())},
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS(t))},
 		}
 	}
 	if a.Path == "" {
@@ -224,13 +231,7 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 		}},
 		RequestHeadersToRemove: []string{"x-forwarded-proto", "x-request-id"},
 	}
-	headers := targetHeaders(t)
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		host.RequestHeadersToAdd = append(host.RequestHeadersToAdd, &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: name, Value: strings.ReplaceAll(headers[name], "%", "%%")},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		})
-	}
+	host.RequestHeadersToAdd = overwriting(targetHeaders(t))
 	return host
 }
 
@@ -290,6 +291,7 @@ func (b *builder) probeListener(routes []*routev3.VirtualHost, filters []*hcmv3.
 	b.add(resource.ListenerType, &listenerv3.Listener{
 		Name:                  "probes",
 		Address:               b.probeAddress(),
+		EnableReusePort:       alone,
 		BypassOverloadManager: true, // a gateway short of memory says nothing about its targets
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",

@@ -30,7 +30,7 @@ func (b *builder) routes() {
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 	}
 	for _, g := range b.config.Gateways {
-		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains}
+		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
 				host.Routes = append(host.Routes, streamRoute(g, r))
@@ -43,6 +43,18 @@ func (b *builder) routes() {
 		routes.VirtualHosts = append(routes.VirtualHosts, host)
 	}
 	b.add(resource.RouteType, routes)
+}
+
+// overwriting sets headers, in place of those there are. A % is no command of Envoy's.
+func overwriting(headers map[string]string) []*corev3.HeaderValueOption {
+	var options []*corev3.HeaderValueOption
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		options = append(options, &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: name, Value: strings.ReplaceAll(headers[name], "%", "%%")},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		})
+	}
+	return options
 }
 
 // levels groups the rules, which come longest path first, by path.
@@ -64,7 +76,7 @@ func leftOver(g *config.Gateway, level []*config.Rule) []*routev3.Route {
 	var routes []*routev3.Route
 	byModel, byMethod := false, true
 	for _, r := range level {
-		byModel = byModel || len(r.Models) > 0
+		byModel = byModel || len(r.Models) > 0 && !r.Derived
 		byMethod = byMethod && len(r.Methods) > 0
 	}
 	if byModel {

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -91,6 +92,9 @@ func (f adminFlags) call(ctx context.Context, r request) (answer, error) {
 	}
 	if res.StatusCode >= 300 {
 		return answer{}, refused(res, body)
+	}
+	for _, warning := range res.Header.Values("X-Millrace-Warning") {
+		fmt.Fprintln(os.Stderr, "warning:", warning)
 	}
 	return answer{body, res.Header.Get("X-Millrace-State")}, nil
 }

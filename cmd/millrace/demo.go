@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"millrace/config"
 	"millrace/internal/fakellm"
 )
 
@@ -40,21 +42,42 @@ func (d *demo) stop() {
 	}
 }
 
-// greet prints what to try.
-func (d *demo) greet(out io.Writer, port uint32) {
-	fmt.Fprintf(out, `
-Millrace serves on :%[1]d, with demo providers behind it. Try
-
+// greet prints what to try: of the demo's URLs, those that the configuration has.
+func (d *demo) greet(out io.Writer, c *config.Config) {
+	root := fmt.Sprintf("localhost:%d", c.Listen.Port)
+	insecure := ""
+	if c.Listen.CertFile != "" {
+		root, insecure = "https://"+root, "k"
+	}
+	fmt.Fprintf(out, "\nMillrace serves on :%d, with demo providers behind it.", c.Listen.Port)
+	chats, failover := takesChats(c.Gateways[0], "/v1"), takesChats(c.Gateways[0], "/failover")
+	if chats || failover {
+		fmt.Fprint(out, " Try\n")
+	} else {
+		fmt.Fprint(out, " This configuration has none of the URLs that the demo knows.\n")
+	}
+	if chats {
+		fmt.Fprintf(out, `
   a chat, answered by whoever's turn it is, in your schema:
-    curl -s localhost:%[1]d/v1/chat/completions -d '{"model":"gpt-4o","messages":[{"role":"user","content":"Hello!"}]}'
+    curl -s%[2]s %[1]s/v1/chat/completions -d '{"model":"gpt-4o","messages":[{"role":"user","content":"Hello!"}]}'
 
   a stream:
-    curl -sN localhost:%[1]d/v1/chat/completions -d '{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Count to five."}]}'
-
+    curl -sN%[2]s %[1]s/v1/chat/completions -d '{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Count to five."}]}'
+`, root, insecure)
+	}
+	if failover {
+		fmt.Fprintf(out, `
   a target that is down, and the failover to one of another schema that you do not notice:
-    curl -si localhost:%[1]d/failover/v1/chat/completions -d '{"model":"gpt-4o","messages":[{"role":"user","content":"Are you there?"}]}'
+    curl -si%[2]s %[1]s/failover/v1/chat/completions -d '{"model":"gpt-4o","messages":[{"role":"user","content":"Are you there?"}]}'
+`, root, insecure)
+	}
+	fmt.Fprint(out, "\nCtrl-C drains and stops both.\n\n")
+}
 
-Ctrl-C drains and stops both.
-
-`, port)
+// takesChats tells whether a rule takes any chat that is posted below the path.
+func takesChats(g *config.Gateway, path string) bool {
+	return slices.ContainsFunc(g.Rules, func(r *config.Rule) bool {
+		return (r.Path == path || r.Path == "/" && path == "/v1") && len(r.Headers)+len(r.Query)+len(r.Models) == 0 &&
+			(len(r.Methods) == 0 || slices.Contains(r.Methods, "POST"))
+	})
 }

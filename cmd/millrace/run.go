@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"millrace/config"
 	"millrace/envoy"
 	"millrace/xds"
 )
@@ -37,7 +38,9 @@ func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out i
 		return err
 	}
 	defer remove()
-	s, err := startSidecar(ctx, end, c.sidecarFlags, dir)
+	s, err := startSidecar(ctx, end, c.sidecarFlags, dir, func(served *config.Config) error {
+		return errors.Join(checkMachine(served), checkPort(served.Listen)) // Envoy, which has not started yet, is on this machine
+	})
 	if err != nil {
 		return err
 	}
@@ -52,7 +55,7 @@ func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out i
 	if ctx.Err() == nil {
 		s.log.Info("ready", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
 		if c.Demo {
-			s.demo.greet(out, s.config.Listen.Port)
+			s.demo.greet(out, s.config)
 		}
 	}
 	select {

@@ -36,7 +36,7 @@ import (
 
 // sidecarFlags are common to run and serve. They say where to listen and how to log; everything else is in the file.
 type sidecarFlags struct {
-	Config   string     `help:"The configuration file; it is followed when it changes. With --data-dir or --store it may be left out: REST then says all." type:"existingfile"`
+	Config   string     `help:"The configuration file; it is followed when it changes. With --data-dir or --store it may be left out: REST then says all." type:"path"`
 	DataDir  string     `help:"Where what is written over REST is kept, and what was applied last; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
 	Store    string     `help:"An external NATS cluster to keep it in, nats://host:4222." env:"MILLRACE_STORE"`
 	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen; 127.0.0.1:8080 when there is a store and nobody says." placeholder:"ADDRESS"`
@@ -54,7 +54,7 @@ type serveCommand struct {
 // where a service is open), requests under way get the rest of the drain timeout, what is left is ended in its client's schema, and
 // the sidecar ends. Envoy lives on: the next sidecar opens its listener again.
 func (c *serveCommand) Run(ctx context.Context, end context.CancelCauseFunc) error {
-	s, err := startSidecar(ctx, end, c.sidecarFlags, c.SocketDir)
+	s, err := startSidecar(ctx, end, c.sidecarFlags, c.SocketDir, nil)
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,9 @@ type sidecar struct {
 	writing   sync.WaitGroup
 }
 
-// startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good. end is what a call over
-// the socket ends ctx by.
-func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string) (_ *sidecar, err error) {
+// startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good, check included. end is what
+// a call over the socket ends ctx by.
+func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
 	open := storeOpener(flags, log)
 	if flags.Config == "" && open == nil {
@@ -123,6 +123,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		File:      flags.Config,
 		DataDir:   flags.DataDir,
 		Log:       log,
+		Check:     check,
 		Draining:  s.draining.Load,
 		Events:    s.recorder.Err,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
@@ -166,11 +167,6 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 
 // warn says what is allowed and may still not be meant.
 func (s *sidecar) warn() {
-	for _, d := range s.config.Documents {
-		for _, w := range config.Doubtful(d) {
-			s.log.Warn(w.Error(), "gateway", d.Gateway.Name)
-		}
-	}
 	if addr, err := netip.ParseAddr(s.config.Listen.Address); err == nil && addr.IsLoopback() {
 		return
 	}

@@ -25,6 +25,7 @@ func (c *statusCommand) Run(ctx context.Context, out io.Writer) error {
 		Release, State, Reason, Version, Store, Events string
 		Revision                                       uint64
 		Ready                                          bool
+		Warnings                                       []string
 		Envoy                                          struct {
 			Connected     bool
 			Node, Version string
@@ -55,5 +56,8 @@ func (c *statusCommand) Run(ctx context.Context, out io.Writer) error {
 	row("file error", s.File.Error)
 	row("store", s.Store)
 	row("events", s.Events)
+	for _, warning := range s.Warnings {
+		row("warning", warning)
+	}
 	return w.Flush()
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"text/tabwriter"
 
 	"millrace/config/store"
@@ -25,12 +26,15 @@ type storeCommand struct {
 
 // storeFlags say which store.
 type storeFlags struct {
-	DataDir string `help:"The data directory of the gateway: its store, and what it applied last." type:"existingdir" required:"" env:"MILLRACE_DATA_DIR"`
+	DataDir string `help:"The data directory of the gateway: its store, and what it applied last." type:"path" required:"" env:"MILLRACE_DATA_DIR"`
 	Store   string `help:"The external NATS cluster that the gateway keeps it in, if it does." env:"MILLRACE_STORE"`
 }
 
 // open opens the store. Only one in the data directory needs the directory for itself.
 func (f storeFlags) open(ctx context.Context) (*store.Store, error) {
+	if _, err := os.Stat(f.DataDir); err != nil { // it would be made
+		return nil, err
+	}
 	o := store.Options{URL: f.Store, Log: logger(slog.LevelWarn)}
 	if f.Store == "" {
 		o.DataDir = f.DataDir

@@ -7,15 +7,17 @@ import (
 
 	"millrace/config"
 	"millrace/control"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 type validateCommand struct {
-	File    string `arg:"" help:"The configuration file, YAML or JSON."`
-	DataDir string `help:"Where a gateway keeps what it applied last: a file that has lost its keys since is an error, as it is for run." type:"path" env:"MILLRACE_DATA_DIR"`
+	File      string `arg:"" help:"The configuration file, YAML or JSON."`
+	DataDir   string `help:"Where a gateway keeps what it applied last: the file is checked beside that, as it is for run." type:"path" env:"MILLRACE_DATA_DIR"`
+	Elsewhere bool   `help:"The gateway runs on another machine: do not look for its secrets, certificates and folders on this one."`
 }
 
-// Run prints every error and fails, or prints the effective document. What this version would refuse to serve, and what is probably
-// not meant, is a warning on stderr: the file itself is right.
+// Run prints every error and fails, or prints the effective document. It refuses what run refuses, but for a port that is taken, as
+// it is by the gateway that runs. What is probably not meant is a warning on stderr.
 func (c *validateCommand) Run(out io.Writer) error {
 	data, err := config.ReadFile(c.File, config.MaxDocumentBytes)
 	if err != nil {
@@ -25,10 +27,10 @@ func (c *validateCommand) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := control.LoadLast(c.DataDir).CheckFile(c.File, doc); err != nil {
+	if err := c.check(doc); err != nil {
 		return err
 	}
-	for _, w := range append(config.NotYet(doc), config.Doubtful(doc)...) {
+	for _, w := range config.Doubtful(doc) {
 		fmt.Fprintf(os.Stderr, "%s: warning: %s\n", c.File, w)
 	}
 	effective, err := config.Print(doc)
@@ -37,4 +39,18 @@ func (c *validateCommand) Run(out io.Writer) error {
 	}
 	_, err = out.Write(effective)
 	return err
+}
+
+// check tries what run would try before it serves.
+func (c *validateCommand) check(doc *millracev1.Document) error {
+	last := control.LoadLast(c.DataDir)
+	if c.Elsewhere {
+		_, err := last.Check(c.File, config.Elsewhere(doc))
+		return err
+	}
+	served, err := last.Check(c.File, doc)
+	if err != nil {
+		return err
+	}
+	return checkMachine(served)
 }

@@ -102,7 +102,7 @@ func targets(upstreams int) *millracev1.State {
 	doc := &millracev1.Document{Gateway: &millracev1.Gateway{Id: "default", Name: "default"}}
 	for u := range upstreams {
 		upstream := &millracev1.Upstream{Id: fmt.Sprintf("0192-%08x", u), Name: fmt.Sprintf("upstream-%d", u),
-			Algorithm: "weighted-round-robin", HealthChecks: &millracev1.HealthChecks{Passive: true, Threshold: 3, Interval: 60}}
+			Algorithm: "weighted-round-robin", HealthChecks: &millracev1.HealthChecks{Passive: proto.Bool(true), Threshold: 3, Interval: 60}}
 		for t := range 10 {
 			weight := uint32(t)
 			upstream.Targets = append(upstream.Targets, &millracev1.Target{

@@ -82,7 +82,8 @@ func (d *requestDecoder) system() *llm.Error {
 	return err
 }
 
-// textOnly reads the content of system and of system turns.
+// textOnly reads the content of system and of system turns, without the line of Claude Code's accounts: only Anthropic's own targets
+// get that, in the client's bytes.
 func (d *requestDecoder) textOnly(path string, blocks givenContent) ([]llm.Part, *llm.Error) {
 	var parts []llm.Part
 	for i := range blocks {
@@ -93,6 +94,14 @@ func (d *requestDecoder) textOnly(path string, blocks givenContent) ([]llm.Part,
 		part, err := d.part(at, &blocks[i])
 		if err != nil {
 			return nil, err
+		}
+		if text, ok := part.(llm.Text); ok {
+			prompt := llm.WithoutBilling(text.Text)
+			if prompt == "" && text.Text != "" {
+				continue
+			}
+			text.Text = prompt
+			part = text
 		}
 		parts = append(parts, part)
 	}

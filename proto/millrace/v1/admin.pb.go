@@ -2,7 +2,8 @@
 // document is generated from this file. The resources are those of config.proto.
 //
 // A write answers what became of it in headers (metadata in gRPC): x-millrace-state is accepted, offered or applied,
-// x-millrace-version is the version of the configuration and x-millrace-revision that of the store. Every resource and every
+// x-millrace-version is the version of the configuration and x-millrace-revision that of the store. x-millrace-warning says what is
+// new in it that is probably not meant or has no effect, and what to write instead. Every resource and every
 // list has an etag; a write with an if-match that does not hold changes nothing. Secrets are write-only: they are shown as
 // "[redacted]", and a write that sends "[redacted]" back keeps them, as long as they go where they went before: to the same
 // protocol, host and port, in a header of the same name. A write that leads elsewhere sends them again.
@@ -2184,7 +2185,9 @@ type Status struct {
 	// What is wrong with the store, or with the disk that it is kept on; empty when nothing is.
 	Store string `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
 	// Why events cannot be written; empty while they can.
-	Events        string `protobuf:"bytes,65,opt,name=events,proto3" json:"events,omitempty"`
+	Events string `protobuf:"bytes,65,opt,name=events,proto3" json:"events,omitempty"`
+	// What the configuration says and is probably not meant, or has no effect, and what to write instead.
+	Warnings      []string `protobuf:"bytes,70,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2287,6 +2290,13 @@ func (x *Status) GetEvents() string {
 		return x.Events
 	}
 	return ""
+}
+
+func (x *Status) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 type EnvoyStatus struct {
@@ -3249,7 +3259,7 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1f\n" +
 	"\vduration_ms\x18\x04 \x01(\x01R\n" +
 	"durationMs\"\x12\n" +
-	"\x10GetStatusRequest\"\xa7\x02\n" +
+	"\x10GetStatusRequest\"\xc3\x02\n" +
 	"\x06Status\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\tR\arelease\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -3260,7 +3270,8 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x05envoy\x18\a \x01(\v2\x18.millrace.v1.EnvoyStatusR\x05envoy\x12+\n" +
 	"\x04file\x18\b \x01(\v2\x17.millrace.v1.FileStatusR\x04file\x12\x14\n" +
 	"\x05store\x18\t \x01(\tR\x05store\x12\x16\n" +
-	"\x06events\x18A \x01(\tR\x06events\"Y\n" +
+	"\x06events\x18A \x01(\tR\x06events\x12\x1a\n" +
+	"\bwarnings\x18F \x03(\tR\bwarnings\"Y\n" +
 	"\vEnvoyStatus\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +

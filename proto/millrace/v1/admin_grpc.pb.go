@@ -2,7 +2,8 @@
 // document is generated from this file. The resources are those of config.proto.
 //
 // A write answers what became of it in headers (metadata in gRPC): x-millrace-state is accepted, offered or applied,
-// x-millrace-version is the version of the configuration and x-millrace-revision that of the store. Every resource and every
+// x-millrace-version is the version of the configuration and x-millrace-revision that of the store. x-millrace-warning says what is
+// new in it that is probably not meant or has no effect, and what to write instead. Every resource and every
 // list has an etag; a write with an if-match that does not hold changes nothing. Secrets are write-only: they are shown as
 // "[redacted]", and a write that sends "[redacted]" back keeps them, as long as they go where they went before: to the same
 // protocol, host and port, in a header of the same name. A write that leads elsewhere sends them again.

@@ -178,9 +178,11 @@ type Gateway struct {
 	MaxSidecarMemory *Bytes `protobuf:"bytes,71,opt,name=max_sidecar_memory,json=maxSidecarMemory,proto3" json:"max_sidecar_memory,omitempty"`
 	// What /health/ready is 200 for, once the configuration is applied and until the gateway is told to end: any (when it is left out),
 	// some target that a rule leads to can serve; all, one of each upstream that rules lead to; configured, whether any can or not.
-	ReadyWhen     string `protobuf:"bytes,72,opt,name=ready_when,json=readyWhen,proto3" json:"ready_when,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ReadyWhen string `protobuf:"bytes,72,opt,name=ready_when,json=readyWhen,proto3" json:"ready_when,omitempty"`
+	// Set on every answer to a request that a rule takes, in place of what the answer has of that name.
+	ResponseHeaders map[string]string `protobuf:"bytes,75,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -358,6 +360,13 @@ func (x *Gateway) GetReadyWhen() string {
 		return x.ReadyWhen
 	}
 	return ""
+}
+
+func (x *Gateway) GetResponseHeaders() map[string]string {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
 }
 
 // Clients bounds what clients may take up of the listener.
@@ -624,9 +633,10 @@ type Timeouts struct {
 	ConnectTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
 	// Of a stream: to the first event that carries content, per attempt.
 	FirstByteTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=first_byte_timeout,json=firstByteTimeout,proto3" json:"first_byte_timeout,omitempty"`
-	PolicyTimeout    *durationpb.Duration `protobuf:"bytes,4,opt,name=policy_timeout,json=policyTimeout,proto3" json:"policy_timeout,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of the chain of policies. No policy is enforced by this version, so it bounds nothing, and a warning says so.
+	PolicyTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=policy_timeout,json=policyTimeout,proto3" json:"policy_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Timeouts) Reset() {
@@ -691,10 +701,12 @@ func (x *Timeouts) GetPolicyTimeout() *durationpb.Duration {
 // no bound.
 type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Envoy has no count of idle connections to keep; idle_timeout is what closes them.
+	// Without effect, and a warning says so: Envoy keeps no count of idle connections. idle_timeout closes them, max_per_target bounds
+	// the connections to one target, idle or not.
 	MaxIdlePerHost uint32               `protobuf:"varint,1,opt,name=max_idle_per_host,json=maxIdlePerHost,proto3" json:"max_idle_per_host,omitempty"`
 	IdleTimeout    *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
-	// Connections to all targets of an upstream. Each of Envoy's threads may have one to each target beyond it.
+	// Connections to all targets of the gateway. Each upstream gets its part by the number of its targets, one at least. Each of
+	// Envoy's threads may have one to each target beyond it.
 	MaxTotal uint32 `protobuf:"varint,3,opt,name=max_total,json=maxTotal,proto3" json:"max_total,omitempty"`
 	// Speak HTTP/2 with targets that offer it in their TLS handshake, in upstreams whose targets all have TLS and that have no
 	// active health checks. All else is HTTP/1.1.
@@ -812,7 +824,8 @@ func (x *ConnectionPool) GetPreconnect() float64 {
 type Streaming struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	InterChunkTimeout *durationpb.Duration   `protobuf:"bytes,1,opt,name=inter_chunk_timeout,json=interChunkTimeout,proto3" json:"inter_chunk_timeout,omitempty"`
-	// The most of a stream that policies may hold back.
+	// The most of a stream that policies may hold back. No policy is enforced by this version, so nothing is held back, and a warning
+	// says so.
 	BufferSize *Bytes `protobuf:"bytes,2,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
 	// When the client gets the head of a stream. first-token, the default: with its first content, so that a stream that fails
 	// before goes on to the next target unseen. headers: as soon as the target answers; what fails after that, the client is told.
@@ -1083,8 +1096,9 @@ type Upstream struct {
 	Targets      []*Target              `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
 	HealthChecks *HealthChecks          `protobuf:"bytes,5,opt,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
 	Retry        *Retry                 `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
-	// any: every target may serve every request, with its default_model where it lacks the one named. listed: only targets
-	// that list the model serve it; a model no target lists is 404.
+	// any: every target may serve every request, with its default_model where it lacks the one named. prefer: the same, and
+	// targets that list the model are asked before those that do not, whatever their priorities. listed: only targets that list the
+	// model serve it; a model no target lists is 404.
 	ModelChoice string `protobuf:"bytes,7,opt,name=model_choice,json=modelChoice,proto3" json:"model_choice,omitempty"`
 	// The header whose value chooses the target with header-hash. A request without it goes to any target.
 	HashHeader string `protobuf:"bytes,8,opt,name=hash_header,json=hashHeader,proto3" json:"hash_header,omitempty"`
@@ -1235,9 +1249,13 @@ type Target struct {
 	Disabled bool `protobuf:"varint,15,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	// Of the provider static: the text that every request is answered with, in the client's schema, and nobody is asked. As the
 	// target of the last priority it is what clients get when all others have failed.
-	Answer        string `protobuf:"bytes,16,opt,name=answer,proto3" json:"answer,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Answer string `protobuf:"bytes,16,opt,name=answer,proto3" json:"answer,omitempty"`
+	// Headers of the client's that this target gets beside those that every target gets (content-type, user-agent, traceparent and
+	// their like). A name that ends in * stands for all that begin so. A header that carries a credential goes only where its whole name
+	// is written here, and never a key that let the request in.
+	ForwardHeaders []string `protobuf:"bytes,20,rep,name=forward_headers,json=forwardHeaders,proto3" json:"forward_headers,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Target) Reset() {
@@ -1382,13 +1400,22 @@ func (x *Target) GetAnswer() string {
 	return ""
 }
 
+func (x *Target) GetForwardHeaders() []string {
+	if x != nil {
+		return x.ForwardHeaders
+	}
+	return nil
+}
+
 // Provider says whose API a target speaks: a known name ("openai"), or a base URL with the schema's type. A plain string
 // means name.
 type Provider struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The name of the schema's provider; inferred from a known host, else openai.
-	Type    string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Where the schema's operations are: they are put behind it, /chat/completions or /v1/messages. One of the OpenAI kind has a path,
+	// mostly /v1; where there is none, the target's path says the whole.
 	BaseUrl string `protobuf:"bytes,3,opt,name=base_url,json=baseUrl,proto3" json:"base_url,omitempty"`
 	// The key, sent in the header that the provider wants.
 	SecretKeyRef  *Secret `protobuf:"bytes,4,opt,name=secret_key_ref,json=secretKeyRef,proto3" json:"secret_key_ref,omitempty"`
@@ -1513,8 +1540,8 @@ type HealthChecks struct {
 	// Take out a target when threshold requests in a row have failed at it: 5xx, 429 without a word when to come back, no connection,
 	// a reset, silence, an error before a stream's first token. However often a request tries a target, it counts once; one that its
 	// client leaves does not count. A target that is out is asked only when no other can serve, and one that is alone is never
-	// taken out.
-	Passive   bool   `protobuf:"varint,1,opt,name=passive,proto3" json:"passive,omitempty"`
+	// taken out. true when it is left out.
+	Passive   *bool  `protobuf:"varint,1,opt,name=passive,proto3,oneof" json:"passive,omitempty"`
 	Threshold uint32 `protobuf:"varint,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	// For how many seconds it stays out the first time, twice as long the second time and so on, up to 300 or the interval, whichever
 	// is more. As much time without being taken out again makes up for one of them.
@@ -1561,8 +1588,8 @@ func (*HealthChecks) Descriptor() ([]byte, []int) {
 }
 
 func (x *HealthChecks) GetPassive() bool {
-	if x != nil {
-		return x.Passive
+	if x != nil && x.Passive != nil {
+		return *x.Passive
 	}
 	return false
 }
@@ -2423,7 +2450,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xb7\b\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xd1\t\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2452,7 +2479,11 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x12max_sidecar_memory\x18G \x01(\v2\x12.millrace.v1.BytesR\x10maxSidecarMemory\x12=\n" +
 	"\n" +
 	"ready_when\x18H \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x16R\x03anyR\x03allR\n" +
-	"configuredR\treadyWhen\"\xc0\x02\n" +
+	"configuredR\treadyWhen\x12T\n" +
+	"\x10response_headers\x18K \x03(\v2).millrace.v1.Gateway.ResponseHeadersEntryR\x0fresponseHeaders\x1aB\n" +
+	"\x14ResponseHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x02\n" +
 	"\aClients\x122\n" +
 	"\x0fmax_connections\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x0emaxConnections\x12H\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
@@ -2509,7 +2540,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x04fileB\x0f\n" +
 	"\x06source\x12\x05\xbaH\x02\b\x01\":\n" +
 	"\tProviders\x12-\n" +
-	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\xe5\x05\n" +
+	"\atargets\x18\x01 \x03(\v2\x13.millrace.v1.TargetR\atargets\"\xed\x05\n" +
 	"\bUpstream\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2517,8 +2548,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\talgorithm\x18\x03 \x01(\tB\x85\x01\xbaH\x81\x01\xd8\x01\x01r|R\vround-robinR\x14weighted-round-robinR\x11least-connectionsR\x06randomR\vsource-hashR\buri-hashR\vheader-hashR\vcookie-hashR\vprompt-hashR\talgorithm\x127\n" +
 	"\atargets\x18\x04 \x03(\v2\x13.millrace.v1.TargetB\b\xbaH\x05\x92\x01\x02\b\x01R\atargets\x12>\n" +
 	"\rhealth_checks\x18\x05 \x01(\v2\x19.millrace.v1.HealthChecksR\fhealthChecks\x12(\n" +
-	"\x05retry\x18\x06 \x01(\v2\x12.millrace.v1.RetryR\x05retry\x128\n" +
-	"\fmodel_choice\x18\a \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x03anyR\x06listedR\vmodelChoice\x12H\n" +
+	"\x05retry\x18\x06 \x01(\v2\x12.millrace.v1.RetryR\x05retry\x12@\n" +
+	"\fmodel_choice\x18\a \x01(\tB\x1d\xbaH\x1a\xd8\x01\x01r\x15R\x03anyR\x06preferR\x06listedR\vmodelChoice\x12H\n" +
 	"\vhash_header\x18\b \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
 	"hashHeader\x12H\n" +
 	"\vhash_cookie\x18\t \x01(\tB'\xbaH$\xd8\x01\x01r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
@@ -2526,7 +2557,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x13hash_balance_factor\x18\n" +
 	" \x01(\rH\x00R\x11hashBalanceFactor\x88\x01\x01\x12D\n" +
 	"\x0fcircuit_breaker\x18\v \x01(\v2\x1b.millrace.v1.CircuitBreakerR\x0ecircuitBreakerB\x16\n" +
-	"\x14_hash_balance_factor\"\xac\x06\n" +
+	"\x14_hash_balance_factor\"\xd5\x06\n" +
 	"\x06Target\x12<\n" +
 	"\x02id\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x02id\x121\n" +
 	"\bprovider\x18\x02 \x01(\v2\x15.millrace.v1.ProviderR\bprovider\x12\x12\n" +
@@ -2544,7 +2575,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vcredentials\x18\r \x01(\v2\x18.millrace.v1.CredentialsR\vcredentials\x121\n" +
 	"\btimeouts\x18\x0e \x01(\v2\x15.millrace.v1.TimeoutsR\btimeouts\x12\x1a\n" +
 	"\bdisabled\x18\x0f \x01(\bR\bdisabled\x12\x16\n" +
-	"\x06answer\x18\x10 \x01(\tR\x06answer\x1a;\n" +
+	"\x06answer\x18\x10 \x01(\tR\x06answer\x12'\n" +
+	"\x0fforward_headers\x18\x14 \x03(\tR\x0eforwardHeaders\x1a;\n" +
 	"\rModelMapEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2560,9 +2592,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vCredentials\x12E\n" +
 	"\vheader_name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$R\n" +
 	"headerName\x12>\n" +
-	"\fheader_value\x18\x02 \x01(\v2\x13.millrace.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\vheaderValue\"\xa8\x02\n" +
-	"\fHealthChecks\x12\x18\n" +
-	"\apassive\x18\x01 \x01(\bR\apassive\x12\x1c\n" +
+	"\fheader_value\x18\x02 \x01(\v2\x13.millrace.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\vheaderValue\"\xb9\x02\n" +
+	"\fHealthChecks\x12\x1d\n" +
+	"\apassive\x18\x01 \x01(\bH\x00R\apassive\x88\x01\x01\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12\x1a\n" +
 	"\binterval\x18\x03 \x01(\rR\binterval\x126\n" +
 	"\x06active\x18\x04 \x01(\v2\x1e.millrace.v1.ActiveHealthCheckR\x06active\x12F\n" +
@@ -2570,7 +2602,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"slow_start\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationB\n" +
-	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tslowStart\"\xd0\x03\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\tslowStartB\n" +
+	"\n" +
+	"\b_passive\"\xd0\x03\n" +
 	"\x11ActiveHealthCheck\x12\x1f\n" +
 	"\x04path\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03:\x01/R\x04path\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12\x12\n" +
@@ -2678,7 +2712,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -2707,16 +2741,17 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Pack)(nil),                  // 24: millrace.v1.Pack
 	(*Policies)(nil),              // 25: millrace.v1.Policies
 	(*Events)(nil),                // 26: millrace.v1.Events
-	nil,                           // 27: millrace.v1.Target.ModelMapEntry
-	nil,                           // 28: millrace.v1.Target.HeadersEntry
-	nil,                           // 29: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 30: millrace.v1.Rule.HeadersEntry
-	nil,                           // 31: millrace.v1.Rule.QueryEntry
-	nil,                           // 32: millrace.v1.Key.LimitsEntry
-	nil,                           // 33: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 36: google.protobuf.Struct
+	nil,                           // 27: millrace.v1.Gateway.ResponseHeadersEntry
+	nil,                           // 28: millrace.v1.Target.ModelMapEntry
+	nil,                           // 29: millrace.v1.Target.HeadersEntry
+	nil,                           // 30: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 31: millrace.v1.Rule.HeadersEntry
+	nil,                           // 32: millrace.v1.Rule.QueryEntry
+	nil,                           // 33: millrace.v1.Key.LimitsEntry
+	nil,                           // 34: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 37: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -2734,64 +2769,65 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	7,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
 	8,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	9,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	34, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	35, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
 	9,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	34, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	35, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
 	9,  // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
 	9,  // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	34, // 21: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 22: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	9,  // 23: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	10, // 24: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	5,  // 25: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
-	10, // 26: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	34, // 27: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	34, // 28: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	34, // 29: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	34, // 30: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	34, // 31: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 32: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	34, // 33: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	9,  // 34: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	34, // 35: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	13, // 36: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	13, // 37: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	16, // 38: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	19, // 39: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	18, // 40: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	14, // 41: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	27, // 42: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	28, // 43: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	15, // 44: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	6,  // 45: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	10, // 46: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	10, // 47: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	17, // 48: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	34, // 49: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	34, // 50: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	34, // 51: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	34, // 52: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	29, // 53: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	34, // 54: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	34, // 55: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	34, // 56: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	34, // 57: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	34, // 58: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	34, // 59: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	30, // 60: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	31, // 61: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	22, // 62: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	35, // 63: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 64: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	33, // 65: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	10, // 66: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	36, // 67: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	68, // [68:68] is the sub-list for method output_type
-	68, // [68:68] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	27, // 21: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
+	35, // 22: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	35, // 23: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	9,  // 24: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	10, // 25: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	5,  // 26: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	10, // 27: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	35, // 28: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	35, // 29: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	35, // 30: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	35, // 31: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	35, // 32: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	35, // 33: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	35, // 34: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	9,  // 35: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	35, // 36: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	13, // 37: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	13, // 38: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	16, // 39: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	19, // 40: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	18, // 41: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	14, // 42: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	28, // 43: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	29, // 44: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	15, // 45: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	6,  // 46: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	10, // 47: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	10, // 48: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	17, // 49: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	35, // 50: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	35, // 51: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	35, // 52: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	35, // 53: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	30, // 54: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	35, // 55: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	35, // 56: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	35, // 57: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	35, // 58: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	35, // 59: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	35, // 60: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	31, // 61: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	32, // 62: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	22, // 63: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	36, // 64: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	33, // 65: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	34, // 66: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	10, // 67: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	37, // 68: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2806,6 +2842,7 @@ func file_millrace_v1_config_proto_init() {
 	}
 	file_millrace_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
@@ -2815,7 +2852,7 @@ func file_millrace_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
