@@ -33,6 +33,8 @@ type Options struct {
 	Draining func() bool
 	// Servable tells whether, of the targets there are, one can serve.
 	Servable func() bool
+	// Admin tells where REST listens, given what the file says; "" when it does not. It is nil where nothing listens.
+	Admin func(listen string) string
 	// Events tells why events cannot be written, nil while they can; it is nil where there are none.
 	Events func() error
 }
@@ -86,7 +88,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 		return nil, err
 	}
 	v.state = remember(v.state, last.State.Keyed)
-	if err := v.prepare(); err != nil {
+	if err := p.prepare(v); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -130,7 +132,7 @@ func (p *Plane) current() *version {
 }
 
 // prepare does everything that can fail before anything changes.
-func (v *version) prepare() error {
+func (p *Plane) prepare(v *version) error {
 	documents, err := config.Merge(v.file, v.state)
 	if err != nil {
 		return err
@@ -138,6 +140,9 @@ func (v *version) prepare() error {
 	if keyed := config.Keyed(documents, v.state.GetKeyed()); !slices.Equal(keyed, v.state.GetKeyed()) {
 		v.state = proto.CloneOf(v.state) // others may hold it
 		v.state.Keyed = keyed
+	}
+	if err := p.reaching(documents); err != nil {
+		return err
 	}
 	for _, d := range documents {
 		if notYet := config.NotYet(d); len(notYet) > 0 {
@@ -152,6 +157,18 @@ func (v *version) prepare() error {
 	}
 	v.snapshot, err = xds.Build(v.config)
 	return err
+}
+
+// reaching refuses targets that lead to the REST API.
+func (p *Plane) reaching(documents []*millracev1.Document) error {
+	if p.Admin == nil {
+		return nil
+	}
+	listen := p.Admin(documents[0].Gateway.GetAdmin().GetListen())
+	if found := config.Reaching(documents, "this gateway's REST API", listen); len(found) > 0 {
+		return found
+	}
+	return nil
 }
 
 // commit tells the sidecar, which keeps what requests under way have pinned, and then Envoy.
@@ -208,7 +225,7 @@ func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
 		return Result{}, err
 	}
 	store.Stamp(next.state, was.state, c.Cause)
-	if err := next.prepare(); err != nil {
+	if err := p.prepare(next); err != nil {
 		return Result{}, err
 	}
 	if c.DryRun {
@@ -327,7 +344,7 @@ func (p *Plane) take(ctx context.Context, latest store.Version) error {
 		return nil
 	}
 	next := &version{file: was.file, content: was.content, state: remember(latest.State, was.state.Keyed), revision: latest.Revision}
-	if err := next.prepare(); err != nil {
+	if err := p.prepare(next); err != nil {
 		return fmt.Errorf("version %d of the store: %w", latest.Revision, err)
 	}
 	return p.commit(ctx, next)

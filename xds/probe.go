@@ -66,12 +66,8 @@ func (b *builder) probes() {
 // probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A Unix socket would
 // do, but Envoy 1.40.0 crashes when asked for /config_dump?include_eds while a health check has one.
 func (b *builder) probeAddress() *corev3.Address {
-	host := "127.0.0.2"
-	if b.config.Listen.Address == host {
-		host = "127.0.0.3"
-	}
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address:       host,
+		Address:       config.ProbeHost(b.config.Listen.Address),
 		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: b.config.Listen.Port},
 	}}}
 }

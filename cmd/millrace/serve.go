@@ -119,6 +119,7 @@ func startSidecar(ctx context.Context, flags sidecarFlags, dir string) (_ *sidec
 		DataDir:   flags.DataDir,
 		Log:       log,
 		Draining:  s.draining.Load,
+		Admin:     func(listen string) string { return adminAddress(flags, listen) },
 		Events:    s.recorder.Err,
 		Servable:  (&servable{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
