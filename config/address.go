@@ -341,6 +341,19 @@ func number(text string) (n uint64, ok bool) {
 	return n, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
+// hideVia marks the targets that are on the list.
+func hideVia(list []string, upstreams []*Upstream) {
+	entries, _ := parseUpstreamAddresses(list)
+	for _, u := range upstreams {
+		for _, t := range u.Targets {
+			name := strings.ToLower(strings.TrimSuffix(t.Host, "."))
+			ip, _ := netip.ParseAddr(name) // not valid for a name
+			ip = ip.WithZone("")
+			t.HideVia = slices.ContainsFunc(entries, func(e upstreamAddress) bool { return e.matches(name, ip, t.Port) })
+		}
+	}
+}
+
 // parseUpstreamAddresses reads a list; wrong says of each entry why it is none, "" when it is one.
 func parseUpstreamAddresses(list []string) (entries []upstreamAddress, wrong []string) {
 	for _, text := range list {

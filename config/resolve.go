@@ -116,6 +116,7 @@ func resolveClients(c *millracev1.Clients) Clients {
 func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
 		Name:     doc.Gateway.Name,
+		Via:      Version(Redact(doc)),
 		Domains:  domains(doc.Gateway),
 		Timeouts: resolveTimeouts(doc.Gateway.Timeouts, Timeouts{}),
 		Stream: Stream{
@@ -143,6 +144,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			byName[u.Id] = resolved
 		}
 	}
+	hideVia(doc.Gateway.HideVia, g.Upstreams)
 	services := map[string]Share{}
 	for _, s := range doc.Services {
 		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen}
