@@ -241,6 +241,59 @@ func TestAllowIsTheFilesAlone(t *testing.T) {
 	}
 }
 
+// TestVia: gateways that send requests to the same places have one id, whatever their secrets, weights and ports are; another name, or
+// another place, is another id. The targets that are not to be sent it are marked.
+func TestVia(t *testing.T) {
+	load := func(yaml string) *Gateway {
+		t.Helper()
+		doc, err := Load("x", []byte(yaml))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Resolve(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Gateways[0]
+	}
+	document := func(name, key, token, host, weight string) string {
+		return `gateway: {name: ` + name + `, listen_port: ` + weight + `, hide_via: [one.example, "10.0.0.0/8", "two.example:8443"], admin: {token: ` + key + `}}
+upstreams:
+- name: u
+  targets:
+  - {id: a, weight: ` + weight + `, host: ` + host + `, credentials: {header_name: x-api-key, header_value: ` + key + `}, headers: {x-token: ` + token + `}}
+  - {id: b, host: One.example}
+  - {id: c, host: 10.1.2.3}
+  - {id: d, host: two.example, port: 8443}
+  - {id: e, host: two.example}
+`
+	}
+	a := load(document("a", "key-one", "token-one", "x.example", "1"))
+	for what, other := range map[string]struct {
+		document string
+		same     bool
+	}{
+		"the same":       {document("a", "key-one", "token-one", "x.example", "1"), true},
+		"other secrets":  {document("a", "key-two", "token-two", "x.example", "1"), true},
+		"another weight": {document("a", "key-one", "token-one", "x.example", "2"), true},
+		"another name":   {document("b", "key-one", "token-one", "x.example", "1"), false},
+		"another host":   {document("a", "key-one", "token-one", "y.example", "1"), false},
+	} {
+		if got := load(other.document).Via; (got == a.Via) != other.same || len(got) < 8 {
+			t.Errorf("%s: %s and %s", what, got, a.Via)
+		}
+	}
+	var hidden string
+	for _, target := range a.Upstreams[0].Targets {
+		if target.HideVia {
+			hidden += target.ID
+		}
+	}
+	if hidden != "bcd" {
+		t.Errorf("not sent to %q, want bcd", hidden)
+	}
+}
+
 func gatewayAt(t *testing.T, yaml string) *millracev1.Gateway {
 	t.Helper()
 	doc, err := Load("x", []byte("gateway: "+yaml))

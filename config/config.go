@@ -71,7 +71,7 @@ type Clients struct {
 // Gateway is one virtual host.
 type Gateway struct {
 	Name      string
-	Via       string   // hash of what the gateway is, without secrets: equal gateways send the same on x-millrace-via
+	Via       string   // hash of where it sends requests: what gateways are told apart by on x-millrace-via
 	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
 	Stream    Stream

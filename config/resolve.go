@@ -116,7 +116,6 @@ func resolveClients(c *millracev1.Clients) Clients {
 func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
 		Name:     doc.Gateway.Name,
-		Via:      Version(Redact(doc)),
 		Domains:  domains(doc.Gateway),
 		Timeouts: resolveTimeouts(doc.Gateway.Timeouts, Timeouts{}),
 		Stream: Stream{
@@ -164,6 +163,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
 	g.NeedsKey = asksKey(doc)
+	g.Via = via(g)
 	return g
 }
 

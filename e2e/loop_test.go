@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"millrace/internal/fakellm"
@@ -140,34 +139,43 @@ rules:
 	b.wantEvents(2 * len(asks))
 }
 
-// TestLoopThroughABalancer: two gateways with different configurations behind a balancer that each of them has as its target. The
-// request ends when it comes to one for the second time.
+// TestLoopThroughABalancer: two gateways behind a balancer that each of them has as its target. Replicas are one gateway: the second
+// one ends the request. Gateways that differ end it when it comes to one for the second time.
 func TestLoopThroughABalancer(t *testing.T) {
 	t.Parallel()
-	gateways := make([]*gateway, 2)
-	balancer, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { balancer.Close() })
-	document := pool("", fmt.Sprintf(`{id: balancer, provider: {type: openai, base_url: "http://%s/v1"}}`, balancer.Addr()))
-	for i := range gateways {
-		gateways[i] = start(t, fmt.Sprintf("name: g%d", i), document)
-	}
-	var turn atomic.Int64
-	go func() {
-		for {
-			from, err := balancer.Accept()
+	for what, c := range map[string]struct {
+		names  [2]string
+		second int // events at the second gateway
+	}{
+		"replicas":  {[2]string{"one", "one"}, 0},
+		"different": {[2]string{"one", "two"}, 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			balancer, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
-				return
+				t.Fatal(err)
 			}
-			to := gateways[turn.Add(1)%2]
-			go relay(from, strings.TrimPrefix(to.URL, "http://"))
+			t.Cleanup(func() { balancer.Close() })
+			document := pool("", fmt.Sprintf(`{id: balancer, provider: {type: openai, base_url: "http://%s/v1"}}`, balancer.Addr()))
+			first, second := start(t, "name: "+c.names[0], document), start(t, "name: "+c.names[1], document)
+			go takeTurns(balancer, second, first)
+			first.post("/v1/chat/completions", chatHello).wantLoop("server_error")
+			first.wantEvents(1)
+			second.wantEvents(c.second)
+		})
+	}
+}
+
+// takeTurns gives each connection to the next of the gateways, until the listener closes.
+func takeTurns(l net.Listener, gateways ...*gateway) {
+	for i := 0; ; i++ {
+		from, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
-	gateways[0].post("/v1/chat/completions", chatHello).wantLoop("server_error")
-	gateways[0].wantEvents(1)
-	gateways[1].wantEvents(1)
+		go relay(from, strings.TrimPrefix(gateways[i%len(gateways)].URL, "http://"))
+	}
 }
 
 func relay(from net.Conn, address string) {
