@@ -72,6 +72,7 @@ type Clients struct {
 // Gateway is one virtual host.
 type Gateway struct {
 	Name      string
+	Via       string   // hash of where it sends requests: what gateways are told apart by on x-millrace-via
 	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
 	Stream    Stream
@@ -259,6 +260,8 @@ type Target struct {
 	AuthValue  string      // the whole header value; secret
 
 	Answer string // given without asking anyone; "" of every target that is asked
+
+	HideVia bool // it is not sent x-millrace-via
 }
 
 // Authority is the host, with the port where it is not the scheme's own.

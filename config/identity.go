@@ -30,6 +30,21 @@ func poolIdentity(u *Upstream) string {
 	return u.Name + identityMark + contentHash(targets)
 }
 
+// via names a gateway to itself and to its replicas: by its name, hosts and paths, and where its targets are. It holds no secret, for
+// targets are sent a part of it, and nothing that changes with weights, for Envoy's routes have it.
+func via(g *Gateway) string {
+	content := []any{g.Name, g.Domains}
+	for _, r := range g.Rules {
+		content = append(content, r.Path)
+	}
+	for _, u := range g.Upstreams {
+		for _, t := range u.Targets {
+			content = append(content, t.Name, t.Host, t.Port, t.TLS, t.BasePath, t.Path)
+		}
+	}
+	return contentHash(content...)
+}
+
 // contentHash is 32 hexadecimal digits: nobody can make two contents of one hash, not even who may write the configuration.
 func contentHash(content ...any) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", content)) // no two contents are written alike; maps are written sorted

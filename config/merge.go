@@ -48,7 +48,7 @@ func validateAll(documents []*millracev1.Document) Errors {
 	gatewayNames := names{}
 	for i, d := range documents {
 		path := fmt.Sprintf("gateways[%s]", d.Gateway.Name)
-		for _, e := range append(check(d), Validate(d)...) {
+		for _, e := range append(check(d), validate(d, documents[0].Gateway)...) {
 			v.errorf(join(path, e.Path), "%s", e.Reason)
 		}
 		v.unique(gatewayNames, path+".name", d.Gateway.Name, i)
@@ -72,6 +72,9 @@ func (v *validation) added(path string, g *millracev1.Gateway) {
 	}
 	if g.Tls != nil || g.Admin != nil {
 		v.errorf(path+".tls", "tls and admin belong to the process: only the file can set them")
+	}
+	if len(g.AllowUpstreams) > 0 {
+		v.errorf(path+".allow_upstreams", "only the file can allow upstream addresses, for all gateways")
 	}
 }
 

@@ -146,6 +146,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			byName[u.Id] = resolved
 		}
 	}
+	hideVia(doc.Gateway.HideVia, g.Upstreams)
 	services := map[string]Share{}
 	for _, s := range doc.Services {
 		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen}
@@ -166,6 +167,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
 	g.NeedsKey = asksKey(doc)
+	g.Via = via(g)
 	return g
 }
 

@@ -14,12 +14,16 @@ import (
 
 // Validate checks what no single field can: references, uniqueness, combinations. doc has its defaults. The errors have
 // paths and no lines.
-func Validate(doc *millracev1.Document) Errors {
+func Validate(doc *millracev1.Document) Errors { return validate(doc, doc.Gateway) }
+
+// validate is Validate for a document beside that of the main gateway, which speaks for the process.
+func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	v := &validation{}
 	v.values(doc)
 	v.gateway(doc.Gateway)
 	v.connections(doc)
 	upstreams := v.upstreams(doc.Upstreams)
+	v.addresses(main, doc.Upstreams)
 	services := v.services(doc.Services, upstreams)
 	v.rules(doc.Rules, services)
 	v.keys(doc.Keys)
@@ -72,6 +76,7 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 	}
 	v.clients(g.GetClients())
 	v.memory(g)
+	v.upstreamLists(g)
 }
 
 func (v *validation) memory(g *millracev1.Gateway) {

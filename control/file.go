@@ -85,7 +85,7 @@ func (p *Plane) reload(ctx context.Context) {
 				return err
 			}
 		}
-		if err := next.prepare(); err != nil {
+		if err := next.prepare(p.Admin); err != nil {
 			return err
 		}
 		if err := withoutRestart(was.config, next.config); err != nil {

@@ -57,7 +57,7 @@ func (l Last) Check(path string, doc *millracev1.Document) (*config.Config, erro
 		return nil, err
 	}
 	v := &version{file: doc, state: l.State}
-	if err := v.prepare(); err != nil {
+	if err := v.prepare(nil); err != nil {
 		return nil, err
 	}
 	return v.config, nil

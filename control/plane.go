@@ -35,6 +35,8 @@ type Options struct {
 	Draining func() bool
 	// Living asks Envoy which targets, by identity, pass their checks and are not draining; nil when Envoy does not tell.
 	Living func() map[string]bool
+	// Admin tells where REST listens, given what the file says; "" when it does not. It is nil where nothing listens.
+	Admin func(listen string) string
 	// Events tells why events cannot be written, nil while they can; it is nil where there are none.
 	Events func() error
 }
@@ -91,7 +93,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 		return nil, err
 	}
 	v.state = remember(v.state, last.State.Keyed)
-	err = v.prepare()
+	err = v.prepare(p.Admin)
 	if err == nil && o.Check != nil {
 		err = o.Check(v.config)
 	}
@@ -139,7 +141,7 @@ func (p *Plane) current() *version {
 }
 
 // prepare does everything that can fail before anything changes.
-func (v *version) prepare() error {
+func (v *version) prepare(admin func(listen string) string) error {
 	documents, err := config.Merge(v.file, v.state)
 	if err != nil {
 		return err
@@ -147,6 +149,9 @@ func (v *version) prepare() error {
 	if keyed := config.Keyed(documents, v.state.GetKeyed()); !slices.Equal(keyed, v.state.GetKeyed()) {
 		v.state = proto.CloneOf(v.state) // others may hold it
 		v.state.Keyed = keyed
+	}
+	if err := reaching(documents, admin); err != nil {
+		return err
 	}
 	v.doubtful = nil
 	for _, d := range documents {
@@ -173,6 +178,18 @@ func (v *version) prepare() error {
 	}
 	v.snapshot, err = xds.Build(v.config)
 	return err
+}
+
+// reaching refuses targets that lead to the REST API. admin tells where that is, given what the file says; nil: there is none.
+func reaching(documents []*millracev1.Document, admin func(listen string) string) error {
+	if admin == nil {
+		return nil
+	}
+	listen := admin(documents[0].Gateway.GetAdmin().GetListen())
+	if found := config.Reaching(documents, "this gateway's REST API", listen); len(found) > 0 {
+		return found
+	}
+	return nil
 }
 
 // commit tells the sidecar, which keeps what requests under way have pinned, and then Envoy.
@@ -242,7 +259,7 @@ func (p *Plane) change(ctx context.Context, c Change) (Result, error) {
 		return Result{}, err
 	}
 	store.Stamp(next.state, was.state, c.Cause)
-	if err := next.prepare(); err != nil {
+	if err := next.prepare(p.Admin); err != nil {
 		return Result{}, err
 	}
 	if c.DryRun {
@@ -363,7 +380,7 @@ func (p *Plane) take(ctx context.Context, latest store.Version) error {
 		return nil
 	}
 	next := &version{file: was.file, content: was.content, state: remember(latest.State, was.state.Keyed), revision: latest.Revision}
-	if err := next.prepare(); err != nil {
+	if err := next.prepare(p.Admin); err != nil {
 		return fmt.Errorf("version %d of the store: %w", latest.Revision, err)
 	}
 	return p.commit(ctx, next)

@@ -118,6 +118,15 @@ var faults = []fault{
 		},
 	},
 	{
+		name: "508", does: "the answer of a gateway that the request has passed before",
+		reply: func(scene) fakellm.Reply { return fakellm.Fail(508, "came back") },
+		both: cells{
+			alone: "508 server_error from a | a=508 | came back",
+			next:  "508 server_error from a | a=508 | came back",
+			down:  "508 server_error from a | a=508 | came back",
+		},
+	},
+	{
 		name: "429", does: "an error in the provider's schema, without retry-after",
 		reply: func(scene) fakellm.Reply { return fakellm.Fail(429, "slow down") },
 		both: cells{

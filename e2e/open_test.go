@@ -261,7 +261,7 @@ func checkServedOpen(t *testing.T, p *fakellm.Provider, r fakellm.Request) {
 	if _, port, err := net.SplitHostPort(r.Host); err != nil || !strings.HasPrefix(r.Host, "127.0.0.1:") || port == "" {
 		t.Errorf("target %s was called %q", p.Name, r.Host)
 	}
-	sent := []string{"Accept", "Content-Length", "Content-Type", "User-Agent", "X-Request-Id"}
+	sent := []string{"Accept", "Content-Length", "Content-Type", "User-Agent", "X-Request-Id", "X-Millrace-Via"}
 	want := map[string]string{"User-Agent": "app/1", "Content-Type": "application/json", "X-Team-Token": "token-of-all"}
 	switch p.Name {
 	case "a":
@@ -275,7 +275,7 @@ func checkServedOpen(t *testing.T, p *fakellm.Provider, r fakellm.Request) {
 		sent = append(sent, "Anthropic-Beta")
 	}
 	for name, values := range r.Header {
-		if value, ok := want[name]; ok && value != strings.Join(values, ", ") || !ok && !slices.Contains(sent, name) || values[0] == "of-the-client" {
+		if value, ok := want[name]; ok && value != strings.Join(values, ", ") || !ok && !slices.Contains(sent, name) || values[0] == "of-the-client" || name == "X-Millrace-Via" && !oneID.MatchString(name+": "+strings.Join(values, ", ")) {
 			t.Errorf("target %s got %s: %q", p.Name, name, values)
 		}
 		delete(want, name)

@@ -14,7 +14,7 @@ import (
 func TestReadyWhen(t *testing.T) {
 	t.Parallel()
 	const (
-		none = "upstreams: [{name: idle, targets: [{id: x, provider: {base_url: \"http://127.0.0.1:9\", secret_key_ref: k}}]}]\n"
+		none = "upstreams: [{name: idle, targets: [{id: x, provider: {base_url: \"http://127.0.0.1:9/v1\", secret_key_ref: k}}]}]\n"
 		down = `"upstreams_down":["default/left"]`
 		both = `"upstreams_down":["default/left","default/right"]`
 	)

@@ -73,6 +73,10 @@ const (
 	RouteMethod = "method:"
 	RouteModel  = "model:"
 
+	// RouteLoop names the route of a request that has passed the gateway before, RouteHops that of one that has passed too many.
+	RouteLoop = "loop"
+	RouteHops = "hops"
+
 	// Runtime names the resource of values that Envoy looks up while it runs, RuntimeMaxMemory the one that bootstrap.yaml's
 	// overload manager looks up.
 	Runtime          = "limits"

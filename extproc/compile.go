@@ -45,6 +45,8 @@ type route struct {
 	strip     bool
 	refusal   *llm.Error        // of a route that exists to refuse
 	allow     string            // methods, for the refusal's header
+	looped    bool              // the refused request is a part of one that this gateway has an event of
+	via       string            // what the gateway puts on x-millrace-via
 	byModel   bool              // which rule it is depends on the model: Envoy chooses again once it is known
 	listed    bool              // models are all there is
 	prompts   bool              // Envoy chooses targets by how the conversation begins
@@ -73,6 +75,8 @@ func Compile(c *config.Config) (*Runtime, error) {
 		maxMemory:    c.MaxSidecar,
 		routes: map[string]*route{
 			envoy.RouteNone: {refusal: llm.Errorf(llm.ErrNotFound, "no rule of this gateway has this path")},
+			envoy.RouteLoop: {refusal: llm.Errorf(llm.ErrLoop, "the request came back to a gateway that it has passed: one of its targets leads there"), looped: true},
+			envoy.RouteHops: {refusal: llm.Errorf(llm.ErrLoop, "the request has passed %d gateways", envoy.MaxVia)},
 		},
 		targets: map[string]*target{},
 	}
@@ -146,6 +150,7 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 	compiled := &route{
 		gateway:    g.Name,
+		via:        envoy.ViaID(g.Via),
 		interChunk: g.Stream.InterChunk,
 		keepAlive:  g.Stream.KeepAlive,
 		atHeaders:  g.Stream.AtHeaders,

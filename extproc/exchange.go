@@ -26,6 +26,7 @@ type exchange struct {
 	body    []byte            // the client's own bytes
 	header  map[string]string // the client's headers that providers may see
 	forward map[string]string // those that only targets see that name them
+	via     []string          // the gateways that the request has passed
 	started time.Time
 
 	mu       sync.Mutex
@@ -210,7 +211,9 @@ func (r *registry) settle(x *exchange) {
 		return
 	}
 	x.recorded = true
-	r.events.Record(x.describe())
+	if !x.route.looped {
+		r.events.Record(x.describe())
+	}
 	x.body, x.decoded = nil, nil
 	r.bodies.release(x.id)
 }

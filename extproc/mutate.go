@@ -37,6 +37,17 @@ func value(v *corev3.HeaderValue) string {
 	return v.Value
 }
 
+// list returns all values of the name, with commas between them.
+func (h headers) list(name string) string {
+	var values []string
+	for _, v := range h {
+		if v.Key == name {
+			values = append(values, value(v))
+		}
+	}
+	return strings.Join(values, ",")
+}
+
 // only copies the headers of these names.
 func (h headers) only(names []string) map[string]string {
 	kept := make(map[string]string, len(names))
@@ -113,8 +124,8 @@ func answer(status int, body []byte, extra ...*corev3.HeaderValueOption) *extpro
 // refusal ends the request here with an error in the client's schema.
 func refusal(x *exchange, e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	extra = append(extra, header("x-millrace-request-id", x.id), retryAfter(e))
-	if e.Type == llm.ErrConflict {
-		extra = append(extra, header("x-should-retry", "false")) // OpenAI's SDK retries 409
+	if e.Type == llm.ErrConflict || e.Type == llm.ErrLoop {
+		extra = append(extra, header("x-should-retry", "false")) // the SDKs retry 409 and all from 500
 	}
 	return answer(e.HTTPStatus(), x.client.Client.EncodeError(e), extra...)
 }

@@ -141,7 +141,9 @@ func (a *attempt) late() error {
 func (a *attempt) last() bool { return a.number >= a.x.route.attempts }
 
 // retried tells whether Envoy, for an answer of this status, asks another target (retryPolicy in xds).
-func retried(status int) bool { return status >= 500 || status == http.StatusTooManyRequests }
+func retried(status int) bool {
+	return status >= 500 && status != http.StatusLoopDetected || status == http.StatusTooManyRequests
+}
 
 // giveUp ends an attempt that has failed, whatever the target still says, and the request with it.
 func (a *attempt) giveUp(e *llm.Error) error {

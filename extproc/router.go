@@ -147,6 +147,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 		return r.refuse(e)
 	}
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
+	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
 	}, "")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -217,6 +218,9 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	}
 	if t.AuthHeader != "" {
 		want[strings.ToLower(t.AuthHeader)] = t.AuthValue
+	}
+	if !t.HideVia {
+		want[envoy.HeaderVia] = strings.Join(append(slices.Clip(a.x.via), a.x.route.via), ",")
 	}
 	want[":authority"] = t.Authority()
 	want[":path"] = t.Path

@@ -26,7 +26,6 @@ import (
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -338,19 +337,15 @@ func upstreamStream() *extprocv3.ExternalProcessor {
 	}
 }
 
-// failures are the answers that count against a target. Once a matcher is set only what it lists counts, so 5xx is on it.
+// failedStatus matches the statuses of answers that count against a target, and that another target is asked after: 429 and 5xx. A
+// loop (508) is neither: whoever is asked, the request comes back.
+var failedStatus = expression(`429|5(0[0-79]|[1-9][0-9])`)
+
+// failures are the answers that count against a target. Once a matcher is set only what it lists counts.
 func failures() *commonmatcherv3.MatchPredicate {
-	statusMatch := func(m *matcherv3.StringMatcher) *commonmatcherv3.MatchPredicate {
-		return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_HttpResponseHeadersMatch{
-			HttpResponseHeadersMatch: &commonmatcherv3.HttpHeadersMatch{Headers: []*routev3.HeaderMatcher{headerIs(":status", m)}},
-		}}
-	}
-	return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_OrMatch{OrMatch: &commonmatcherv3.MatchPredicate_MatchSet{
-		Rules: []*commonmatcherv3.MatchPredicate{
-			statusMatch(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "5"}}),
-			statusMatch(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "429"}}),
-		},
-	}}}
+	return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_HttpResponseHeadersMatch{
+		HttpResponseHeadersMatch: &commonmatcherv3.HttpHeadersMatch{Headers: []*routev3.HeaderMatcher{headerIs(":status", failedStatus)}},
+	}}
 }
 
 // target is the cluster that connects: Envoy's own DNS and connect timeout, no HTTP.

@@ -31,6 +31,7 @@ var ownErrors = []ownError{
 	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout_error", "timeout", ""},
 	{503, 503, "too many requests are under way, try again shortly", "server_error", "overloaded_error", "overloaded", "upstream_reset_before_response_started{overflow}"},
 	{503, 503, "the gateway is short of memory, try again shortly", "server_error", "overloaded_error", "overloaded", "overload"},
+	{508, 508, "the request came back to a gateway that it has passed", "server_error", "api_error", "loop_detected", ""},
 	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "server_error", "overloaded_error", "unavailable", ""},
 }
 

@@ -68,7 +68,12 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Name += envoy.RouteOpen
 	route.Match.PathSpecifier = &routev3.RouteMatch_Path{Path: path}
-	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")), headerIs(":path", safeQuery), has(envoy.HeaderStream, false))
+	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")), headerIs(":path", safeQuery), has(envoy.HeaderStream, false),
+		&routev3.HeaderMatcher{Name: envoy.HeaderVia, HeaderMatchSpecifier: headerIs("", expression(envoy.ViaSound)).HeaderMatchSpecifier, TreatMissingHeaderAsEmpty: true})
+	route.RequestHeadersToAdd = []*corev3.HeaderValueOption{{ // here it is done once, and not again by every attempt
+		Header:       &corev3.HeaderValue{Key: envoy.HeaderVia, Value: envoy.ViaID(g.Via)},
+		AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
+	}}
 	action := route.GetRoute()
 	action.PathRewrite = strings.ReplaceAll(r.OpenPath(), "%", "%%") // it is every target's
 	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
@@ -82,12 +87,17 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	}
 	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
 	route.TypedPerFilterConfig = map[string]*anypb.Any{
-		"envoy.filters.http.ext_proc": packed(&extprocv3.ExtProcPerRoute{
-			Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{FailureModeAllow: wrapperspb.Bool(true)}},
-		}),
+		"envoy.filters.http.ext_proc":        withoutSidecar(),
 		"envoy.filters.http.custom_response": packed(refusedCredential()),
 	}
 	return route
+}
+
+// withoutSidecar is for routes that Envoy may go on with when the router stream fails.
+func withoutSidecar() *anypb.Any {
+	return packed(&extprocv3.ExtProcPerRoute{
+		Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{FailureModeAllow: wrapperspb.Bool(true)}},
+	})
 }
 
 // safeQuery is none, or the one that SDKs send: Envoy cannot take a query off, and people put keys into it.
@@ -113,6 +123,9 @@ func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
 func openMutations(u *config.Upstream) *headerv3.Mutations {
 	family, _, _ := strings.Cut(u.Targets[0].Schema, ".")
 	sent := []string{":*", "content-length"}
+	if !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return t.HideVia }) {
+		sent = append(sent, envoy.HeaderVia)
+	}
 	for _, name := range envoy.RequestHeaders {
 		if of := envoy.FamilyRequestHeaders[name]; of == "" || of == family {
 			sent = append(sent, name)

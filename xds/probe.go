@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -68,15 +67,7 @@ func (b *builder) probes() {
 // everywhere has its own port there already, and gets another one. A Unix socket would do, but Envoy 1.40.0 crashes when asked for
 // /config_dump?include_eds while a health check has one.
 func (b *builder) probeAddress() *corev3.Address {
-	host := "127.0.0.2"
-	if b.config.Listen.Address == host {
-		host = "127.0.0.3"
-	}
-	port := b.config.Listen.Port
-	if listens, err := netip.ParseAddr(b.config.Listen.Address); err == nil && listens.IsUnspecified() {
-		const first, ports = 1024, 31_000 // below those that outgoing connections get
-		port = first + (port+ports/2)%ports
-	}
+	host, port := config.ProbeAddress(b.config.Listen.Address, b.config.Listen.Port)
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address:       host,
 		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},

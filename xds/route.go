@@ -14,6 +14,7 @@ import (
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -30,7 +31,7 @@ func (b *builder) routes() {
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 	}
 	for _, g := range b.config.Gateways {
-		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
+		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, Routes: loops(g), ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
 				host.Routes = append(host.Routes, streamRoute(g, r))
@@ -55,6 +56,23 @@ func overwriting(headers map[string]string) []*corev3.HeaderValueOption {
 		})
 	}
 	return options
+}
+
+// loops are the routes of requests that come back to the gateway, and of those that have passed too many: the sidecar, or in its
+// absence Envoy, answers 508.
+func loops(g *config.Gateway) []*routev3.Route {
+	var routes []*routev3.Route
+	for _, l := range []struct{ name, list string }{
+		{envoy.RouteLoop, envoy.ViaPassed(envoy.ViaID(g.Via))},
+		{envoy.RouteHops, envoy.ViaFull},
+	} {
+		route := refusal(l.name, prefix("/"), http.StatusLoopDetected)
+		route.Match.Headers = []*routev3.HeaderMatcher{headerIs(envoy.HeaderVia, expression(l.list))}
+		route.TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.ext_proc": withoutSidecar()}
+		route.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "x-should-retry", Value: "false"}}}
+		routes = append(routes, route)
+	}
+	return routes
 }
 
 // levels groups the rules, which come longest path first, by path.
@@ -129,6 +147,10 @@ func oneOf(words []string) *matcherv3.StringMatcher {
 	}}
 }
 
+func expression(re string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: re}}}
+}
+
 func headerIs(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: m}}
 }
@@ -167,7 +189,7 @@ func hedge(action *routev3.RouteAction, late time.Duration) {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
 		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with a status that it would retry. The sidecar
 		// holds such answers back, and the next attempt is made when this one is late.
-		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableStatusCodes = "reset,connect-failure,refused-stream", nil
+		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream", nil
 		action.RetryPolicy.PerTryTimeout = seconds(late)
 	}
 }
@@ -212,9 +234,9 @@ func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 		RetryBackOff:            back,
 		RateLimitedRetryBackOff: limited,
 
-		RetryOn:              "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
-		RetriableStatusCodes: []uint32{http.StatusTooManyRequests},
-		NumRetries:           wrapperspb.UInt32(attempts - 1),
+		RetryOn:          "reset,connect-failure,refused-stream,retriable-headers",
+		RetriableHeaders: []*routev3.HeaderMatcher{headerIs(":status", failedStatus)},
+		NumRetries:       wrapperspb.UInt32(attempts - 1),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{

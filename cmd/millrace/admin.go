@@ -31,10 +31,7 @@ const (
 // startAdmin serves the operator's API where the flags or the file say, and over the sidecar's own socket as gRPC; and the
 // metrics, beside it or at an address of their own. The tokens are the present configuration's at any time.
 func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
-	address := cmp.Or(flags.Admin, s.config.Admin.Listen)
-	if address == "" && storeOpener(flags, s.log) != nil {
-		address = defaultAdmin
-	}
+	address := adminAddress(flags, s.config.Admin.Listen)
 	fromEnvironment := os.Getenv(envAdminToken) // cannot change while the process runs
 	token := func() string { return cmp.Or(s.plane.Config().Admin.Token, fromEnvironment) }
 	metricsToken := func() string { return s.plane.Config().Admin.MetricsToken }
@@ -66,6 +63,15 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 		return err
 	}
 	return s.serveHTTP("metrics", s.config.Admin.MetricsListen, alone)
+}
+
+// adminAddress is where REST listens when the file says listen, "" when it does not.
+func adminAddress(flags sidecarFlags, listen string) string {
+	address := cmp.Or(flags.Admin, listen)
+	if address == "" && (flags.DataDir != "" || flags.Store != "") {
+		address = defaultAdmin
+	}
+	return address
 }
 
 func isLoopback(host string) bool {

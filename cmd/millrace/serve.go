@@ -125,6 +125,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Log:       log,
 		Check:     check,
 		Draining:  s.draining.Load,
+		Admin:     func(listen string) string { return adminAddress(flags, listen) },
 		Events:    s.recorder.Err,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})

@@ -25,12 +25,13 @@ const (
 	ErrBadGateway     ErrorType = "bad_gateway"
 	ErrUnavailable    ErrorType = "unavailable"
 	ErrOverloaded     ErrorType = "overloaded"
+	ErrLoop           ErrorType = "loop"
 )
 
 var statusOf = map[ErrorType]int{
 	ErrInvalidRequest: 400, ErrAuthentication: 401, ErrBilling: 402, ErrPermission: 403, ErrNotFound: 404,
 	ErrMethod: 405, ErrConflict: 409, ErrTooLarge: 413, ErrRateLimit: 429, ErrTimeout: 504, ErrInternal: 500,
-	ErrBadGateway: 502, ErrUnavailable: 503, ErrOverloaded: 529,
+	ErrBadGateway: 502, ErrUnavailable: 503, ErrOverloaded: 529, ErrLoop: 508,
 }
 
 // ErrorTypeOf classes an HTTP status that came without a body that says more. 422 counts as an invalid request and 408 as a

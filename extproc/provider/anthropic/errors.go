@@ -34,6 +34,7 @@ var errorNames = map[llm.ErrorType]string{
 	llm.ErrBadGateway:     "api_error",
 	llm.ErrUnavailable:    "overloaded_error",
 	llm.ErrOverloaded:     "overloaded_error",
+	llm.ErrLoop:           "api_error",
 }
 
 // errorTypes reads them. invalid_request_error and api_error say no more than a status and count only without one.

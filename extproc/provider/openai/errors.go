@@ -33,6 +33,7 @@ var errorWords = map[llm.ErrorType]struct{ typ, code string }{
 	llm.ErrBadGateway:     {"server_error", "bad_gateway"},
 	llm.ErrUnavailable:    {"server_error", "overloaded"},
 	llm.ErrOverloaded:     {"server_error", "overloaded"},
+	llm.ErrLoop:           {"server_error", "loop_detected"},
 }
 
 // EncodeError implements llm.ClientCodec. innererror is Azure's.

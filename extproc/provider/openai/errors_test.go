@@ -51,6 +51,7 @@ func TestEncodeErrorWords(t *testing.T) {
 		llm.ErrBadGateway:     `"type":"server_error","param":null,"code":"bad_gateway"`,
 		llm.ErrUnavailable:    `"type":"server_error","param":null,"code":"overloaded"`,
 		llm.ErrOverloaded:     `"type":"server_error","param":null,"code":"overloaded"`,
+		llm.ErrLoop:           `"type":"server_error","param":null,"code":"loop_detected"`,
 		"new":                 `"type":"server_error","param":null,"code":null`,
 	} {
 		got := string(Chat{}.EncodeError(llm.Errorf(class, `a "quoted" <b> text`)))
@@ -58,7 +59,7 @@ func TestEncodeErrorWords(t *testing.T) {
 			t.Errorf("%s: got %s", class, got)
 		}
 	}
-	if len(errorWords) != 14 {
+	if len(errorWords) != 15 {
 		t.Errorf("%d classes have words", len(errorWords))
 	}
 }

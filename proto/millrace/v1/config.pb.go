@@ -170,6 +170,14 @@ type Gateway struct {
 	// How long new requests are still served once readiness is gone, so that a load balancer has time to notice: its interval times
 	// its number of failures. It is a part of drain_timeout; 15s when it is left out. Ctrl-C does not wait for it.
 	DrainDelay *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
+	// Upstream addresses that are refused unless they are here: link-local, multicast and unspecified addresses, those where clouds tell
+	// machines their credentials, and where this process itself listens. An address, a network (169.254.0.0/16) or a name
+	// (localhost), with a port (localhost:41002) or for all ports. Only for the gateway of the file, and for all gateways: who may
+	// write over REST must not be able to allow it.
+	AllowUpstreams []string `protobuf:"bytes,55,rep,name=allow_upstreams,json=allowUpstreams,proto3" json:"allow_upstreams,omitempty"`
+	// Upstreams, written as in allow_upstreams, that are not sent x-millrace-via. A request that comes back by way of one of them is
+	// not known again.
+	HideVia []string `protobuf:"bytes,56,rep,name=hide_via,json=hideVia,proto3" json:"hide_via,omitempty"`
 	// The most that the bodies of all requests under way may take together, from the moment a large one is announced. What would
 	// go beyond gets 503 with retry-after. 256MiB when it is left out; at least max_request_bytes.
 	MaxRequestBytesTotal *Bytes `protobuf:"bytes,70,opt,name=max_request_bytes_total,json=maxRequestBytesTotal,proto3" json:"max_request_bytes_total,omitempty"`
@@ -337,6 +345,20 @@ func (x *Gateway) GetMaxMemory() *Bytes {
 func (x *Gateway) GetDrainDelay() *durationpb.Duration {
 	if x != nil {
 		return x.DrainDelay
+	}
+	return nil
+}
+
+func (x *Gateway) GetAllowUpstreams() []string {
+	if x != nil {
+		return x.AllowUpstreams
+	}
+	return nil
+}
+
+func (x *Gateway) GetHideVia() []string {
+	if x != nil {
+		return x.HideVia
 	}
 	return nil
 }
@@ -2450,7 +2472,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xd1\t\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\x95\n" +
+	"\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12L\n" +
@@ -2474,7 +2497,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_memory\x18\x1f \x01(\v2\x12.millrace.v1.BytesR\tmaxMemory\x12:\n" +
 	"\vdrain_delay\x18( \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"drainDelay\x12I\n" +
+	"drainDelay\x12'\n" +
+	"\x0fallow_upstreams\x187 \x03(\tR\x0eallowUpstreams\x12\x19\n" +
+	"\bhide_via\x188 \x03(\tR\ahideVia\x12I\n" +
 	"\x17max_request_bytes_total\x18F \x01(\v2\x12.millrace.v1.BytesR\x14maxRequestBytesTotal\x12@\n" +
 	"\x12max_sidecar_memory\x18G \x01(\v2\x12.millrace.v1.BytesR\x10maxSidecarMemory\x12=\n" +
 	"\n" +
