@@ -83,6 +83,7 @@ const (
 	MemberUser      Member = "user"
 	MemberFormat    Member = "response_format"
 	MemberSchema    Member = "response_format.json_schema.schema"
+	MemberParallel  Member = "parallel_tool_calls"
 	MemberTool      Member = "tools[].function" // what a tool's name, strict and schema are members of
 	MemberToolSpec  Member = "tools[].function.parameters"
 )

@@ -114,3 +114,13 @@ func TestTool(t *testing.T) {
 		})
 	}
 }
+
+// TestAdaptIsLinear would not end in time if every level of a schema were read again for the level above it.
+func TestAdaptIsLinear(t *testing.T) {
+	const depth = 4000
+	schema := strings.Repeat(`{"type":"array","minimum":1,"items":`, depth) + `{"type":"object"}` + strings.Repeat("}", depth)
+	a, err := Adapt([]byte(schema), strictest)
+	if err != nil || strings.Count(string(a.Schema), "additionalProperties") != 1 || strings.Count(string(a.Schema), "{minimum: 1}") != depth {
+		t.Fatalf("%d closed, %d moved, error %v", strings.Count(string(a.Schema), "additionalProperties"), strings.Count(string(a.Schema), "{minimum: 1}"), err)
+	}
+}
