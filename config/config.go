@@ -215,6 +215,7 @@ type Target struct {
 	ID       string // as the operator wrote it; what responses and events show
 	Provider string // "openai"; what X-Selected-Provider shows
 	Schema   string
+	Dialect  string // how the provider speaks the schema; "" when that is not known
 
 	Host string
 	Port uint32
@@ -237,6 +238,9 @@ type Target struct {
 	AuthValue  string      // the whole header value; secret
 
 	Answer string // given without asking anyone; "" of every target that is asked
+
+	DefaultMaxTokens int64 // asked for when the client does not say; 0: the codec's
+	MaxOutputTokens  int64 // the most that is asked for; 0: no bound
 }
 
 // Authority is the host, with the port where it is not the scheme's own.

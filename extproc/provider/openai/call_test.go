@@ -11,6 +11,9 @@ import (
 
 const pngData = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
+// longName is one that Anthropic takes, and OpenAI does not.
+const longName = "mcp__a-server-with-a-long-name__and-a-tool-with-a-name-that-is-longer-still"
+
 var ephemeral = json.RawMessage(`{"type":"ephemeral"}`)
 
 func ask(parts ...llm.Part) llm.Message   { return llm.Message{Role: llm.User, Parts: parts} }
@@ -93,6 +96,60 @@ var calls = map[string]llm.Request{
 			reply(llm.Refusal{Text: "I will not."}), ask(),
 		},
 	},
+
+	// What other schemas allow and this one does not.
+	"names": {
+		Model: "gpt-4o", Messages: []llm.Message{
+			ask(words("go")), reply(llm.ToolCall{ID: "a", Name: longName}), ask(result("a")),
+		},
+		Tools:      []llm.Tool{{Name: longName}, {Name: "mcp.files/read"}, {Name: "plain"}},
+		ToolChoice: llm.ToolChoice{Mode: llm.ToolNamed, Name: "mcp.files/read"},
+		User:       strings.Repeat("u", 65),
+	},
+	"schemas": {
+		Model: "gpt-4o", Messages: []llm.Message{ask(words("hi"))}, Spelling: map[llm.Member]string{llm.MemberTool: "tools[]", llm.MemberToolSpec: "tools[].input_schema"},
+		Tools: []llm.Tool{
+			{Name: "no_type", Parameters: json.RawMessage(`{"properties":{"a":{"type":"array"}}}`)},
+			{Name: "choice", Description: "Chooses.", Parameters: json.RawMessage(`{"type":"object","oneOf":[{"properties":{"a":{}}},{"properties":{"b":{}}}]}`)},
+			{Name: "loosely_strict", Strict: new(true), Parameters: json.RawMessage(`{"type":"object","properties":{"a":{}},"additionalProperties":false}`)},
+			{Name: "strict", Strict: new(true), Parameters: json.RawMessage(`{"type":"object","properties":{"a":{}},"required":["a"],"additionalProperties":false}`)},
+		},
+	},
+	"reasoning-refuses": {
+		Model: "gpt-5", Messages: []llm.Message{ask(words("hi"))}, MaxTokens: new(int64(200_000)),
+		Temperature: "0.2", TopP: "0.9", Stop: []string{"a"}, Tools: []llm.Tool{{Name: "f"}}, ParallelToolCalls: new(false),
+		Reasoning: llm.Reasoning{Budget: new(int64(9000))},
+		Spelling:  map[llm.Member]string{llm.MemberStop: "stop_sequences", llm.MemberReasoning: "thinking"},
+	},
+	"reasoning-with-tools": {
+		Model: "gpt-5.4", Messages: []llm.Message{ask(words("hi"))}, Temperature: "0.2", Tools: []llm.Tool{{Name: "f"}},
+		Reasoning: llm.Reasoning{Adaptive: true}, Spelling: map[llm.Member]string{llm.MemberReasoning: "thinking"},
+	},
+	"limit-of-model":  {Model: "gpt-4o", Messages: []llm.Message{ask(words("hi"))}, MaxTokens: new(int64(32000))},
+	"limit-of-target": {Model: "gpt-5", Messages: []llm.Message{ask(words("hi"))}, MaxTokens: new(int64(32000))},
+	"mistral": {
+		Model: "mistral-large-latest", Stream: true, IncludeUsage: true, MaxTokens: new(int64(32000)), User: "u", Temperature: "1.0",
+		Tools: []llm.Tool{{Name: longName, Cache: ephemeral}}, Reasoning: llm.Reasoning{Budget: new(int64(9000))},
+		Messages: []llm.Message{
+			ask(words("go")), reply(llm.Thinking{Text: "hm"}, llm.ToolCall{ID: "toolu_1", Name: longName}, llm.ToolCall{ID: "toolu_2", Name: longName}),
+			ask(result("toolu_2", words("b")), result("toolu_1", words("a")), words("and?")), reply(words("Well,")),
+		},
+	},
+	"deepseek": {
+		Model: "deepseek-chat", Stream: true, IncludeUsage: true, MaxTokens: new(int64(32000)), User: "u",
+		Tools: []llm.Tool{{Name: "f"}}, Reasoning: llm.Reasoning{Budget: new(int64(9000))},
+		Messages: []llm.Message{
+			ask(words("go")), reply(llm.Thinking{Text: "hm"}, llm.ToolCall{ID: "toolu_1", Name: "f"}), ask(result("toolu_1")),
+			reply(llm.Thinking{Text: "not its own", Signature: "s"}, llm.ToolCall{ID: "toolu_2", Name: "f"}), ask(result("toolu_2")),
+		},
+		Spelling: map[llm.Member]string{llm.MemberUser: "metadata.user_id"},
+	},
+	"deepseek-schema": {
+		Model: "deepseek-chat", System: []llm.Part{words("S")}, Messages: []llm.Message{ask(words("hi"))},
+		Format:   llm.Format{Kind: llm.FormatJSONSchema, Schema: json.RawMessage(`{"type":"object","properties":{"a":{}}}`)},
+		Spelling: map[llm.Member]string{llm.MemberFormat: "output_config.format"},
+	},
+	"refuse-many-tools": {Model: "m", Messages: []llm.Message{ask(words("hi"))}, Tools: make([]llm.Tool, 129)},
 
 	"refuse-five-stops": {
 		Model: "m", Messages: []llm.Message{ask(words("hi"))}, Stop: []string{"1", "2", "3", "4", "5"},
