@@ -76,13 +76,19 @@ func TestAgentSessions(t *testing.T) {
 	}
 }
 
+// toolsOf are the names of a request's tools, in either schema.
 func toolsOf(t *testing.T, body []byte) string {
 	t.Helper()
-	var request struct{ Tools json.RawMessage }
+	var request struct {
+		Tools []struct {
+			Name     string
+			Function struct{ Name string }
+		}
+	}
 	if err := json.Unmarshal(body, &request); err != nil || len(request.Tools) == 0 {
 		t.Fatalf("no tools in %s: %v", body, err)
 	}
-	return string(request.Tools)
+	return fmt.Sprint(request.Tools)
 }
 
 // agent is one side of a conversation: it keeps what was said and sends it all each time, as its SDK does.
