@@ -85,6 +85,12 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if t.DefaultModel != "" {
 			v.needsSidecar(service, at+".default_model", "no model is replaced")
 		}
+		if t.DefaultMaxTokens > 0 || t.MaxOutputTokens > 0 {
+			v.needsSidecar(service, at+".max_output_tokens", "no limit is set")
+		}
+		if h, _ := place(t); h.foreigner {
+			v.needsSidecar(service, at+".provider", "nothing is adapted to what "+h.name+" takes")
+		}
 		first := u.Targets[0]
 		if !sameCredential(credentialOf(first), credentialOf(t)) {
 			v.needsSidecar(service, at+".credentials", fmt.Sprintf("every target gets one credential; target %q has another", first.Id))

@@ -9,8 +9,10 @@ type hosting struct {
 	schema string
 	// dialect is what is known of how the provider speaks the schema (extproc/provider/openai/dialects.go); "": nothing.
 	dialect string
-	auth    string // header that carries the key
-	prefix  string // what stands before the key in it
+	// foreigner: requests of the schema's own clients are adapted too.
+	foreigner bool
+	auth      string // header that carries the key
+	prefix    string // what stands before the key in it
 }
 
 // static is the provider, and the schema, of targets that have their answer.
@@ -25,9 +27,9 @@ var hostings = []hosting{
 	// https://docs.anthropic.com/en/api/overview
 	{name: "anthropic", host: "api.anthropic.com", base: "/v1", schema: "anthropic.messages", auth: "X-Api-Key"},
 	// https://docs.mistral.ai/api/
-	{name: "mistral", host: "api.mistral.ai", base: "/v1", schema: "openai.chat", dialect: "mistral", auth: "Authorization", prefix: "Bearer "},
+	{name: "mistral", host: "api.mistral.ai", base: "/v1", schema: "openai.chat", dialect: "mistral", foreigner: true, auth: "Authorization", prefix: "Bearer "},
 	// https://api-docs.deepseek.com/
-	{name: "deepseek", host: "api.deepseek.com", base: "/v1", schema: "openai.chat", dialect: "deepseek", auth: "Authorization", prefix: "Bearer "},
+	{name: "deepseek", host: "api.deepseek.com", base: "/v1", schema: "openai.chat", dialect: "deepseek", foreigner: true, auth: "Authorization", prefix: "Bearer "},
 	// Any server that speaks OpenAI's schema in a way of its own: vLLM, Ollama, a router.
 	{name: compatible, base: "/v1", schema: "openai.chat", auth: "Authorization", prefix: "Bearer "},
 	// Nobody: the gateway gives the target's answer itself.
