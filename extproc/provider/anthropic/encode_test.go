@@ -151,11 +151,14 @@ func TestEncodeRequestRefuses(t *testing.T) {
 		"image by the assistant": {user(func(r *llm.Request) {
 			r.Messages = append(r.Messages, llm.Message{Role: llm.Assistant, Parts: []llm.Part{llm.Image{URL: "https://h/i"}}})
 		}), "messages[1].content[0]"},
-		"no messages":           {&llm.Request{}, "messages"},
-		"system image":          {user(func(r *llm.Request) { r.System = []llm.Part{llm.Image{}} }), "system[0]"},
-		"choice without tools":  {user(func(r *llm.Request) { r.ToolChoice.Mode = llm.ToolAny }), "tool_choice"},
-		"nameless tool":         {user(func(r *llm.Request) { r.Tools = []llm.Tool{{}} }), "tools[0].function.name"},
-		"schema true":           {user(func(r *llm.Request) { r.Tools = []llm.Tool{{Name: "f", Parameters: stdjson.RawMessage("true")}} }), "tools[0].function.parameters"},
+		"no messages":          {&llm.Request{}, "messages"},
+		"system image":         {user(func(r *llm.Request) { r.System = []llm.Part{llm.Image{}} }), "system[0]"},
+		"choice without tools": {user(func(r *llm.Request) { r.ToolChoice.Mode = llm.ToolAny }), "tool_choice"},
+		"nameless tool":        {user(func(r *llm.Request) { r.Tools = []llm.Tool{{}} }), "tools[0].function.name"},
+		"schema true":          {user(func(r *llm.Request) { r.Tools = []llm.Tool{{Name: "f", Parameters: stdjson.RawMessage("true")}} }), "tools[0].function.parameters"},
+		"illegal property": {user(func(r *llm.Request) {
+			r.Tools = []llm.Tool{{Name: "f", Parameters: stdjson.RawMessage(`{"properties":{"$filter":{}}}`)}}
+		}), "tools[0].function.parameters.properties"},
 		"format without schema": {user(func(r *llm.Request) { r.Format.Kind = llm.FormatJSONSchema }), "response_format.json_schema.schema"},
 		"limit zero":            {user(func(r *llm.Request) { r.MaxTokens = ptr(int64(0)) }), "max_tokens"},
 	} {

@@ -7,6 +7,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/jsonschema"
+	"millrace/internal/strictjson"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -29,6 +30,10 @@ func (e *requestEncoder) tools() *llm.Error {
 		if err != nil {
 			return llm.Invalid(strings.Replace(e.in.Spell(llm.MemberToolSpec), "[]", path, 1), "%v", err)
 		}
+		if name := illegalProperty(schema); name != "" {
+			return llm.Invalid(strings.Replace(e.in.Spell(llm.MemberToolSpec), "[]", path, 1)+".properties",
+				"this model's provider takes no property called %q: letters, digits, _, . and -, 64 at most", name)
+		}
 		for _, name := range moved {
 			e.drop(e.in.Spell(llm.MemberToolSpec) + "." + name)
 		}
@@ -42,6 +47,28 @@ func (e *requestEncoder) tools() *llm.Error {
 		e.out.Tools = append(e.out.Tools, out)
 	}
 	return nil
+}
+
+// propertyNames: "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'", seen in its
+// 400s. Another name would come back in the arguments, which pass as they are.
+var propertyNames = llm.NameRule{Max: 64, Legal: func(c byte) bool { return c == '.' || llm.WordByte(c) }}
+
+// illegalProperty is a property whose name is refused, "" when there is none.
+func illegalProperty(schema jsontext.Value) string {
+	members, err := strictjson.Scan(schema)
+	if err != nil {
+		return ""
+	}
+	properties, err := strictjson.Scan(strictjson.NewPatch(schema, members).Get("properties"))
+	if err != nil {
+		return ""
+	}
+	for _, m := range properties {
+		if !propertyNames.Takes(m.Name) {
+			return m.Name
+		}
+	}
+	return ""
 }
 
 // strict makes a tool's schema one that a model can be kept to.
