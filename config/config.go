@@ -237,6 +237,7 @@ type Target struct {
 	ID       string // as the operator wrote it; what responses and events show
 	Provider string // "openai"; what X-Selected-Provider shows
 	Schema   string
+	Dialect  string // how the provider speaks the schema; "" when that is not known
 
 	Host string
 	Port uint32
@@ -261,7 +262,9 @@ type Target struct {
 
 	Answer string // given without asking anyone; "" of every target that is asked
 
-	HideVia bool // it is not sent x-millrace-via
+	HideVia          bool  // it is not sent x-millrace-via
+	DefaultMaxTokens int64 // asked for when the client does not say; 0: the codec's
+	MaxOutputTokens  int64 // the most that is asked for; 0: no bound
 }
 
 // Authority is the host, with the port where it is not the scheme's own.

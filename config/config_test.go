@@ -120,6 +120,39 @@ func TestBaseOfAnthropic(t *testing.T) {
 	}
 }
 
+// TestDialects: what says whose API a target speaks. Of a server that nothing is said of, nothing is known.
+func TestDialects(t *testing.T) {
+	for target, want := range map[string]struct{ provider, dialect string }{
+		`provider: openai`: {"openai", "openai"},
+		`provider: {type: openai, base_url: "http://localhost/v1"}`: {"openai", "openai"},
+		`provider: {base_url: "https://api.openai.com/v1"}`:         {"openai", "openai"},
+		`provider: {base_url: "http://localhost/v1"}`:               {"openai", ""},
+		`host: localhost`: {"openai", ""},
+		`provider: {type: openai-compatible, base_url: "https://localhost/v1"}`: {"openai-compatible", ""},
+		`provider: mistral`: {"mistral", "mistral"},
+		`provider: {base_url: "https://api.deepseek.com/v1"}`:                          {"deepseek", "deepseek"},
+		`provider: {type: deepseek, base_url: "http://localhost/v1"}`:                  {"deepseek", "deepseek"},
+		`provider: anthropic, default_max_tokens: 100, max_output_tokens: 200`:         {"anthropic", ""},
+		`provider: {type: anthropic, base_url: "http://localhost/v1"}, models: [a, b]`: {"anthropic", ""},
+	} {
+		doc, err := Load("x", []byte("providers: {targets: [{"+target+"}]}"))
+		if err != nil {
+			t.Fatalf("%s: %v", target, err)
+		}
+		c, err := Resolve(doc)
+		if err != nil {
+			t.Fatalf("%s: %v", target, err)
+		}
+		got := c.Gateways[0].Upstreams[0].Targets[0]
+		if got.Provider != want.provider || got.Dialect != want.dialect {
+			t.Errorf("%s: provider %q, dialect %q", target, got.Provider, got.Dialect)
+		}
+		if limited := strings.Contains(target, "tokens"); limited != (got.DefaultMaxTokens == 100 && got.MaxOutputTokens == 200) {
+			t.Errorf("%s: limits %d and %d", target, got.DefaultMaxTokens, got.MaxOutputTokens)
+		}
+	}
+}
+
 func TestResolveNamesTheSecretItCannotRead(t *testing.T) {
 	doc, err := Load("x", []byte("providers: {targets: [{provider: {name: openai, secret_key_ref: {env: MILLRACE_NO_SUCH}}}, {provider: {name: openai, secret_key_ref: {file: /no/such}}}]}"))
 	if err != nil {

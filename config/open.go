@@ -88,6 +88,12 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if len(t.ForwardHeaders) > 0 {
 			v.needsSidecar(service, at+".forward_headers", "none but the headers that all targets get are passed on")
 		}
+		if t.DefaultMaxTokens > 0 || t.MaxOutputTokens > 0 {
+			v.needsSidecar(service, at+".max_output_tokens", "no limit is set")
+		}
+		if h, _ := place(t); h.foreigner {
+			v.needsSidecar(service, at+".provider", "nothing is adapted to what "+h.name+" takes")
+		}
 		first := u.Targets[0]
 		if !sameCredential(credentialOf(first), credentialOf(t)) {
 			v.needsSidecar(service, at+".credentials", fmt.Sprintf("every target gets one credential; target %q has another", first.Id))

@@ -7,18 +7,31 @@ type hosting struct {
 	host   string
 	base   string // path below which the schema's operations are
 	schema string
-	auth   string // header that carries the key
-	prefix string // what stands before the key in it
+	// dialect is what is known of how the provider speaks the schema (extproc/provider/openai/dialects.go); "": nothing.
+	dialect string
+	// foreigner: requests of the schema's own clients are adapted too.
+	foreigner bool
+	auth      string // header that carries the key
+	prefix    string // what stands before the key in it
 }
 
 // static is the provider, and the schema, of targets that have their answer.
 const static = "static"
 
+// compatible is the provider of targets that have no other row. A host that nothing is said of shows as "openai", as it always has.
+const compatible = "openai-compatible"
+
 var hostings = []hosting{
 	// https://platform.openai.com/docs/api-reference/authentication
-	{name: "openai", host: "api.openai.com", base: "/v1", schema: "openai.chat", auth: "Authorization", prefix: "Bearer "},
+	{name: "openai", host: "api.openai.com", base: "/v1", schema: "openai.chat", dialect: "openai", auth: "Authorization", prefix: "Bearer "},
 	// https://docs.anthropic.com/en/api/overview
 	{name: "anthropic", host: "api.anthropic.com", base: "/v1", schema: "anthropic.messages", auth: "X-Api-Key"},
+	// https://docs.mistral.ai/api/
+	{name: "mistral", host: "api.mistral.ai", base: "/v1", schema: "openai.chat", dialect: "mistral", foreigner: true, auth: "Authorization", prefix: "Bearer "},
+	// https://api-docs.deepseek.com/
+	{name: "deepseek", host: "api.deepseek.com", base: "/v1", schema: "openai.chat", dialect: "deepseek", foreigner: true, auth: "Authorization", prefix: "Bearer "},
+	// Any server that speaks OpenAI's schema in a way of its own: vLLM, Ollama, a router.
+	{name: compatible, base: "/v1", schema: "openai.chat", auth: "Authorization", prefix: "Bearer "},
 	// Nobody: the gateway gives the target's answer itself.
 	{name: static, schema: static},
 }
@@ -33,14 +46,16 @@ func hostingOf(name string) (hosting, bool) {
 	return hosting{}, false
 }
 
-// hostingAt finds the row of a provider by its own host; any other host is taken to speak OpenAI's schema, as most do.
+// hostingAt finds the row of a provider by its own host; any other host is taken to speak OpenAI's schema in some way, as most do.
 func hostingAt(host string) hosting {
 	for _, h := range hostings {
-		if h.host == host {
+		if h.host == host && host != "" {
 			return h
 		}
 	}
-	return hostings[0]
+	h, _ := hostingOf(compatible)
+	h.name = hostings[0].name
+	return h
 }
 
 func providerNames() []string {

@@ -304,6 +304,7 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 		ID:           t.Id,
 		Provider:     h.name,
 		Schema:       h.schema,
+		Dialect:      h.dialect,
 		Host:         addr.host,
 		Port:         addr.port,
 		TLS:          addr.tls,
@@ -317,6 +318,9 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 		ModelMap:     t.ModelMap,
 		Headers:      http.Header{},
 		Answer:       t.Answer,
+
+		DefaultMaxTokens: int64(t.DefaultMaxTokens),
+		MaxOutputTokens:  int64(t.MaxOutputTokens),
 	}
 	if t.Disabled {
 		resolved.Weight = 0

@@ -245,11 +245,14 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	}
 	if p.GetBaseUrl() != "" {
 		v.baseURL(path, t)
-	} else if p.GetName() == "" && t.Host == "" {
+	} else if t.Host == "" && (p.GetName() == "" || p.GetName() == compatible) {
 		v.errorf(path, "needs a provider, a provider.base_url or a host")
 	}
 	if strings.ContainsAny(t.Host, "/:@") && !isIP(t.Host) {
 		v.errorf(path+".host", "want a host name or an IP address alone; port, protocol and path have fields of their own")
+	}
+	if t.MaxOutputTokens > 0 && t.DefaultMaxTokens > t.MaxOutputTokens {
+		v.errorf(path+".default_max_tokens", "must be at most max_output_tokens")
 	}
 	if t.GetTimeouts().GetPolicyTimeout() != nil {
 		v.errorf(path+".timeouts.policy_timeout", "policies have one limit for all targets, the gateway's")
@@ -298,6 +301,8 @@ func (v *validation) static(path string, t *millracev1.Target) {
 		{"forward_headers", len(t.ForwardHeaders) > 0},
 		{"credentials", t.Credentials != nil},
 		{"timeouts", t.Timeouts != nil},
+		{"default_max_tokens", t.DefaultMaxTokens != 0},
+		{"max_output_tokens", t.MaxOutputTokens != 0},
 	} {
 		if f.given {
 			v.errorf(path+"."+f.field, "a static target asks nobody")

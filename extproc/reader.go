@@ -112,6 +112,7 @@ func (r *reader) frame(f llm.Frame) error {
 		commit = commit || e.Meaningful()
 		r.spoke = r.spoke || commit
 		if r.encoder != nil {
+			e.Name = r.call.ClientName(e.Name)
 			r.held = r.encoder.Encode(r.held, e)
 		}
 	}
@@ -272,6 +273,7 @@ func (r *reader) whole() error {
 	}
 	r.count(&response.Usage)
 	if !r.native() {
+		r.call.RestoreNames(response)
 		body, err := r.x.client.Client.EncodeResponse(response)
 		if err != nil {
 			return r.refuse(asError(err))

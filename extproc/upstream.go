@@ -21,9 +21,6 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// defaultMaxTokens is asked for where a schema requires a limit and the client gave none.
-const defaultMaxTokens = 4096
-
 // attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
 // Its goroutine owns it.
 type attempt struct {
@@ -182,7 +179,11 @@ func (a *attempt) clientHeaders() map[string]string {
 // encode writes the body. sent are the client's headers that go along: with the target's own, which win, they say what
 // version of its API a provider is asked for.
 func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
-	o := llm.Options{Model: a.record.Model, Headers: http.Header{}, MaxTokens: defaultMaxTokens}
+	t := a.target.config
+	o := llm.Options{
+		Model: a.record.Model, Headers: http.Header{},
+		Dialect: t.Dialect, MaxTokens: t.DefaultMaxTokens, MaxOutput: t.MaxOutputTokens,
+	}
 	for name, v := range sent {
 		o.Headers.Set(name, v)
 	}

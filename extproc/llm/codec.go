@@ -52,8 +52,13 @@ type Options struct {
 	// Headers are the target's configured headers in canonical form: the version a provider is asked for decides which
 	// fields it takes.
 	Headers http.Header
-	// MaxTokens is the limit to send when the client gave none and the schema requires one.
+	// Dialect is whose form of the schema the target speaks ("openai", "mistral"); "" when that is not known.
+	Dialect string
+	// MaxTokens is the limit to send when the client gave none; 0 leaves that to the codec, which fills in what the schema
+	// requires.
 	MaxTokens int64
+	// MaxOutput is the most that the target is asked for, whatever the client wants; 0 for no bound.
+	MaxOutput int64
 }
 
 // Call is an encoded request.
@@ -63,6 +68,31 @@ type Call struct {
 	Path string
 	// Headers are those the schema itself needs, such as anthropic-version. Credentials are not among them.
 	Headers http.Header
-	// Dropped names the members of the client's request that this call does not carry, in the client's spelling.
+	// Dropped names the members of the client's request that this call does not carry as they were, in the client's spelling.
 	Dropped []string
+	// Renamed are the tools that the target knows by another name than the client: its name, and the client's.
+	Renamed map[string]string
+}
+
+// ClientName is what the client calls a tool that the target's answer calls name.
+func (c *Call) ClientName(name string) string {
+	if client, ok := c.Renamed[name]; ok {
+		return client
+	}
+	return name
+}
+
+// RestoreNames gives the tool calls of a whole answer the client's names.
+func (c *Call) RestoreNames(r *Response) {
+	if len(c.Renamed) == 0 {
+		return
+	}
+	for _, choice := range r.Choices {
+		for i, p := range choice.Parts {
+			if call, ok := p.(ToolCall); ok {
+				call.Name = c.ClientName(call.Name)
+				choice.Parts[i] = call
+			}
+		}
+	}
 }

@@ -67,6 +67,41 @@ type Request struct {
 	// Unsaid names the members of the client's request that this type has no field for, in the client's spelling.
 	// The codec of the same schema still sends them, because it patches bytes; every other one reports them dropped.
 	Unsaid []string
+
+	// Spelling is what the client calls members that another schema calls otherwise; see Spell.
+	Spelling map[Member]string
+}
+
+// Member is a part of a request that schemas spell differently. Its value is the most usual spelling.
+type Member string
+
+// The members whose loss encoders report.
+const (
+	MemberMaxTokens Member = "max_tokens"
+	MemberStop      Member = "stop"
+	MemberReasoning Member = "reasoning_effort"
+	MemberUser      Member = "user"
+	MemberFormat    Member = "response_format"
+	MemberSchema    Member = "response_format.json_schema.schema"
+	MemberParallel  Member = "parallel_tool_calls"
+	MemberTool      Member = "tools[].function" // what a tool's name, strict and schema are members of
+	MemberToolSpec  Member = "tools[].function.parameters"
+)
+
+// Spell is the member in the client's own words, for what is said of its request.
+func (r *Request) Spell(m Member) string {
+	if own, ok := r.Spelling[m]; ok {
+		return own
+	}
+	return string(m)
+}
+
+// SpellAs notes that the client calls a member so.
+func (r *Request) SpellAs(m Member, own string) {
+	if r.Spelling == nil {
+		r.Spelling = map[Member]string{}
+	}
+	r.Spelling[m] = own
 }
 
 // Message is one turn.

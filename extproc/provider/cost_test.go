@@ -229,12 +229,15 @@ func request(client llm.ClientCodec, body []byte) error {
 		return err
 	}
 	for _, to := range codecs {
-		if _, err := to.Target.EncodeRequest(r, llm.Options{Model: "other"}); err != nil {
-			return fmt.Errorf("to %s: %w", to.Schema, err)
-		}
-		if to.Client == client {
-			if _, err := to.Target.PatchRequest(head, body, llm.Options{Model: "other"}); err != nil {
-				return fmt.Errorf("patch: %w", err)
+		for _, dialect := range []string{"", "mistral"} { // the latter changes most of what can be changed
+			o := llm.Options{Model: "other", Dialect: dialect}
+			if _, err := to.Target.EncodeRequest(r, o); err != nil {
+				return fmt.Errorf("to %s: %w", to.Schema, err)
+			}
+			if to.Client == client {
+				if _, err := to.Target.PatchRequest(head, body, o); err != nil {
+					return fmt.Errorf("patch: %w", err)
+				}
 			}
 		}
 	}

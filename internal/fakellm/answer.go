@@ -29,7 +29,7 @@ type dialect struct {
 	wrongModel   func(model string) *Failure
 }
 
-var dialects = map[string]*dialect{OpenAIChat: openAI(), AnthropicMessages: anthropic()}
+var dialects = map[string]*dialect{OpenAIChat: openAI(), AnthropicMessages: anthropic(), DeepSeekChat: deepSeek(), MistralChat: mistral()}
 
 // identity makes ids that differ between providers and requests, and are the same in every run.
 type identity struct {
@@ -41,6 +41,13 @@ func (id identity) make(prefix string, part int) string {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s %s %d %d", id.provider, prefix, id.request, part)
 	return fmt.Sprintf("%s%016x%06d%02d", prefix, h.Sum64(), id.request, part)
+}
+
+// nine is an id of nine letters and digits.
+func (id identity) nine(part int) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %d %d", id.provider, id.request, part)
+	return fmt.Sprintf("%016x", h.Sum64())[:9]
 }
 
 // conversation is what the default behaviour needs of a checked request.
@@ -70,6 +77,8 @@ type conversation struct {
 
 	earlier, last int    // words before and in the last message; the earlier ones count as read from a cache
 	callPrefix    string // of the ids of calls
+	nineIDs       bool   // ids of calls are nine letters and digits
+	tellsUsage    bool   // usage stands in the stream's last chunk, unasked
 }
 
 type tool struct {
@@ -95,6 +104,9 @@ func (c *conversation) complete(a Answer, id identity) Answer {
 	for i := range a.Calls {
 		if a.Calls[i].ID == "" {
 			a.Calls[i].ID = id.make(c.callPrefix, i)
+			if c.nineIDs {
+				a.Calls[i].ID = id.nine(i)
+			}
 		}
 	}
 	if a.Model == "" {

@@ -33,6 +33,7 @@ var (
 
 	anthropicID         = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 	anthropicName       = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,128}$`)
+	anthropicProperty   = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 	anthropicModelName  = regexp.MustCompile(`^claude-([a-z]+)-(\d+)(?:[-.](\d{1,2}))?(?:$|[^0-9])`)
 	anthropicImageTypes = []string{"image/jpeg", "image/png", "image/gif", "image/webp"}
 )
@@ -244,6 +245,11 @@ func (req *anthropicRequest) readTools() {
 		schema.get("type").need()
 		if kind := schema.get("type"); kind.data != "object" {
 			req.invalid(kind.path, "Input should be 'object'")
+		}
+		for _, name := range sortedNames(schema.get("properties").object()) {
+			if !anthropicProperty.MatchString(name) {
+				req.invalid(schema.path+".properties", "Property keys should match pattern '%s'", anthropicProperty)
+			}
 		}
 		for _, word := range []string{"oneOf", "allOf", "anyOf"} {
 			if schema.get(word).given() {

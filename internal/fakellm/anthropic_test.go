@@ -105,6 +105,7 @@ func TestAnthropicRefuses(t *testing.T) {
 		{"no schema", message(`"tools":[{"name":"f"}]`), "tools.0.custom.input_schema: Field required"},
 		{"empty schema", message(`"tools":[{"name":"f","input_schema":{}}]`), "tools.0.custom.input_schema.type: Field required"},
 		{"schema not of an object", message(`"tools":[{"name":"f","input_schema":{"type":"string"}}]`), "Input should be 'object'"},
+		{"illegal property", message(`"tools":[{"name":"f","input_schema":{"type":"object","properties":{"$filter":{}}}}]`), "Property keys should match pattern"},
 		{"schema with alternatives", message(`"tools":[{"name":"f","input_schema":{"type":"object","anyOf":[]}}]`), "at the top level"},
 		{"tool name", message(`"tools":[{"name":"a b","input_schema":{"type":"object"}}]`), "tools.0.custom.name: String should match pattern"},
 		{"tool twice", message(`"tools":[` + weatherTool + `,` + weatherTool + `]`), "Tool names must be unique."},

@@ -15,6 +15,8 @@ import (
 type checker struct {
 	style   style
 	failure *Failure
+	lenient bool     // members that are not known are ignored
+	extra   []string // members that are known everywhere
 }
 
 // style is how a schema's API words its complaints.
@@ -88,7 +90,7 @@ func (v value) get(name string) value {
 func (v value) only(names ...string) value {
 	object := v.object()
 	for _, name := range sortedNames(object) {
-		if !slices.Contains(names, name) {
+		if !slices.Contains(names, name) && !v.c.lenient && !slices.Contains(v.c.extra, name) {
 			v.c.fail(v.c.style.unknown(v.path, name))
 		}
 	}

@@ -100,10 +100,15 @@ func openAIAnswer(c *conversation, a Answer, id identity) string {
 func openAIEvents(c *conversation, a Answer, id identity) []string {
 	created := time.Now().Unix()
 	var events []string
+	last := false
 	chunk := func(choices []jsontext.Value, usage jsontext.Value) {
 		members := []any{"id", id.make("chatcmpl-", 0), "object", "chat.completion.chunk", "created", created, "model", a.Model,
 			"service_tier", "default", "system_fingerprint", "fp_fake", "choices", choices}
-		if c.wantUsage {
+		switch {
+		case c.tellsUsage && last:
+			members = append(members, "usage", openAIUsage(a.Usage))
+		case c.tellsUsage:
+		case c.wantUsage:
 			members = append(members, "usage", usage)
 		}
 		events = append(events, Event("", string(obj(members...))).Bytes)
@@ -131,9 +136,10 @@ func openAIEvents(c *conversation, a Answer, id identity) []string {
 				delta(nil, "tool_calls", []jsontext.Value{obj("index", k, "function", obj("arguments", piece))})
 			}
 		}
+		last = i == c.choices-1
 		delta(openAIStop(a))
 	}
-	if c.wantUsage {
+	if c.wantUsage && !c.tellsUsage {
 		chunk([]jsontext.Value{}, openAIUsage(a.Usage))
 	}
 	return append(events, Event("", "[DONE]").Bytes)

@@ -27,6 +27,8 @@ var (
 	openAIName       = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 	openAIReasoning  = regexp.MustCompile(`^(o[1-9]|gpt-[5-9])`)
 	openAIPlain      = regexp.MustCompile(`^(gpt-[34]|gpt-5.*-chat)`)
+	openAINoTools    = regexp.MustCompile(`^gpt-(5\.[2-9]|[6-9])`) // github.com/openai/openai-openapi/issues/541
+	openAISerial     = regexp.MustCompile(`^o[1-9]`)
 	openAIFixedHeat  = regexp.MustCompile(`^(o[1-9]|gpt-5(-mini|-nano)?($|-\d))`) // gpt-5.1 and later may not reason at all
 	openAIImageTypes = []string{"image/png", "image/jpeg", "image/gif", "image/webp"}
 )
@@ -37,6 +39,7 @@ const (
 	maxOpenAICallID     = 64 // was 40 until 2026; seen in "string too long" errors
 	maxOpenAIStops      = 4
 	maxOpenAIMetadata   = 16
+	maxOpenAIUser       = 64
 	maxOpenAIChoices    = 128
 	maxOpenAILogprobs   = 20
 	maxOpenAITokenCount = 1 << 31
@@ -138,6 +141,28 @@ func openAISampling(root value, conv *conversation) {
 		}
 	}
 
+	openAIModelRules(root, conv)
+}
+
+// openAIOutputs are the longest answers of models, by how their names begin: https://developers.openai.com/api/docs/models.
+var openAIOutputs = []struct {
+	prefix string
+	most   int
+}{{"gpt-4o", 16384}, {"gpt-4.1", 32768}, {"gpt-4-turbo", 4096}, {"gpt-3.5", 4096}, {"o3", 100000}, {"gpt-5", 128000}}
+
+// openAIModelRules checks what a model refuses of what the schema has.
+func openAIModelRules(root value, conv *conversation) {
+	c := root.c
+	limit := root.get("max_completion_tokens")
+	if !limit.given() {
+		limit = root.get("max_tokens")
+	}
+	for _, m := range openAIOutputs {
+		if n := limit.integer(0, maxOpenAITokenCount); strings.HasPrefix(conv.model, m.prefix) && n > m.most {
+			c.fail(openAIInvalid(limit.path, "invalid_value", "%s is too large: %d. This model supports at most %d completion tokens, "+
+				"whereas you provided %d.", limit.path, n, m.most, n))
+		}
+	}
 	effort := root.get("reasoning_effort").word("none", "minimal", "low", "medium", "high", "xhigh", "max")
 	plain := openAIPlain.MatchString(conv.model)
 	reasoning := openAIReasoning.MatchString(conv.model) && !plain
@@ -149,6 +174,19 @@ func openAISampling(root value, conv *conversation) {
 	if t := root.get("temperature"); t.given() && t.data != 1.0 && openAIFixedHeat.MatchString(conv.model) {
 		c.fail(openAIInvalid("temperature", "unsupported_value", "Unsupported value: 'temperature' does not support %v with this "+
 			"model. Only the default (1) value is supported.", t.data))
+	}
+	if openAINoTools.MatchString(conv.model) && len(root.get("tools").list()) > 0 && (effort != "none" && effort != "" || effort == "" && strings.HasPrefix(conv.model, "gpt-5.6")) {
+		c.fail(openAIInvalid("reasoning_effort", "", "Function tools with reasoning_effort are not supported for %s in "+
+			"/v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to 'none'.", conv.model))
+	}
+	for _, name := range []string{"stop", "top_p", "logprobs", "presence_penalty", "frequency_penalty"} {
+		if root.get(name).given() && openAIFixedHeat.MatchString(conv.model) {
+			c.fail(openAIInvalid(name, "unsupported_parameter", "Unsupported parameter: '%s' is not supported with this model.", name))
+		}
+	}
+	if root.get("parallel_tool_calls").given() && openAISerial.MatchString(conv.model) {
+		c.fail(openAIInvalid("parallel_tool_calls", "unsupported_parameter", "Unsupported parameter: 'parallel_tool_calls' is not "+
+			"supported with this model."))
 	}
 	if plain && effort != "" {
 		c.fail(openAIInvalid("", "", "Unrecognized request argument supplied: reasoning_effort"))
@@ -162,6 +200,9 @@ func openAIOthers(root value) {
 	}
 	for _, name := range []string{"audio", "moderation", "prediction", "prompt_cache_options", "web_search_options"} {
 		root.get(name).object()
+	}
+	if user := root.get("user"); len(user.str()) > maxOpenAIUser {
+		c.fail(openAITooLong("user", maxOpenAIUser, len(user.str())))
 	}
 	root.get("modalities").strings()
 	root.get("verbosity").word("low", "medium", "high")
@@ -282,6 +323,9 @@ func openAISchema(function string, schema value, strict bool) {
 		if _, ok := object[word]; ok {
 			fail("schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level.")
 		}
+	}
+	if _, ok := object["properties"]; !ok {
+		fail("In context=(), object schema missing properties.")
 	}
 	walkSchema(object, "()", func(where string, s map[string]any) {
 		if _, ok := s["items"]; !ok && s["type"] == "array" {

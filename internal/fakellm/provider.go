@@ -20,6 +20,8 @@ import (
 const (
 	OpenAIChat        = "openai.chat"
 	AnthropicMessages = "anthropic.messages"
+	DeepSeekChat      = "deepseek.chat" // OpenAI's schema, as DeepSeek has it
+	MistralChat       = "mistral.chat"  // OpenAI's schema, as Mistral has it
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 type Provider struct {
 	// Name shows in every answer: "hello from NAME".
 	Name string
-	// Schema is OpenAIChat or AnthropicMessages.
+	// Schema is one of the schemas above.
 	Schema string
 	// Key is the only credential accepted. When it is empty, any is, but a request without one is still a 401.
 	Key string

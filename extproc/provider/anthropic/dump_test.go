@@ -16,7 +16,7 @@ import (
 // dump shows a neutral value as indented JSON, each part under the name of its kind, zero fields left out.
 func dump(t *testing.T, v any) []byte {
 	t.Helper()
-	out, err := json.Marshal(v, json.OmitZeroStructFields(true), jsontext.Multiline(true), jsontext.WithIndent("  "),
+	out, err := json.Marshal(v, json.OmitZeroStructFields(true), json.Deterministic(true), jsontext.Multiline(true), jsontext.WithIndent("  "),
 		json.WithMarshalers(json.MarshalToFunc(writePart)))
 	if err != nil {
 		t.Fatal(err)

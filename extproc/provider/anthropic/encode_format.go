@@ -1,167 +1,60 @@
 package anthropic
 
 import (
-	"bytes"
 	"strings"
 
 	"millrace/extproc/llm"
+	"millrace/internal/jsonschema"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// format writes structured output. The API has it since Claude 4.5; older models refuse it themselves.
-// https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs
+// structured is what a model can be kept to of JSON Schema; the rest goes into descriptions, as Anthropic's SDKs put it there
+// (transform_schema). https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations
+var structured = jsonschema.Rules{
+	Close: true, NoOneOf: true, MinItems: "1",
+	Refused: words("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern maxItems uniqueItems " +
+		"prefixItems contains minContains maxContains minProperties maxProperties patternProperties propertyNames unevaluatedItems " +
+		"unevaluatedProperties dependentRequired dependentSchemas dependencies not if then else"),
+	Formats: words("date-time time date duration email hostname uri ipv4 ipv6 uuid"),
+}
+
+func words(list string) map[string]bool {
+	all := map[string]bool{}
+	for _, w := range strings.Fields(list) {
+		all[w] = true
+	}
+	return all
+}
+
+// format writes structured output. A model that has none is told the schema: it runs before system is written.
 func (e *requestEncoder) format() *llm.Error {
-	const path = "response_format.json_schema.schema"
 	f := e.in.Format
 	if f.Kind != llm.FormatJSONSchema {
 		return nil
 	}
+	path := e.in.Spell(llm.MemberSchema)
 	if jsontext.Value(f.Schema).Kind() != '{' {
 		return llm.Invalid(path, "want a JSON Schema object")
 	}
-	schema, opened, err := closeObjects(jsontext.Value(f.Schema))
+	if !e.model.structured {
+		e.hints = append(e.hints, textBlock(jsonOnly+" The object must fit this JSON Schema:\n"+string(f.Schema)))
+		e.drop(e.in.Spell(llm.MemberFormat))
+		return nil
+	}
+	adapted, err := jsonschema.Adapt(jsontext.Value(f.Schema), structured)
 	if err != nil {
 		return llm.Invalid(path, "not strict JSON")
 	}
-	if opened {
+	if adapted.Opened {
 		e.drop(path + ".additionalProperties")
 	}
+	for _, name := range adapted.Moved {
+		e.drop(path + "." + name)
+	}
 	if f.Description != "" {
-		e.drop("response_format.json_schema.description")
+		e.drop(e.in.Spell(llm.MemberFormat) + ".json_schema.description")
 	}
-	e.out.OutputConfig = &outputConfig{Format: &outputFormat{Type: "json_schema", Schema: schema}}
+	e.out.OutputConfig = &outputConfig{Format: &outputFormat{Type: "json_schema", Schema: adapted.Schema}}
 	return nil
-}
-
-// closeObjects copies a schema and gives every object in it additionalProperties false, which the API requires. opened tells
-// that the client had said something else. All other members stay as they are and in their order: models write their
-// answer in it.
-func closeObjects(schema jsontext.Value) (closed jsontext.Value, opened bool, err error) {
-	var out bytes.Buffer
-	c := schemaCopier{
-		from: jsontext.NewDecoder(bytes.NewBuffer(schema)),
-		to:   jsontext.NewEncoder(&out, jsontext.PreserveRawStrings(true)),
-	}
-	if err := c.schema(); err != nil {
-		return nil, false, err
-	}
-	return bytes.TrimSpace(out.Bytes()), c.opened, nil
-}
-
-// schemaCopier goes through a schema once; its depth is bounded by the decoder's own limit.
-type schemaCopier struct {
-	from   *jsontext.Decoder
-	to     *jsontext.Encoder
-	opened bool
-}
-
-// value copies the next value as it is.
-func (c *schemaCopier) value() error {
-	v, err := c.from.ReadValue()
-	if err != nil {
-		return err
-	}
-	return c.to.WriteValue(v)
-}
-
-// token copies the next token.
-func (c *schemaCopier) token() error {
-	t, err := c.from.ReadToken()
-	if err != nil {
-		return err
-	}
-	return c.to.WriteToken(t)
-}
-
-// schema copies one schema; whatever is no object, such as true, is copied as it is.
-func (c *schemaCopier) schema() error {
-	if c.from.PeekKind() != '{' {
-		return c.value()
-	}
-	var isObject, isClosed bool
-	err := c.members(func(name string) error {
-		switch name {
-		case "type":
-			v, err := c.from.ReadValue()
-			if err != nil {
-				return err
-			}
-			isObject = isObject || strings.Contains(string(v), `"object"`)
-			return c.to.WriteValue(v)
-		case "properties":
-			isObject = true
-			return c.schemas()
-		case "$defs", "definitions", "patternProperties", "dependentSchemas":
-			return c.schemas()
-		case "items", "prefixItems", "anyOf", "oneOf", "allOf", "not", "if", "then", "else", "contains":
-			return c.schemaOrList()
-		case "additionalProperties":
-			isClosed = true
-			v, err := c.from.ReadValue()
-			if err != nil {
-				return err
-			}
-			c.opened = c.opened || v.Kind() != 'f'
-			return c.to.WriteToken(jsontext.False)
-		default:
-			return c.value()
-		}
-	}, func() error {
-		if !isObject || isClosed {
-			return nil
-		}
-		if err := c.to.WriteToken(jsontext.String("additionalProperties")); err != nil {
-			return err
-		}
-		return c.to.WriteToken(jsontext.False)
-	})
-	return err
-}
-
-// members copies an object: each gets the name, already copied, and copies the value; last may add members.
-func (c *schemaCopier) members(each func(name string) error, last func() error) error {
-	if err := c.token(); err != nil {
-		return err
-	}
-	for c.from.PeekKind() == '"' {
-		quoted, err := c.from.ReadValue()
-		if err != nil {
-			return err
-		}
-		name := unquote(quoted)
-		if err := c.to.WriteValue(quoted); err != nil {
-			return err
-		}
-		if err := each(name); err != nil {
-			return err
-		}
-	}
-	if err := last(); err != nil {
-		return err
-	}
-	return c.token()
-}
-
-// schemas copies an object whose values are schemas.
-func (c *schemaCopier) schemas() error {
-	if c.from.PeekKind() != '{' {
-		return c.value()
-	}
-	return c.members(func(string) error { return c.schema() }, func() error { return nil })
-}
-
-func (c *schemaCopier) schemaOrList() error {
-	if c.from.PeekKind() != '[' {
-		return c.schema()
-	}
-	if err := c.token(); err != nil {
-		return err
-	}
-	for k := c.from.PeekKind(); k != ']' && k != 0; k = c.from.PeekKind() {
-		if err := c.schema(); err != nil {
-			return err
-		}
-	}
-	return c.token()
 }

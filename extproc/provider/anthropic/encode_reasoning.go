@@ -33,13 +33,13 @@ func (e *requestEncoder) reasoning() *llm.Error {
 	case r.Disabled, r.Effort == "none":
 		e.stopThinking()
 	case e.toolForced(): // "tool_choice: any and tool are not compatible with thinking"
-		e.drop("reasoning_effort")
+		e.drop(e.in.Spell(llm.MemberReasoning))
 	case e.model.adaptive:
 		e.thinkAdaptively()
 	case e.model.budget:
 		e.thinkWithBudget()
 	default:
-		e.drop("reasoning_effort")
+		e.drop(e.in.Spell(llm.MemberReasoning))
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ func (e *requestEncoder) stopThinking() {
 	case offByDefault:
 	case offNever:
 		e.setEffort("low")
-		e.drop("reasoning_effort")
+		e.drop(e.in.Spell(llm.MemberReasoning))
 	default:
 		e.out.Thinking = &thinking{Type: string(e.model.off)}
 	}
@@ -69,7 +69,7 @@ func (e *requestEncoder) thinkAdaptively() {
 	switch effort {
 	case "", "low", "medium", "high", "xhigh", "max":
 	default:
-		e.drop("reasoning_effort")
+		e.drop(e.in.Spell(llm.MemberReasoning))
 		return
 	}
 	e.out.Thinking = &thinking{Type: "adaptive"}
@@ -79,7 +79,7 @@ func (e *requestEncoder) thinkAdaptively() {
 		e.setEffort(effort)
 	}
 	if e.in.MaxTokens == nil { // thinking counts towards the limit: the default one must leave room for the answer
-		*e.out.MaxTokens += effortBudget[effort]
+		*e.out.MaxTokens += min(effortBudget[effort], e.room)
 	}
 }
 
@@ -97,13 +97,14 @@ func (e *requestEncoder) thinkWithBudget() {
 	limit := *e.out.MaxTokens
 	if budget >= limit {
 		if e.in.MaxTokens == nil {
-			limit += budget
-		} else {
+			limit += min(budget, e.room)
+		}
+		if budget >= limit {
 			budget = limit / 2
 		}
 	}
 	if budget < minBudget || e.unthinkable() {
-		e.drop("reasoning_effort")
+		e.drop(e.in.Spell(llm.MemberReasoning))
 		return
 	}
 	e.out.MaxTokens = &limit

@@ -3,7 +3,6 @@ package anthropic
 import (
 	stdjson "encoding/json"
 	"net/http"
-	"strings"
 	"testing"
 
 	"millrace/extproc/llm"
@@ -23,21 +22,21 @@ func user(change func(*llm.Request)) *llm.Request {
 }
 
 const (
-	head = `{"model":"claude-sonnet-4-5","max_tokens":4096,`
+	head = `{"model":"claude-sonnet-4-5","max_tokens":32000,`
 	q    = `"messages":[{"role":"user","content":"q"}]`
 )
 
 // TestEncodeRequestOfOtherSchemas holds what a client of this schema cannot say. Golden cases hold the rest.
 func TestEncodeRequestOfOtherSchemas(t *testing.T) {
 	tool := llm.Tool{Name: "f", Parameters: stdjson.RawMessage(`{"type":"object"}`)}
-	tools := `,"tools":[{"name":"f","input_schema":{"type":"object"}}]`
+	tools := `,"tools":[{"name":"f","input_schema":{"type":"object","properties":{}}}]`
 	for name, c := range map[string]struct {
 		in      *llm.Request
 		options llm.Options
 		want    string
 		dropped []string
 	}{
-		"no limit: the fallback":         {in: user(nil), want: head + q + `}`},
+		"no limit: an agent's turn":      {in: user(nil), want: head + q + `}`},
 		"no limit: the target's":         {in: user(nil), options: llm.Options{MaxTokens: 77}, want: `{"model":"claude-sonnet-4-5","max_tokens":77,` + q + `}`},
 		"temperature above 1 is clamped": {in: user(func(r *llm.Request) { r.Temperature = "1.7" }), want: head + q + `,"temperature":1}`, dropped: []string{"temperature"}},
 		"temperature keeps its text":     {in: user(func(r *llm.Request) { r.Temperature = "1.00" }), want: head + q + `,"temperature":1.00}`},
@@ -62,15 +61,15 @@ func TestEncodeRequestOfOtherSchemas(t *testing.T) {
 			r.Tools, r.ToolChoice.Mode, r.ParallelToolCalls = []llm.Tool{tool}, llm.ToolNone, ptr(false)
 		}), want: head + q + `}`},
 		"effort minimal":                  {in: user(func(r *llm.Request) { r.Reasoning.Effort = "minimal" }), want: head + q + `,"thinking":{"type":"enabled","budget_tokens":1024}}`},
-		"effort medium raises the limit":  {in: user(func(r *llm.Request) { r.Reasoning.Effort = "medium" }), want: `{"model":"claude-sonnet-4-5","max_tokens":8192,` + q + `,"thinking":{"type":"enabled","budget_tokens":4096}}`},
+		"effort medium":                   {in: user(func(r *llm.Request) { r.Reasoning.Effort = "medium" }), want: head + q + `,"thinking":{"type":"enabled","budget_tokens":4096}}`},
 		"effort high raises the target's": {in: user(func(r *llm.Request) { r.Reasoning.Effort = "high" }), options: llm.Options{MaxTokens: 100}, want: `{"model":"claude-sonnet-4-5","max_tokens":16484,` + q + `,"thinking":{"type":"enabled","budget_tokens":16384}}`},
-		"effort xhigh":                    {in: user(func(r *llm.Request) { r.Reasoning.Effort = "xhigh" }), want: `{"model":"claude-sonnet-4-5","max_tokens":36864,` + q + `,"thinking":{"type":"enabled","budget_tokens":32768}}`},
+		"effort xhigh raises the limit":   {in: user(func(r *llm.Request) { r.Reasoning.Effort = "xhigh" }), want: `{"model":"claude-sonnet-4-5","max_tokens":64000,` + q + `,"thinking":{"type":"enabled","budget_tokens":32768}}`},
 		"effort none":                     {in: user(func(r *llm.Request) { r.Reasoning.Effort = "none" }), want: head + q + `}`},
 		"effort of the future":            {in: user(func(r *llm.Request) { r.Reasoning.Effort = "ludicrous" }), want: head + q + `}`, dropped: []string{"reasoning_effort"}},
 		"effort, limit too small":         {in: user(func(r *llm.Request) { r.Reasoning.Effort, r.MaxTokens = "low", ptr(int64(1024)) }), want: `{"model":"claude-sonnet-4-5","max_tokens":1024,` + q + `}`, dropped: []string{"reasoning_effort"}},
-		"effort minimal, adaptive":        {in: user(func(r *llm.Request) { r.Reasoning.Effort = "minimal" }), options: llm.Options{Model: "claude-opus-4-8"}, want: `{"model":"claude-opus-4-8","max_tokens":5120,` + q + `,"thinking":{"type":"adaptive"},"output_config":{"effort":"low"}}`},
-		"effort xhigh, adaptive":          {in: user(func(r *llm.Request) { r.Reasoning.Effort = "xhigh" }), options: llm.Options{Model: "claude-opus-4-8"}, want: `{"model":"claude-opus-4-8","max_tokens":36864,` + q + `,"thinking":{"type":"adaptive"},"output_config":{"effort":"xhigh"}}`},
-		"effort of the future, adaptive":  {in: user(func(r *llm.Request) { r.Reasoning.Effort = "ludicrous" }), options: llm.Options{Model: "claude-opus-4-8"}, want: `{"model":"claude-opus-4-8","max_tokens":4096,` + q + `}`, dropped: []string{"reasoning_effort"}},
+		"effort minimal, adaptive":        {in: user(func(r *llm.Request) { r.Reasoning.Effort = "minimal" }), options: llm.Options{Model: "claude-opus-4-8"}, want: `{"model":"claude-opus-4-8","max_tokens":33024,` + q + `,"thinking":{"type":"adaptive"},"output_config":{"effort":"low"}}`},
+		"effort xhigh, adaptive":          {in: user(func(r *llm.Request) { r.Reasoning.Effort = "xhigh" }), options: llm.Options{Model: "claude-opus-4-8"}, want: `{"model":"claude-opus-4-8","max_tokens":64768,` + q + `,"thinking":{"type":"adaptive"},"output_config":{"effort":"xhigh"}}`},
+		"effort of the future, adaptive":  {in: user(func(r *llm.Request) { r.Reasoning.Effort = "ludicrous" }), options: llm.Options{Model: "claude-opus-4-8"}, want: `{"model":"claude-opus-4-8","max_tokens":32000,` + q + `}`, dropped: []string{"reasoning_effort"}},
 		"names and detail": {
 			in:      &llm.Request{Messages: []llm.Message{{Role: llm.User, Name: "bob", Parts: []llm.Part{llm.Image{URL: "https://h/i", Detail: "high"}}}}},
 			want:    head + `"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://h/i"}}]}]}`,
@@ -152,11 +151,14 @@ func TestEncodeRequestRefuses(t *testing.T) {
 		"image by the assistant": {user(func(r *llm.Request) {
 			r.Messages = append(r.Messages, llm.Message{Role: llm.Assistant, Parts: []llm.Part{llm.Image{URL: "https://h/i"}}})
 		}), "messages[1].content[0]"},
-		"no messages":           {&llm.Request{}, "messages"},
-		"system image":          {user(func(r *llm.Request) { r.System = []llm.Part{llm.Image{}} }), "system[0]"},
-		"choice without tools":  {user(func(r *llm.Request) { r.ToolChoice.Mode = llm.ToolAny }), "tool_choice"},
-		"nameless tool":         {user(func(r *llm.Request) { r.Tools = []llm.Tool{{}} }), "tools[0].function.name"},
-		"schema true":           {user(func(r *llm.Request) { r.Tools = []llm.Tool{{Name: "f", Parameters: stdjson.RawMessage("true")}} }), "tools[0].function.parameters"},
+		"no messages":          {&llm.Request{}, "messages"},
+		"system image":         {user(func(r *llm.Request) { r.System = []llm.Part{llm.Image{}} }), "system[0]"},
+		"choice without tools": {user(func(r *llm.Request) { r.ToolChoice.Mode = llm.ToolAny }), "tool_choice"},
+		"nameless tool":        {user(func(r *llm.Request) { r.Tools = []llm.Tool{{}} }), "tools[0].function.name"},
+		"schema true":          {user(func(r *llm.Request) { r.Tools = []llm.Tool{{Name: "f", Parameters: stdjson.RawMessage("true")}} }), "tools[0].function.parameters"},
+		"illegal property": {user(func(r *llm.Request) {
+			r.Tools = []llm.Tool{{Name: "f", Parameters: stdjson.RawMessage(`{"properties":{"$filter":{}}}`)}}
+		}), "tools[0].function.parameters.properties"},
 		"format without schema": {user(func(r *llm.Request) { r.Format.Kind = llm.FormatJSONSchema }), "response_format.json_schema.schema"},
 		"limit zero":            {user(func(r *llm.Request) { r.MaxTokens = ptr(int64(0)) }), "max_tokens"},
 	} {
@@ -167,16 +169,6 @@ func TestEncodeRequestRefuses(t *testing.T) {
 				t.Fatalf("got %v, want an invalid request about %s", err, c.param)
 			}
 		})
-	}
-}
-
-// TestCloseObjectsIsLinear would not end in time if every level of a schema were read again for the level above it.
-func TestCloseObjectsIsLinear(t *testing.T) {
-	const depth = 4000
-	schema := strings.Repeat(`{"type":"array","items":`, depth) + `{"type":"object"}` + strings.Repeat("}", depth)
-	closed, opened, err := closeObjects([]byte(schema))
-	if err != nil || opened || strings.Count(string(closed), "additionalProperties") != 1 {
-		t.Fatalf("closed %d times, opened %v, error %v", strings.Count(string(closed), "additionalProperties"), opened, err)
 	}
 }
 
@@ -207,8 +199,31 @@ func TestTraits(t *testing.T) {
 		"glm-4.7":                                     unknownModel,
 		"":                                            unknownModel,
 	} {
-		if got := traitsOf(model); got != want {
+		got := traitsOf(model)
+		for _, t := range []*traits{&got, &want} { // TestOutputs has them
+			t.output, t.turn, t.structured = 0, 0, false
+		}
+		if got != want {
 			t.Errorf("%s: got %+v, want %+v", model, got, want)
+		}
+	}
+}
+
+// TestOutputs: how long the answers of a model may be, and whether it can be kept to a schema.
+func TestOutputs(t *testing.T) {
+	for model, want := range map[string]traits{
+		"claude-3-opus-20240229":     {output: 4096, turn: 4096},
+		"claude-3-5-haiku-20241022":  {output: 8192, turn: 8192},
+		"claude-3-7-sonnet-20250219": {output: 64000, turn: 32000},
+		"claude-opus-4-1-20250805":   {output: 32000, turn: 32000, structured: true},
+		"claude-sonnet-4-20250514":   {output: 64000, turn: 32000},
+		"claude-sonnet-4-5":          {output: 64000, turn: 32000, structured: true},
+		"claude-opus-4-8":            {output: 128000, turn: 32000, structured: true},
+		"some-alias":                 {turn: 8192, structured: true},
+	} {
+		got := traitsOf(model)
+		if got.output != want.output || got.turn != want.turn || got.structured != want.structured {
+			t.Errorf("%s: %+v", model, got)
 		}
 	}
 }

@@ -1,36 +1,88 @@
 package anthropic
 
 import (
-	"bytes"
-	stdjson "encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"millrace/extproc/llm"
+	"millrace/internal/jsonschema"
 	"millrace/internal/strictjson"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// tools writes the tools, each with its schema as the client wrote it.
+// refusedAtTop: "input_schema does not support oneOf, allOf, or anyOf at the top level".
+// https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use
+var refusedAtTop = []string{"oneOf", "allOf", "anyOf"}
+
+// tools writes the tools, each with its schema as the client wrote it, as far as that is taken.
 func (e *requestEncoder) tools() *llm.Error {
 	if e.in.ToolChoice.Mode == llm.ToolNone && !e.hasCalls() {
 		return nil // the model can call what it does not know of even less
 	}
 	for i, t := range e.in.Tools {
-		path := fmt.Sprintf("tools[%d].function", i)
+		path := fmt.Sprintf("[%d]", i)
 		if t.Name == "" {
-			return llm.Invalid(path+".name", "required")
+			return llm.Invalid(strings.Replace(e.in.Spell(llm.MemberTool), "[]", path, 1)+".name", "required")
 		}
-		schema, err := inputSchema(path+".parameters", t.Parameters)
+		schema, note, moved, err := jsonschema.Tool(jsontext.Value(t.Parameters), refusedAtTop)
 		if err != nil {
-			return err
+			return llm.Invalid(strings.Replace(e.in.Spell(llm.MemberToolSpec), "[]", path, 1), "%v", err)
 		}
-		e.out.Tools = append(e.out.Tools, tool{
-			Name: t.Name, Description: t.Description, InputSchema: schema, Strict: t.Strict, CacheControl: e.cache(t.Cache),
-		})
+		if name := illegalProperty(schema); name != "" {
+			return llm.Invalid(strings.Replace(e.in.Spell(llm.MemberToolSpec), "[]", path, 1)+".properties",
+				"this model's provider takes no property called %q: letters, digits, _, . and -, 64 at most", name)
+		}
+		for _, name := range moved {
+			e.drop(e.in.Spell(llm.MemberToolSpec) + "." + name)
+		}
+		out := tool{Name: e.toolName(t.Name), Description: t.Description, InputSchema: schema, Strict: t.Strict, CacheControl: e.cache(t.Cache)}
+		if note != "" {
+			out.Description = strings.TrimPrefix(out.Description+"\n\n"+note, "\n\n")
+		}
+		if t.Strict != nil && *t.Strict {
+			e.strict(&out)
+		}
+		e.out.Tools = append(e.out.Tools, out)
 	}
 	return nil
+}
+
+// propertyNames: "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'", seen in its
+// 400s. Another name would come back in the arguments, which pass as they are.
+var propertyNames = llm.NameRule{Max: 64, Legal: func(c byte) bool { return c == '.' || llm.WordByte(c) }}
+
+// illegalProperty is a property whose name is refused, "" when there is none.
+func illegalProperty(schema jsontext.Value) string {
+	members, err := strictjson.Scan(schema)
+	if err != nil {
+		return ""
+	}
+	properties, err := strictjson.Scan(strictjson.NewPatch(schema, members).Get("properties"))
+	if err != nil {
+		return ""
+	}
+	for _, m := range properties {
+		if !propertyNames.Takes(m.Name) {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// strict makes a tool's schema one that a model can be kept to.
+func (e *requestEncoder) strict(t *tool) {
+	adapted, err := jsonschema.Adapt(t.InputSchema, structured)
+	if err != nil || !e.model.structured || adapted.Opened { // a tool may well want members that are not named
+		t.Strict = nil
+		e.drop(e.in.Spell(llm.MemberTool) + ".strict")
+		return
+	}
+	t.InputSchema = adapted.Schema
+	for _, name := range adapted.Moved {
+		e.drop(e.in.Spell(llm.MemberToolSpec) + "." + name)
+	}
 }
 
 // hasCalls tells whether the conversation holds tool calls; such a request keeps its tools even with tool_choice none.
@@ -38,36 +90,6 @@ func (e *requestEncoder) hasCalls() bool {
 	return slices.ContainsFunc(e.in.Messages, func(m llm.Message) bool {
 		return slices.ContainsFunc(m.Parts, func(p llm.Part) bool { _, ok := p.(llm.ToolCall); return ok })
 	})
-}
-
-// inputSchema returns the schema with type object, which the API insists on. A schema that is an alternative at its top
-// level would be refused by the provider; it is refused here, because wrapping it would change what the client's tool gets.
-// https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use
-func inputSchema(path string, schema stdjson.RawMessage) (jsontext.Value, *llm.Error) {
-	if k := jsontext.Value(schema).Kind(); k == 0 || k == 'n' {
-		return jsontext.Value(`{"type":"object","properties":{}}`), nil
-	}
-	members, err := strictjson.Scan(schema)
-	if err != nil {
-		return nil, llm.Invalid(path, "want a JSON Schema object: %v", err)
-	}
-	p := strictjson.NewPatch(schema, members)
-	for _, alternative := range []string{"anyOf", "oneOf", "allOf"} {
-		if p.Get(alternative) != nil {
-			return nil, llm.Invalid(path+"."+alternative, "this model's provider takes no alternatives at the top of a tool's schema")
-		}
-	}
-	switch kind := jsontext.Value(p.Get("type")); {
-	case string(kind) == `"object"`:
-	case len(kind) == 0, string(kind) == `""`, kind.Kind() == 'n', kind.Kind() == '[' && bytes.Contains(kind, []byte(`"object"`)):
-		p.Set("type", []byte(`"object"`))
-	default:
-		return nil, llm.Invalid(path+".type", `want "object", got %s`, kind)
-	}
-	if len(members) == 0 {
-		p.Set("properties", []byte("{}"))
-	}
-	return p.Bytes(), nil
 }
 
 // toolChoice writes tool_choice. https://docs.anthropic.com/en/api/messages#body-tool-choice
@@ -96,7 +118,7 @@ func (e *requestEncoder) toolChoice() *llm.Error {
 		if !slices.ContainsFunc(e.in.Tools, func(t llm.Tool) bool { return t.Name == choice.Name }) {
 			return llm.Invalid("tool_choice", "there is no tool %q", choice.Name)
 		}
-		out.Type, out.Name = "tool", choice.Name
+		out.Type, out.Name = "tool", e.toolName(choice.Name)
 	}
 	if p := e.in.ParallelToolCalls; p != nil && !*p {
 		one := true

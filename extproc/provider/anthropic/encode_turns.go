@@ -110,8 +110,9 @@ func (e *requestEncoder) system() *llm.Error {
 	}
 	if e.in.Format.Kind == llm.FormatJSONObject {
 		e.out.System = append(e.out.System, textBlock(jsonOnly))
-		e.drop("response_format")
+		e.drop(e.in.Spell(llm.MemberFormat))
 	}
+	e.out.System = append(e.out.System, e.hints...)
 	return nil
 }
 
@@ -271,7 +272,7 @@ func (e *requestEncoder) toolCall(path string, p llm.ToolCall) (block, *llm.Erro
 	t.calls[p.ID] = call
 	t.order = append(t.order, call)
 	t.left++
-	return block{Type: "tool_use", ID: call.written, Name: p.Name, Input: input, CacheControl: e.cache(p.Cache)}, nil
+	return block{Type: "tool_use", ID: call.written, Name: e.toolName(p.Name), Input: input, CacheControl: e.cache(p.Cache)}, nil
 }
 
 // newID makes an id that matches ^[a-zA-Z0-9_-]+$ and that no other call of the conversation has. A legal id stays as it

@@ -3,8 +3,10 @@ package anthropic
 import (
 	"bufio"
 	"bytes"
+	"maps"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,13 +34,14 @@ func options(c *golden.Case) llm.Options {
 		Model     string `json:"model"`
 		Version   string `json:"version"`
 		MaxTokens int64  `json:"max_tokens"`
+		MaxOutput int64  `json:"max_output"`
 	}{Model: "claude-sonnet-4-5"}
 	if raw := c.Input("options.json"); raw != nil {
 		if err := json.Unmarshal(raw, &in); err != nil {
 			c.T.Fatal(err)
 		}
 	}
-	o := llm.Options{Model: in.Model, MaxTokens: in.MaxTokens}
+	o := llm.Options{Model: in.Model, MaxTokens: in.MaxTokens, MaxOutput: in.MaxOutput}
 	if in.Version != "" {
 		o.Headers = http.Header{"Anthropic-Version": {in.Version}}
 	}
@@ -53,6 +56,9 @@ func showCall(call llm.Call) []byte {
 	}
 	for _, name := range call.Dropped {
 		out += "dropped: " + name + "\n"
+	}
+	for _, name := range slices.Sorted(maps.Keys(call.Renamed)) {
+		out += "renamed: " + call.Renamed[name] + " is " + name + "\n"
 	}
 	return []byte(out)
 }

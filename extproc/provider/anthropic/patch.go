@@ -1,9 +1,12 @@
 package anthropic
 
 import (
+	"strconv"
+
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -49,8 +52,69 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 			call.Dropped = append(call.Dropped, m.Name)
 		}
 	}
+	call.Dropped = append(call.Dropped, patchLimit(p, o, renamed)...)
 	call.Body = p.Bytes()
 	return call, nil
+}
+
+// patchLimit fills in max_tokens where the target has a default, and lowers it to what the target gives; a model that the gateway
+// put into the place of the client's has a bound, and a way of thinking, of its own. It returns what it changed of the client's.
+func patchLimit(p *strictjson.Patch, o llm.Options, renamed bool) (changed []string) {
+	var model traits
+	if renamed {
+		model = traitsOf(o.Model)
+	}
+	most := maxOutput(model, o)
+	limit, ok := integer(p.Get("max_tokens"))
+	switch {
+	case ok && limit > most:
+		limit = most
+		p.Set("max_tokens", strconv.AppendInt(nil, limit, 10))
+		changed = append(changed, "max_tokens")
+	case p.Get("max_tokens") == nil && o.MaxTokens > 0:
+		limit = min(o.MaxTokens, most)
+		p.Set("max_tokens", strconv.AppendInt(nil, limit, 10))
+	}
+	var t thinking
+	if json.Unmarshal(p.Get("thinking"), &t) != nil {
+		return changed
+	}
+	if kind, budget := fitThinking(t, model, renamed, limit, len(changed) > 0); kind != t.Type || budget != t.BudgetTokens {
+		changed = append(changed, "thinking")
+		if kind == "" {
+			p.Remove("thinking")
+			return changed
+		}
+		t.Type, t.BudgetTokens = kind, budget
+		if written, err := json.Marshal(t, requestJSON); err == nil {
+			p.Set("thinking", written)
+		}
+	}
+	return changed
+}
+
+// fitThinking is the type and the budget of a thinking that fits the limit and the model that the gateway chose; "" for none.
+func fitThinking(t thinking, model traits, renamed bool, limit int64, lowered bool) (kind string, budget *int64) {
+	kind, budget = t.Type, t.BudgetTokens
+	switch {
+	case !renamed, model.output == 0: // nothing is known of the model
+	case kind == "enabled" && model.adaptive:
+		return "adaptive", nil
+	case kind == "adaptive" && !model.adaptive:
+		if n := min(effortBudget["high"], limit/2); model.budget && n >= minBudget {
+			return "enabled", &n
+		}
+		return "", nil
+	case kind == "enabled" && !model.budget:
+		return "", nil
+	}
+	if lowered && kind == "enabled" && budget != nil && *budget >= limit {
+		if n := limit / 2; n >= minBudget {
+			return kind, &n
+		}
+		return "", nil
+	}
+	return kind, budget
 }
 
 func isSampling(name string) bool { return name == "temperature" || name == "top_p" || name == "top_k" }

@@ -6,6 +6,7 @@ import (
 
 	"millrace/extproc/llm"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -20,7 +21,7 @@ func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage, ServiceTier: in.ServiceTier,
 	}}
 	for _, read := range []func() *llm.Error{
-		d.limits, d.system, d.messages, d.tools, d.toolChoice, d.reasoning, d.format, d.metadata,
+		d.limits, d.system, d.messages, d.tools, d.toolChoice, d.reasoning, d.format, d.metadata, d.union,
 	} {
 		if err := read(); err != nil {
 			return nil, err
@@ -48,6 +49,10 @@ func (d *requestDecoder) unsaid(prefix string, rest jsontext.Value) {
 }
 
 func (d *requestDecoder) limits() *llm.Error {
+	if n, ok := integer(d.in.MaxCompletionTokens); ok && d.in.MaxTokens == nil {
+		d.in.MaxTokens, d.in.MaxCompletionTokens = &n, nil
+		d.out.SpellAs(llm.MemberMaxTokens, "max_completion_tokens")
+	}
 	if d.in.MaxTokens == nil {
 		return llm.Invalid("max_tokens", "required")
 	}
@@ -55,7 +60,10 @@ func (d *requestDecoder) limits() *llm.Error {
 		return llm.Invalid("max_tokens", "must be at least 1")
 	}
 	d.out.MaxTokens = d.in.MaxTokens
-	d.out.Stop = d.in.StopSequences
+	if d.in.StopSequences != nil {
+		d.out.Stop = d.in.StopSequences
+		d.out.SpellAs(llm.MemberStop, "stop_sequences")
+	}
 	for _, n := range []struct {
 		name string
 		from jsontext.Value
@@ -273,6 +281,10 @@ func (d *requestDecoder) toolResult(path string, b *givenBlock) (llm.Part, *llm.
 }
 
 func (d *requestDecoder) tools() *llm.Error {
+	if len(d.in.Tools) > 0 {
+		d.out.SpellAs(llm.MemberTool, "tools[]")
+		d.out.SpellAs(llm.MemberToolSpec, "tools[].input_schema")
+	}
 	for i := range d.in.Tools {
 		t := &d.in.Tools[i]
 		path := fmt.Sprintf("tools[%d]", i)
@@ -310,6 +322,7 @@ func (d *requestDecoder) toolChoice() *llm.Error {
 	if c.DisableParallel != nil {
 		parallel := !*c.DisableParallel
 		d.out.ParallelToolCalls = &parallel
+		d.out.SpellAs(llm.MemberParallel, "tool_choice.disable_parallel_tool_use")
 	}
 	d.unsaid("tool_choice", c.Rest)
 	return nil
@@ -320,6 +333,7 @@ func (d *requestDecoder) toolChoice() *llm.Error {
 func (d *requestDecoder) reasoning() *llm.Error {
 	r := &d.out.Reasoning
 	if t := d.in.Thinking; t != nil {
+		d.out.SpellAs(llm.MemberReasoning, "thinking")
 		switch t.Type {
 		case "enabled":
 			if t.BudgetTokens == nil {
@@ -349,6 +363,7 @@ func (d *requestDecoder) reasoning() *llm.Error {
 		return nil
 	}
 	r.Effort = effort
+	d.out.SpellAs(llm.MemberReasoning, "output_config.effort")
 	return nil
 }
 
@@ -370,6 +385,8 @@ func (d *requestDecoder) format() *llm.Error {
 		return llm.Invalid(path+".schema", "want an object")
 	}
 	d.unsaid(path, f.Rest)
+	d.out.SpellAs(llm.MemberFormat, path)
+	d.out.SpellAs(llm.MemberSchema, path+".schema")
 	d.out.Format = llm.Format{Kind: llm.FormatJSONSchema, Schema: given(f.Schema)}
 	return nil
 }
@@ -377,9 +394,66 @@ func (d *requestDecoder) format() *llm.Error {
 func (d *requestDecoder) metadata() *llm.Error {
 	if m := d.in.Metadata; m != nil {
 		d.out.User = m.UserID
+		d.out.SpellAs(llm.MemberUser, "metadata.user_id")
 		d.unsaid("metadata", m.Rest)
 	}
 	return nil
+}
+
+// union reads what a request has of OpenAI's members, where it has none of its own that says it. What cannot be read is unsaid.
+func (d *requestDecoder) union() *llm.Error {
+	var user, effort string
+	var stops []string
+	for _, m := range []struct {
+		name string
+		raw  jsontext.Value
+		read func(jsontext.Value) bool
+	}{
+		{"max_completion_tokens", d.in.MaxCompletionTokens, func(jsontext.Value) bool { return false }},
+		{"stop", d.in.Stop, func(v jsontext.Value) bool {
+			if v.Kind() == '"' {
+				stops = []string{unquote(v)}
+				return true
+			}
+			return json.Unmarshal(v, &stops) == nil
+		}},
+		{"user", d.in.User, func(v jsontext.Value) bool { return d.out.User == "" && json.Unmarshal(v, &user) == nil }},
+		{"reasoning_effort", d.in.ReasoningEffort, func(v jsontext.Value) bool {
+			return !d.out.Reasoning.Asked() && json.Unmarshal(v, &effort) == nil
+		}},
+		{"seed", d.in.Seed, numberInto(&d.out.Seed)},
+		{"frequency_penalty", d.in.FrequencyPenalty, numberInto(&d.out.FrequencyPenalty)},
+		{"presence_penalty", d.in.PresencePenalty, numberInto(&d.out.PresencePenalty)},
+	} {
+		if k := m.raw.Kind(); k != 0 && k != 'n' && !m.read(m.raw) {
+			d.names.Add(m.name)
+		}
+	}
+	if len(stops) > 0 {
+		if len(d.out.Stop) == 0 {
+			d.out.SpellAs(llm.MemberStop, "stop")
+		}
+		d.out.Stop = append(d.out.Stop, stops...)
+	}
+	if user != "" {
+		d.out.User = user
+		d.out.SpellAs(llm.MemberUser, "user")
+	}
+	if effort != "" {
+		d.out.Reasoning.Effort, d.out.Reasoning.Disabled = effort, effort == "none"
+		d.out.SpellAs(llm.MemberReasoning, "reasoning_effort")
+	}
+	return nil
+}
+
+func numberInto(to *stdjson.Number) func(jsontext.Value) bool {
+	return func(v jsontext.Value) bool {
+		if v.Kind() != '0' {
+			return false
+		}
+		*to = stdjson.Number(v)
+		return true
+	}
 }
 
 // given returns a member's bytes, nil for null.

@@ -2,6 +2,7 @@ package anthropic
 
 import (
 	stdjson "encoding/json"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,9 +14,6 @@ import (
 )
 
 const (
-	// fallbackMaxTokens is sent when neither the client nor the target's configuration limits the answer; the API requires
-	// a limit.
-	fallbackMaxTokens = 4096
 	// maxUserID bounds metadata.user_id, in characters. https://docs.anthropic.com/en/api/messages#body-metadata
 	maxUserID = 256
 	// maxCacheMarkers is how many cache_control breakpoints one request may set.
@@ -30,13 +28,14 @@ var requestJSON = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.Pre
 
 // EncodeRequest writes a request that came in another schema. The documented, harmless changes that Dropped does not name:
 // system messages of mid-conversation move to the end of system, in order; consecutive turns of one role become one; blank
-// text disappears; a missing token limit is filled in.
+// text disappears; a missing token limit is filled in; a user id that is
+// too long becomes a hash of it.
 func (Messages) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	e := requestEncoder{in: r, options: o, model: traitsOf(o.Model), out: &request[content, tool]{
 		Model: o.Model, Stream: r.Stream,
 	}}
 	for _, write := range []func() *llm.Error{
-		e.refuse, e.limits, e.tools, e.system, e.messages, e.toolChoice, e.format, e.reasoning, e.sampling, e.rest,
+		e.refuse, e.limits, e.tools, e.format, e.system, e.messages, e.toolChoice, e.reasoning, e.sampling, e.rest,
 	} {
 		if err := write(); err != nil {
 			return llm.Call{}, err
@@ -46,7 +45,7 @@ func (Messages) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInternal, "request cannot be written: %v", err)
 	}
-	return llm.Call{Body: body, Path: messagesPath, Headers: callHeaders(o), Dropped: e.dropped.List()}, nil
+	return llm.Call{Body: body, Path: messagesPath, Headers: callHeaders(o), Dropped: e.dropped.List(), Renamed: e.renamed}, nil
 }
 
 type requestEncoder struct {
@@ -57,6 +56,25 @@ type requestEncoder struct {
 	dropped llm.Names
 	markers int // cache_control breakpoints written so far
 	turns   turns
+	renamed map[string]string // tools: the name here, the client's
+	hints   content           // what the system says of the answer's format
+	room    int64             // how much longer than asked for the answer may be made, for thinking
+}
+
+// toolNames: "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'".
+// https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/implement-tool-use
+var toolNames = llm.NameRule{Max: 128, Legal: llm.WordByte}
+
+// toolName is what a tool is called here.
+func (e *requestEncoder) toolName(name string) string {
+	fitting := toolNames.Fit(name)
+	if fitting != name {
+		if e.renamed == nil {
+			e.renamed = map[string]string{}
+		}
+		e.renamed[fitting] = name
+	}
+	return fitting
 }
 
 // drop notes that a member of the client's request is not, or not wholly, in the call.
@@ -100,26 +118,47 @@ func (e *requestEncoder) refuse() *llm.Error {
 	return nil
 }
 
+// limits writes max_tokens, which the API requires: what the client wants, or else the target's own default, or else what a turn
+// of an agent takes; and never more than the target or the model gives.
 func (e *requestEncoder) limits() *llm.Error {
-	limit := e.options.MaxTokens
+	var limit int64
 	switch {
 	case e.in.MaxTokens != nil:
 		limit = *e.in.MaxTokens
 		if limit < 1 {
-			return llm.Invalid("max_tokens", "must be at least 1")
+			return llm.Invalid(e.in.Spell(llm.MemberMaxTokens), "must be at least 1")
 		}
-	case limit == 0:
-		limit = fallbackMaxTokens
+	case e.options.MaxTokens > 0:
+		limit = e.options.MaxTokens
+	default:
+		limit = e.model.turn
 	}
+	most := maxOutput(e.model, e.options)
+	if limit > most && e.in.MaxTokens != nil {
+		e.drop(e.in.Spell(llm.MemberMaxTokens))
+	}
+	limit = min(limit, most)
+	e.room = most - limit
 	e.out.MaxTokens = &limit
 	for _, s := range e.in.Stop {
 		if strings.TrimSpace(s) == "" { // the API refuses sequences of white space only
-			e.drop("stop")
+			e.drop(e.in.Spell(llm.MemberStop))
 			continue
 		}
 		e.out.StopSequences = append(e.out.StopSequences, s)
 	}
 	return nil
+}
+
+// maxOutput is the most that the target is asked for.
+func maxOutput(model traits, o llm.Options) int64 {
+	most := int64(math.MaxInt64)
+	for _, bound := range []int64{model.output, o.MaxOutput} {
+		if bound > 0 {
+			most = min(most, bound)
+		}
+	}
+	return most
 }
 
 // sampling writes temperature, top_p and top_k as far as the version, the model and thinking let them.
@@ -190,8 +229,8 @@ func (e *requestEncoder) rest() *llm.Error {
 	r := e.in
 	switch {
 	case r.User == "":
-	case utf8.RuneCountInString(r.User) > maxUserID:
-		e.drop("user")
+	case utf8.RuneCountInString(r.User) > maxUserID: // equal ids stay equal
+		e.out.Metadata = &metadata{UserID: llm.Digest(r.User)}
 	default:
 		e.out.Metadata = &metadata{UserID: r.User}
 	}

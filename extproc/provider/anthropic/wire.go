@@ -30,7 +30,17 @@ type request[M, T any] struct {
 	StopSequences []string       `json:"stop_sequences,omitzero"`
 	Metadata      *metadata      `json:"metadata,omitzero"`
 	ServiceTier   string         `json:"service_tier,omitzero"`
-	Rest          jsontext.Value `json:",embed"`
+
+	// OpenAI's, of union requests; never written.
+	MaxCompletionTokens jsontext.Value `json:"max_completion_tokens,omitzero"`
+	Stop                jsontext.Value `json:"stop,omitzero"`
+	User                jsontext.Value `json:"user,omitzero"`
+	ReasoningEffort     jsontext.Value `json:"reasoning_effort,omitzero"`
+	Seed                jsontext.Value `json:"seed,omitzero"`
+	FrequencyPenalty    jsontext.Value `json:"frequency_penalty,omitzero"`
+	PresencePenalty     jsontext.Value `json:"presence_penalty,omitzero"`
+
+	Rest jsontext.Value `json:",embed"`
 }
 
 type turn[M any] struct {

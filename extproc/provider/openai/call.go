@@ -1,36 +1,37 @@
 package openai
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/extproc/llm"
+	"millrace/internal/jsonschema"
 )
 
-// EncodeRequest implements llm.TargetCodec. What it writes holds for the real API and for strict compatibles: only
-// published members, strings for content wherever there is nothing but text, tool results where OpenAI wants them.
+// EncodeRequest implements llm.TargetCodec. It writes what the schema has: only published members, strings for content wherever
+// there is nothing but text, tool results where OpenAI wants them. What the target's dialect has instead, or its model refuses,
+// fit changes in what is written.
 func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
-	e := requestEncoder{in: r, out: request{
+	d := dialectOf(o.Dialect)
+	e := requestEncoder{in: r, dialect: d, model: d.familyOf(o.Model), out: request{
 		Model:       o.Model,
 		Temperature: number(r.Temperature), TopP: number(r.TopP),
 		FrequencyPenalty: number(r.FrequencyPenalty), PresencePenalty: number(r.PresencePenalty), Seed: number(r.Seed),
 		Logprobs: r.Logprobs, TopLogprobs: r.TopLogprobs,
-		User: r.User,
 	}}
-	for _, step := range []func() error{e.system, e.messages, e.tools, e.toolChoice, e.format, e.stop} {
+	for _, step := range []func() error{e.tools, e.system, e.messages, e.toolChoice, e.format, e.stop} {
 		if err := step(); err != nil {
 			return llm.Call{}, err
 		}
 	}
 	e.limits()
 	e.reasoning()
+	e.user()
 	e.tier()
 	e.stream()
 	body, err := json.Marshal(&e.out, writing)
@@ -41,15 +42,40 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	for _, name := range r.Unsaid {
 		e.drop(true, name)
 	}
-	return llm.Call{Body: body, Path: chatPath, Dropped: e.dropped.List()}, nil
+	f, err := fit(body, d, o, false)
+	if err != nil {
+		return llm.Call{}, err
+	}
+	for _, name := range f.dropped.List() {
+		if name == "max_completion_tokens" {
+			name = "max_tokens"
+		}
+		e.drop(true, r.Spell(llm.Member(name)))
+	}
+	return llm.Call{Body: f.p.Bytes(), Path: chatPath, Dropped: e.dropped.List(), Renamed: e.renamed}, nil
 }
 
 // requestEncoder takes one request from the neutral form to the wire's.
 type requestEncoder struct {
 	in      *llm.Request
+	dialect *dialect
+	model   family
 	out     request
 	dropped llm.Names
+	renamed map[string]string // tools: the name here, the client's
 	calls   openCalls
+}
+
+// toolName is what a tool is called here.
+func (e *requestEncoder) toolName(name string) string {
+	fitting := e.dialect.name.Fit(name)
+	if fitting != name {
+		if e.renamed == nil {
+			e.renamed = map[string]string{}
+		}
+		e.renamed[fitting] = name
+	}
+	return fitting
 }
 
 // openCalls are the calls of the last assistant turn in their order, and which of them have no result yet.
@@ -203,11 +229,11 @@ func (e *requestEncoder) systemMessage(path string, m llm.Message) error {
 	return err
 }
 
-// assistantMessage joins the texts with nothing between them, as they were said. Thinking stays out: no published member
-// takes it, and it is of use only to the provider it is from.
+// assistantMessage joins the texts with nothing between them, as they were said. Thinking stays out, but where the provider wants
+// it back: it is of use only to the one it is from, and that nobody else signed it is all there is to tell by.
 func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
 	out := message{Role: "assistant", Name: m.Name}
-	var text, refusal strings.Builder
+	var text, refusal, thought strings.Builder
 	for i, p := range m.Parts {
 		switch p := p.(type) {
 		case llm.Text:
@@ -218,12 +244,16 @@ func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
 		case llm.ToolCall:
 			e.call(path, &out, p)
 		case llm.Thinking:
-			e.drop(true, "messages[].thinking")
+			if e.dialect.thinking && p.Signature == "" && p.Redacted == "" {
+				thought.WriteString(p.Text)
+			} else {
+				e.drop(true, "messages[].thinking")
+			}
 		default:
 			return llm.Invalid(fmt.Sprintf("%s.content[%d]", path, i), "cannot stand in an assistant message of this provider")
 		}
 	}
-	out.Refusal = refusal.String()
+	out.Refusal, out.ReasoningContent = refusal.String(), thought.String()
 	out.Content = quote(text.String())
 	if text.Len() == 0 && (len(out.ToolCalls) > 0 || out.Refusal != "") {
 		out.Content = jsontext.Value("null")
@@ -239,24 +269,11 @@ func (e *requestEncoder) call(path string, out *message, c llm.ToolCall) {
 	if arguments == "" {
 		arguments = "{}"
 	}
-	id := callID(c.ID)
+	id := e.dialect.callID(c.ID)
 	e.calls.add(id, fmt.Sprintf("%s.tool_calls[%d]", path, len(out.ToolCalls)))
 	out.ToolCalls = append(out.ToolCalls, toolCall{
-		ID: id, Type: "function", Function: calledFunction{Name: c.Name, Arguments: arguments},
+		ID: id, Type: "function", Function: calledFunction{Name: e.toolName(c.Name), Arguments: arguments},
 	})
-}
-
-// maxCallID is the longest tool call id that the API takes back ("string too long. Expected a string with maximum length
-// 40", seen in its 400s; not on its pages). Other providers' ids are longer.
-const maxCallID = 40
-
-// callID shortens an id that would be refused. Equal ids stay equal, so results keep their calls.
-func callID(id string) string {
-	if len(id) <= maxCallID {
-		return id
-	}
-	sum := sha256.Sum256([]byte(id))
-	return "call_" + hex.EncodeToString(sum[:16])
 }
 
 // userTurn writes a run of user messages. Tool results come first, for they must follow the calls at once; images and files
@@ -298,7 +315,7 @@ func (e *requestEncoder) userTurn(i int, run []llm.Message) error {
 
 // result writes one tool message and returns the parts that did not fit in.
 func (e *requestEncoder) result(path string, r llm.ToolResult) (moved []part, err error) {
-	id := callID(r.CallID)
+	id := e.dialect.callID(r.CallID)
 	if !e.calls.answer(id) {
 		return nil, llm.Invalid(path, "the result belongs to no tool call of the turn before")
 	}
@@ -414,17 +431,59 @@ func filePart(path string, f llm.File) (part, error) {
 	return part{}, llm.Invalid(path, "this provider does not know the file id")
 }
 
+// refusedAtTop are the keywords that the schema of a function must not have at its top level: "schema must have type 'object' and
+// not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level".
+var refusedAtTop = []string{"oneOf", "anyOf", "allOf", "enum", "not"}
+
+// toolRules: "array schema missing items".
+var toolRules = jsonschema.Rules{Items: true}
+
 func (e *requestEncoder) tools() error {
-	for _, t := range e.in.Tools {
+	if most := e.dialect.maxTools; most > 0 && len(e.in.Tools) > most {
+		return llm.Invalid("tools", "this provider takes at most %d", most)
+	}
+	for i, t := range e.in.Tools {
 		e.drop(t.Cache != nil, "tools[].cache_control")
-		e.out.Tools = append(e.out.Tools, tool{Type: "function", Function: &function{
-			Name: t.Name, Description: t.Description, Parameters: jsontext.Value(t.Parameters), Strict: t.Strict,
-		}})
+		f, err := e.function(i, t)
+		if err != nil {
+			return err
+		}
+		e.out.Tools = append(e.out.Tools, tool{Type: "function", Function: f})
 	}
 	if len(e.in.Tools) > 0 { // "only allowed when 'tools' are specified"
 		e.out.ParallelToolCalls = e.in.ParallelToolCalls
 	}
 	return nil
+}
+
+// function writes a tool. A schema that leaves anything open cannot be kept to strictly here; other schemas can do so.
+func (e *requestEncoder) function(i int, t llm.Tool) (*function, error) {
+	spec := e.in.Spell(llm.MemberToolSpec)
+	strict := t.Strict != nil && *t.Strict
+	parameters := jsontext.Value(t.Parameters)
+	if strict && !given(parameters) {
+		parameters = jsontext.Value(`{"type":"object","properties":{},"additionalProperties":false}`)
+	}
+	object, note, moved, err := jsonschema.Tool(parameters, refusedAtTop)
+	var adapted jsonschema.Adapted
+	if err == nil {
+		adapted, err = jsonschema.Adapt(object, toolRules)
+	}
+	if err != nil {
+		return nil, llm.Invalid(strings.Replace(spec, "[]", fmt.Sprintf("[%d]", i), 1), "%v", err)
+	}
+	for _, name := range moved {
+		e.drop(true, spec+"."+name)
+	}
+	f := &function{Name: e.toolName(t.Name), Description: t.Description, Parameters: adapted.Schema, Strict: t.Strict}
+	if note != "" {
+		f.Description = strings.TrimPrefix(f.Description+"\n\n"+note, "\n\n")
+	}
+	if strict && !(adapted.Strict && e.dialect.strict) {
+		f.Strict = nil
+		e.drop(true, e.in.Spell(llm.MemberTool)+".strict")
+	}
+	return f, nil
 }
 
 var toolWords = map[llm.ToolMode]string{llm.ToolAuto: "auto", llm.ToolNone: "none", llm.ToolAny: "required"}
@@ -439,7 +498,7 @@ func (e *requestEncoder) toolChoice() error {
 	case len(e.in.Tools) == 0 || choice.Mode == "":
 		return nil
 	case choice.Mode == llm.ToolNamed:
-		value := append([]byte(`{"type":"function","function":{"name":`), quote(choice.Name)...)
+		value := append([]byte(`{"type":"function","function":{"name":`), quote(e.toolName(choice.Name))...)
 		e.out.ToolChoice = append(value, "}}"...)
 	default:
 		e.out.ToolChoice = quote(toolWords[choice.Mode])
@@ -457,6 +516,7 @@ func (e *requestEncoder) format() error {
 		if name == "" {
 			name = "response" // required here, unknown to other schemas
 		}
+		name = e.dialect.name.Fit(name)
 		e.out.ResponseFormat = &format{Type: "json_schema", JSONSchema: &jsonSchema{
 			Name: name, Description: f.Description, Schema: jsontext.Value(f.Schema), Strict: f.Strict,
 		}}
@@ -464,13 +524,10 @@ func (e *requestEncoder) format() error {
 	return nil
 }
 
-// maxStops is how many stop sequences the API takes.
-const maxStops = 4
-
 func (e *requestEncoder) stop() error {
 	stops := slices.DeleteFunc(slices.Clone(e.in.Stop), func(s string) bool { return s == "" })
-	if len(stops) > maxStops {
-		return llm.Invalid("stop_sequences", "this provider takes at most %d", maxStops)
+	if most := e.dialect.maxStops; most > 0 && len(stops) > most {
+		return llm.Invalid(e.in.Spell(llm.MemberStop), "this provider takes at most %d", most)
 	}
 	if len(stops) > 0 {
 		e.out.Stop, _ = json.Marshal(stops, writing) // strings: cannot fail
@@ -478,9 +535,9 @@ func (e *requestEncoder) stop() error {
 	return nil
 }
 
-// limits chooses the member: reasoning models refuse max_tokens, and many compatibles know nothing else.
+// limits chooses the member: models that reason refuse max_tokens, and many compatibles know nothing else.
 func (e *requestEncoder) limits() {
-	if reasons(e.out.Model) {
+	if e.dialect.newLimit && (e.model.reasons || e.model.chat) {
 		e.out.MaxCompletionTokens = e.in.MaxTokens
 	} else {
 		e.out.MaxTokens = e.in.MaxTokens
@@ -490,30 +547,51 @@ func (e *requestEncoder) limits() {
 	}
 }
 
-// efforts are the words that models take; none takes them all. max is said as the strongest word that each of them takes.
-var efforts = map[string]string{
-	"none": "none", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "high",
-}
-
 func (e *requestEncoder) reasoning() {
 	r := e.in.Reasoning
-	word, known := efforts[r.Effort]
+	word := r.Effort
 	switch {
-	case r.Effort != "" && !known:
-		e.drop(true, "reasoning_effort")
-	case r.Effort != "":
+	case word != "":
 	case r.Disabled:
-		return
+		word = "none"
 	case r.Adaptive:
 		word = "high"
 	case r.Budget != nil:
 		word = effortOf(*r.Budget)
-	}
-	if word != "" && neverReasons(e.out.Model) {
-		e.drop(true, "thinking")
+	default:
 		return
 	}
-	e.out.ReasoningEffort = word
+	name := e.in.Spell(llm.MemberReasoning)
+	effort := e.model.effort(word)
+	switch {
+	case effort == "":
+		e.drop(true, name)
+	case e.dialect.thinking:
+		e.think(effort)
+	case r.Disabled && r.Effort == "" && !e.model.reasons: // nothing to turn off; other servers may not know the word
+	case e.model.plain:
+		e.drop(effort != "none", name)
+	default:
+		e.drop(word == "none" && effort != "none", name) // it cannot be turned off
+		e.out.ReasoningEffort = effort
+	}
+}
+
+// think asks for reasoning in the words of DeepSeek, which has no efforts.
+func (e *requestEncoder) think(effort string) {
+	kind := "enabled"
+	if effort == "none" {
+		kind = "disabled"
+	}
+	e.out.Thinking = jsontext.Value(`{"type":"` + kind + `"}`)
+}
+
+// user shortens what other schemas let be longer. Equal ids stay equal.
+func (e *requestEncoder) user() {
+	e.out.User = e.in.User
+	if most := e.dialect.maxUser; most > 0 && utf8.RuneCountInString(e.out.User) > most {
+		e.out.User = llm.Digest(e.out.User)[:most]
+	}
 }
 
 // effortOf says a budget of thinking tokens as a word.
@@ -539,42 +617,13 @@ func (e *requestEncoder) tier() {
 	e.drop(e.in.ServiceTier != "", "service_tier")
 }
 
-// stream always asks for usage: the gateway counts it, whether the client wants it or not.
+// stream asks for usage where the client wants it, or the dialect is known to take the wish: the gateway counts it.
 func (e *requestEncoder) stream() {
-	if e.in.Stream {
-		e.out.Stream = true
+	if !e.in.Stream {
+		return
+	}
+	e.out.Stream = true
+	if e.dialect.asksUsage || e.dialect == &compatible && e.in.IncludeUsage {
 		e.out.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
-}
-
-// reasons tells OpenAI's reasoning models by name: o1, o3, o4-mini, ..., gpt-5 and later, also behind a router's prefix
-// ("openai/gpt-5"). https://platform.openai.com/docs/guides/reasoning
-func reasons(model string) bool {
-	name := bareModel(model)
-	if after, ok := strings.CutPrefix(name, "gpt-"); ok {
-		return generation(after) >= 5
-	}
-	after, ok := strings.CutPrefix(name, "o")
-	return ok && generation(after) >= 1
-}
-
-// neverReasons tells the models that answer reasoning_effort with a 400.
-func neverReasons(model string) bool {
-	name := bareModel(model)
-	after, ok := strings.CutPrefix(name, "gpt-")
-	return ok && generation(after) >= 1 && generation(after) < 5 || strings.HasPrefix(name, "chatgpt-4o")
-}
-
-func bareModel(model string) string {
-	return strings.ToLower(model[strings.LastIndexByte(model, '/')+1:])
-}
-
-// generation reads the number that a name begins with; 0 when there is none, or it does not end there ("4o" is 4, "20b" 0).
-func generation(name string) int {
-	digits := len(name) - len(strings.TrimLeft(name, "0123456789"))
-	n, err := strconv.Atoi(name[:digits])
-	if err != nil || strings.HasPrefix(name[digits:], "b") {
-		return 0
-	}
-	return n
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,5 +81,12 @@ func outputCall(c *golden.Case, call llm.Call) {
 	}
 	if len(call.Dropped) > 0 {
 		c.Output("want-dropped", []byte(strings.Join(call.Dropped, "\n")))
+	}
+	var renamed []string
+	for _, name := range slices.Sorted(maps.Keys(call.Renamed)) {
+		renamed = append(renamed, call.Renamed[name]+" is "+name)
+	}
+	if renamed != nil {
+		c.Output("want-renamed", []byte(strings.Join(renamed, "\n")))
 	}
 }

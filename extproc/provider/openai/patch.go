@@ -1,8 +1,6 @@
 package openai
 
 import (
-	"strings"
-
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -11,9 +9,8 @@ import (
 )
 
 // foreign are the members that only another provider's schema has. Clients that may end at any of several providers send
-// them side by side; OpenAI answers any of them with a 400. The list is short on purpose: what is not on it passes, for
-// compatibles take many members that OpenAI does not know (top_k, min_p, guided_json, chat_template_kwargs,
-// repetition_penalty, safe_prompt, ...).
+// them side by side; Towards a server of which nothing is known these go and everything else passes: compatibles
+// take many members that OpenAI does not know (top_k, min_p, guided_json, chat_template_kwargs, repetition_penalty, ...).
 var foreign = map[string]bool{
 	// Anthropic Messages; thinking is told apart by foreignThinking.
 	"stop_sequences": true, "anthropic_version": true, "anthropic_beta": true, "mcp_servers": true, "container": true,
@@ -28,36 +25,24 @@ var foreign = map[string]bool{
 }
 
 // PatchRequest implements llm.TargetCodec. body must have passed ReadHead; what changes is the model's name, foreign
-// members, a top-level system (it becomes the first message) and, in a streaming call, the wish for usage.
+// members, a top-level system (it becomes the first message), what the target's dialect has otherwise, and, in a streaming call,
+// the wish for usage.
 func (Chat) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
-	members, err := strictjson.Scan(body)
+	d := dialectOf(o.Dialect)
+	own := !d.foreigner() && h.Model == o.Model
+	f, err := fit(body, d, o, own)
 	if err != nil {
-		return llm.Call{}, notStrict(err)
-	}
-	p := strictjson.NewPatch(body, members)
-	call := llm.Call{Path: chatPath}
-	for _, m := range members {
-		value := body[m.Value:m.End]
-		switch {
-		case foreign[m.Name], m.Name == "thinking" && foreignThinking(value):
-			p.Remove(m.Name)
-			call.Dropped = append(call.Dropped, m.Name)
-		case m.Name == "system":
-			if err := moveSystem(p, value); err != nil {
-				return llm.Call{}, err
-			}
-		}
+		return llm.Call{}, err
 	}
 	if h.Model != o.Model {
-		p.Set("model", quote(o.Model))
+		f.p.Set("model", quote(o.Model))
 	}
-	if h.Stream && !h.IncludeUsage {
-		if err := askForUsage(p); err != nil {
+	if h.Stream && !h.IncludeUsage && d.asksUsage {
+		if err := askForUsage(f.p); err != nil {
 			return llm.Call{}, err
 		}
 	}
-	call.Body = p.Bytes()
-	return call, nil
+	return llm.Call{Path: chatPath, Body: f.p.Bytes(), Dropped: f.dropped.List()}, nil
 }
 
 // foreignThinking tells Anthropic's thinking from the member of the same name that OpenAI-compatible providers have
@@ -72,37 +57,6 @@ func foreignThinking(value jsontext.Value) bool {
 		return false
 	}
 	return given(t.Budget) || t.Type == "adaptive" || t.Type == "between_tools"
-}
-
-// moveSystem takes the top-level system out and puts it, when it says something, in front of the messages.
-func moveSystem(p *strictjson.Patch, system jsontext.Value) error {
-	texts, err := systemTexts(system)
-	if err != nil {
-		return err
-	}
-	p.Remove("system")
-	if len(texts) == 0 {
-		return nil
-	}
-	messages := jsontext.Value(p.Get("messages"))
-	if messages.Kind() != jsontext.KindBeginArray {
-		return llm.Invalid("messages", "want an array, got %s", kindName(messages.Kind()))
-	}
-	var all []string
-	for _, t := range texts {
-		all = append(all, t.Text)
-	}
-	text := strings.Join(all, "\n\n")
-	out := make([]byte, 0, len(messages)+len(text)+64)
-	out = append(out, `[{"role":"system","content":`...)
-	out = append(out, quote(text)...)
-	out = append(out, '}')
-	rest := messages[1:]
-	if rest.Kind() != jsontext.KindEndArray { // Kind skips white space
-		out = append(out, ',')
-	}
-	p.Set("messages", append(out, rest...))
-	return nil
 }
 
 var usageWanted = []byte(`{"include_usage":true}`)

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"strconv"
 	"testing"
 
 	"millrace/extproc/llm"
@@ -21,7 +22,7 @@ func TestPatch(t *testing.T) {
 			model = string(m)
 		}
 		before := bytes.Clone(body)
-		call, err := Chat{}.PatchRequest(h, body, llm.Options{Model: model})
+		call, err := Chat{}.PatchRequest(h, body, llm.Options{Model: model, Dialect: string(c.Input("dialect")), MaxTokens: inputNumber(c, "max-tokens"), MaxOutput: inputNumber(c, "max-output")})
 		if err != nil {
 			failed(c, err)
 			return
@@ -36,4 +37,17 @@ func TestPatch(t *testing.T) {
 		}
 		outputCall(c, call)
 	})
+}
+
+// inputNumber is an input that is a number; 0 when there is none.
+func inputNumber(c *golden.Case, name string) int64 {
+	text := c.Input(name)
+	if text == nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	return n
 }

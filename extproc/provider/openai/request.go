@@ -63,6 +63,7 @@ func (d *requestDecoder) limits() error {
 	if d.wire.MaxCompletionTokens != nil {
 		d.out.MaxTokens = d.wire.MaxCompletionTokens
 		name = "max_completion_tokens"
+		d.out.SpellAs(llm.MemberMaxTokens, name)
 	}
 	if d.out.MaxTokens != nil && *d.out.MaxTokens < 1 {
 		return llm.Invalid(name, "must be at least 1")
@@ -76,7 +77,21 @@ func (d *requestDecoder) limits() error {
 	return nil
 }
 
+// stop reads both spellings of a union request: what either names stops the answer.
 func (d *requestDecoder) stop() error {
+	if err := d.ownStop(); err != nil {
+		return err
+	}
+	if len(d.wire.StopSequences) > 0 {
+		if len(d.out.Stop) == 0 {
+			d.out.SpellAs(llm.MemberStop, "stop_sequences")
+		}
+		d.out.Stop = append(d.out.Stop, d.wire.StopSequences...)
+	}
+	return nil
+}
+
+func (d *requestDecoder) ownStop() error {
 	switch d.wire.Stop.Kind() {
 	case jsontext.KindInvalid, jsontext.KindNull:
 		return nil
@@ -126,10 +141,37 @@ func schemaOf(path string, v jsontext.Value) (json.RawMessage, error) {
 	return json.RawMessage(v), nil
 }
 
-// reasoning keeps the effort word as it is: which words a model takes is its provider's to say.
+// reasoning keeps the effort word as it is: which words a model takes is its provider's to say. A thinking in Anthropic's form
+// stands for it where there is none; one in the form of others is theirs alone.
 func (d *requestDecoder) reasoning() error {
-	d.out.Reasoning.Effort = d.wire.ReasoningEffort
-	d.out.Reasoning.Disabled = d.wire.ReasoningEffort == "none"
+	r := &d.out.Reasoning
+	if d.wire.ReasoningEffort != "" {
+		r.Effort, r.Disabled = d.wire.ReasoningEffort, d.wire.ReasoningEffort == "none"
+	}
+	if !given(d.wire.Thinking) {
+		return nil
+	}
+	var t struct {
+		Type   string `json:"type"`
+		Budget *int64 `json:"budget_tokens"`
+	}
+	if err := unmarshal("thinking", d.wire.Thinking, &t); err != nil {
+		return err
+	}
+	switch {
+	case r.Effort != "":
+		d.unsaid.Add("thinking")
+		return nil
+	case t.Type == "enabled" && t.Budget != nil:
+		r.Budget = t.Budget
+	case t.Type == "enabled", t.Type == "adaptive":
+		r.Adaptive = true
+	case t.Type == "disabled", t.Type == "between_tools":
+		r.Disabled = true
+	default:
+		return llm.Invalid("thinking.type", "want enabled, adaptive, disabled or between_tools")
+	}
+	d.out.SpellAs(llm.MemberReasoning, "thinking")
 	return nil
 }
 
@@ -137,10 +179,32 @@ func (d *requestDecoder) reasoning() error {
 func (d *requestDecoder) user() error {
 	d.out.User = d.wire.User
 	switch {
-	case d.out.User == "":
+	case d.out.User == "" && d.wire.SafetyIdentifier != "":
 		d.out.User = d.wire.SafetyIdentifier
+		d.out.SpellAs(llm.MemberUser, "safety_identifier")
 	case d.wire.SafetyIdentifier != "" && d.wire.SafetyIdentifier != d.wire.User:
 		d.unsaid.Add("safety_identifier")
+	}
+	return d.metadata()
+}
+
+// metadata is OpenAI's own, which no other schema has, or Anthropic's user_id.
+func (d *requestDecoder) metadata() error {
+	if d.wire.Metadata.Kind() != jsontext.KindBeginObject {
+		return nil
+	}
+	members, err := strictjson.Scan(d.wire.Metadata)
+	if err != nil {
+		return notStrict(err)
+	}
+	for _, m := range members {
+		value := jsontext.Value(d.wire.Metadata[m.Value:m.End])
+		if m.Name == "user_id" && value.Kind() == jsontext.KindString && d.out.User == "" {
+			d.out.User = unquoted(value)
+			d.out.SpellAs(llm.MemberUser, "metadata.user_id")
+		} else if !saysNothing(m.Name, value) {
+			d.unsaid.Add("metadata")
+		}
 	}
 	return nil
 }

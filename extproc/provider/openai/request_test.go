@@ -160,7 +160,7 @@ func FuzzRequest(f *testing.F) {
 			_, _ = Chat{}.DecodeRequest(h, body) // not promised to be called, but it must not panic
 			return
 		}
-		if call, err := (Chat{}).PatchRequest(h, body, llm.Options{Model: "m"}); err == nil {
+		if call, err := (Chat{}).PatchRequest(h, body, llm.Options{Model: "m", Dialect: "openai"}); err == nil {
 			again, err := Chat{}.ReadHead("", call.Body)
 			if err != nil || again.Model != "m" || again.Stream != h.Stream || again.IncludeUsage != h.Stream {
 				t.Fatalf("patched to %s: %+v, %v", call.Body, again, err)

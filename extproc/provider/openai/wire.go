@@ -27,7 +27,9 @@ type request struct {
 	ReasoningEffort     string         `json:"reasoning_effort,omitzero"`
 	Temperature         number         `json:"temperature,omitzero"`
 	TopP                number         `json:"top_p,omitzero"`
-	TopK                number         `json:"top_k,omitzero"` // vLLM's, Ollama's; never written
+	TopK                number         `json:"top_k,omitzero"`          // vLLM's, Ollama's; never written
+	Thinking            jsontext.Value `json:"thinking,omitzero"`       // DeepSeek's; Anthropic's in union requests
+	StopSequences       []string       `json:"stop_sequences,omitzero"` // of union requests; never written
 	FrequencyPenalty    number         `json:"frequency_penalty,omitzero"`
 	PresencePenalty     number         `json:"presence_penalty,omitzero"`
 	Seed                number         `json:"seed,omitzero"`
@@ -37,6 +39,7 @@ type request struct {
 	TopLogprobs         *int64         `json:"top_logprobs,omitzero"`
 	User                string         `json:"user,omitzero"`
 	SafetyIdentifier    string         `json:"safety_identifier,omitzero"` // read as User; never written
+	Metadata            jsontext.Value `json:"metadata,omitzero"`          // never written
 	ServiceTier         string         `json:"service_tier,omitzero"`
 	Stream              bool           `json:"stream,omitzero"`
 	StreamOptions       *streamOptions `json:"stream_options,omitzero"`
@@ -62,7 +65,7 @@ type message struct {
 	ToolCallID string         `json:"tool_call_id,omitzero"`
 
 	// Extensions that come back with a replayed answer (response.go writes them), and markers of clients that know
-	// Anthropic's prompt cache. Never written in requests.
+	// Anthropic's prompt cache. Written in requests is only the first, for DeepSeek.
 	ReasoningContent string          `json:"reasoning_content,omitzero"`
 	Reasoning        string          `json:"reasoning,omitzero"`
 	ThinkingBlocks   []thinkingBlock `json:"thinking_blocks,omitzero"`

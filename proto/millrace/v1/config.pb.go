@@ -1272,6 +1272,12 @@ type Target struct {
 	// Of the provider static: the text that every request is answered with, in the client's schema, and nobody is asked. As the
 	// target of the last priority it is what clients get when all others have failed.
 	Answer string `protobuf:"bytes,16,opt,name=answer,proto3" json:"answer,omitempty"`
+	// How many tokens an answer may have when the client does not say. 0, or left out: what the provider does by itself, and where
+	// its schema requires a limit, what an agent's turn takes of the model.
+	DefaultMaxTokens uint32 `protobuf:"varint,17,opt,name=default_max_tokens,json=defaultMaxTokens,proto3" json:"default_max_tokens,omitempty"`
+	// The most tokens that are asked for, for models that give less than clients want. A client's larger limit is lowered to it, and
+	// named in x-millrace-dropped. 0, or left out: what is known of the model.
+	MaxOutputTokens uint32 `protobuf:"varint,18,opt,name=max_output_tokens,json=maxOutputTokens,proto3" json:"max_output_tokens,omitempty"`
 	// Headers of the client's that this target gets beside those that every target gets (content-type, user-agent, traceparent and
 	// their like). A name that ends in * stands for all that begin so. A header that carries a credential goes only where its whole name
 	// is written here, and never a key that let the request in.
@@ -1422,6 +1428,20 @@ func (x *Target) GetAnswer() string {
 	return ""
 }
 
+func (x *Target) GetDefaultMaxTokens() uint32 {
+	if x != nil {
+		return x.DefaultMaxTokens
+	}
+	return 0
+}
+
+func (x *Target) GetMaxOutputTokens() uint32 {
+	if x != nil {
+		return x.MaxOutputTokens
+	}
+	return 0
+}
+
 func (x *Target) GetForwardHeaders() []string {
 	if x != nil {
 		return x.ForwardHeaders
@@ -1434,7 +1454,7 @@ func (x *Target) GetForwardHeaders() []string {
 type Provider struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The name of the schema's provider; inferred from a known host, else openai.
+	// Whose API it is, of the known names: its schema, and what it takes of it. Inferred from a known host, else openai-compatible.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// Where the schema's operations are: they are put behind it, /chat/completions or /v1/messages. One of the OpenAI kind has a path,
 	// mostly /v1; where there is none, the target's path says the whole.
@@ -2582,7 +2602,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x13hash_balance_factor\x18\n" +
 	" \x01(\rH\x00R\x11hashBalanceFactor\x88\x01\x01\x12D\n" +
 	"\x0fcircuit_breaker\x18\v \x01(\v2\x1b.millrace.v1.CircuitBreakerR\x0ecircuitBreakerB\x16\n" +
-	"\x14_hash_balance_factor\"\xd5\x06\n" +
+	"\x14_hash_balance_factor\"\xaf\a\n" +
 	"\x06Target\x12<\n" +
 	"\x02id\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x02id\x121\n" +
 	"\bprovider\x18\x02 \x01(\v2\x15.millrace.v1.ProviderR\bprovider\x12\x12\n" +
@@ -2600,7 +2620,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\vcredentials\x18\r \x01(\v2\x18.millrace.v1.CredentialsR\vcredentials\x121\n" +
 	"\btimeouts\x18\x0e \x01(\v2\x15.millrace.v1.TimeoutsR\btimeouts\x12\x1a\n" +
 	"\bdisabled\x18\x0f \x01(\bR\bdisabled\x12\x16\n" +
-	"\x06answer\x18\x10 \x01(\tR\x06answer\x12'\n" +
+	"\x06answer\x18\x10 \x01(\tR\x06answer\x12,\n" +
+	"\x12default_max_tokens\x18\x11 \x01(\rR\x10defaultMaxTokens\x12*\n" +
+	"\x11max_output_tokens\x18\x12 \x01(\rR\x0fmaxOutputTokens\x12'\n" +
 	"\x0fforward_headers\x18\x14 \x03(\tR\x0eforwardHeaders\x1a;\n" +
 	"\rModelMapEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
