@@ -298,7 +298,7 @@ func TestRefusedUpstreams(t *testing.T) {
 			t.Errorf("%s: run: %d %s", c.host, code, out)
 		}
 		status, _, problem, err := api("POST", admin+"/api/v1/gateways/default/upstreams", map[string]any{
-			"name": "bad", "targets": []any{map[string]any{"id": "p", "provider": map[string]any{"base_url": "http://" + c.host + ":" + c.port}}},
+			"name": "bad", "targets": []any{map[string]any{"id": "p", "provider": map[string]any{"base_url": "http://" + c.host + ":" + c.port + "/v1"}}},
 		})
 		if err != nil || status != 422 || !strings.Contains(fmt.Sprint(problem), c.words) {
 			t.Errorf("%s: POST: %d %v %v", c.host, status, problem, err)

@@ -27,8 +27,11 @@ func (a *attempt) judge(status int) {
 	}
 }
 
-// failure tells whether the status says that the target fails. Any other from 400 on is the client's affair, or the key's.
-func failure(status int) bool { return status >= 500 || status == http.StatusTooManyRequests }
+// failure tells whether the status says that the target fails. Any other from 400 on is the client's affair, or the key's; a loop is the
+// configuration's.
+func failure(status int) bool {
+	return status >= 500 && status != http.StatusLoopDetected || status == http.StatusTooManyRequests
+}
 
 // attemptEnded takes Envoy's account of an attempt that it gave up.
 func (s *Server) attemptEnded(entry *datav3.HTTPAccessLogEntry) {
