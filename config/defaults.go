@@ -25,9 +25,9 @@ func SetDefaults(doc *millracev1.Document) {
 	setIfZero(&g.CaFile, "/etc/ssl/certs/ca-certificates.crt") // where Debian, Ubuntu, Alpine and Envoy's own image have it
 
 	t := ensure(&g.Timeouts)
-	setDuration(&t.RequestTimeout, 120*time.Second)
+	setDuration(&t.RequestTimeout, 10*time.Minute) // what the SDKs wait; a model that thinks takes minutes
 	setDuration(&t.ConnectTimeout, 5*time.Second)
-	setDuration(&t.FirstByteTimeout, 30*time.Second)
+	setDuration(&t.FirstByteTimeout, 5*time.Minute) // some models say nothing while they think; half, so that a second target has time
 	setDuration(&t.PolicyTimeout, 2*time.Second)
 
 	p := ensure(&g.ConnectionPool)
@@ -95,7 +95,9 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 	}
 	setActiveDefaults(h.Active)
 	setBreakerDefaults(u.CircuitBreaker)
-	setIfZero(&ensure(&u.Retry).Attempts, 3)
+	if r := ensure(&u.Retry); r.Attempts == nil {
+		r.Attempts = proto.Uint32(3)
+	}
 	for i, t := range u.Targets {
 		setIfZero(&t.Id, targetID(t, i))
 		if t.Weight == nil {

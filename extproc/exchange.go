@@ -26,6 +26,7 @@ type exchange struct {
 	body    []byte            // the client's own bytes
 	header  map[string]string // the client's headers that providers may see
 	started time.Time
+	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 
 	mu       sync.Mutex
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
@@ -37,6 +38,7 @@ type exchange struct {
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
 	refusal  *llm.Error
+	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
 }

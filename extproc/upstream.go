@@ -37,6 +37,8 @@ type attempt struct {
 
 	number   int // of the attempts at this request, from 1
 	started  time.Time
+	again    bool   // it failed, and Envoy is to ask another target
+	problem  string // what it says of the target that an operator has to see to
 	phase    phase
 	withheld *llm.Error // why it failed, while another attempt may still answer; nil: it has not, or has said so
 	watch    *watch     // from the first phase on that has a limit; nil until then
@@ -145,7 +147,7 @@ func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.Proc
 	if err != nil {
 		e := asError(err)
 		a.fail(e)
-		return refusal(a.x, e), nil
+		return refusal(a.x, a.unable(e)), nil
 	}
 	a.call = call
 	a.requestHeaders(want)
@@ -220,9 +222,16 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	want["content-length"] = strconv.Itoa(len(a.call.Body))
 }
 
-// fail notes why the attempt gave no answer, without the credentials a provider may have quoted.
+// fail notes why the attempt gave no answer, without the credentials a provider may have quoted, and whether another target is
+// asked.
 func (a *attempt) fail(e *llm.Error) {
 	a.target.redactError(e)
+	condition := a.condition(e)
+	a.again = a.target.retriedOn[condition]
+	a.problem = a.trouble(e)
+	if condition != "" {
+		a.x.failed(condition, a.told(e))
+	}
 	a.note(func() {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message
@@ -282,9 +291,12 @@ func (a *attempt) status(e *llm.Error) int {
 // remember keeps how the attempt ended.
 func (a *attempt) remember() {
 	a.note(func() {
-		a.server.recent.add(a.target.config.Identity, &millracev1.Outcome{
+		outcome := &millracev1.Outcome{
 			Time: timestamppb.New(a.started), Status: a.record.Status, Error: a.record.Error, DurationMs: a.record.DurationMs,
-		})
+		}
+		if a.server.recent.add(a.target.config.Identity, outcome, a.problem) {
+			a.server.options.Log.Warn("a target needs the operator", "target", a.target.config.Name, "trouble", a.problem, "status", outcome.Status, "error", outcome.Error)
+		}
 	})
 }
 
@@ -304,6 +316,9 @@ func (a *attempt) close() {
 		case a.record.Error != "":
 		case a.record.Status == 0:
 			a.record.Error = "ended before an answer"
+			if a.x.before == nil {
+				a.x.before = &earlier{told: llm.Errorf(llm.ErrUnavailable, "target %q: no answer", a.record.Target), passing: true}
+			}
 		case a.reader != nil && a.reader.streaming() && !a.reader.told:
 			a.record.Error = "the stream was cut"
 		}

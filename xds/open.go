@@ -70,6 +70,7 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	route.Match.PathSpecifier = &routev3.RouteMatch_Path{Path: path}
 	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")), headerIs(":path", safeQuery), has(envoy.HeaderStream, false))
 	action := route.GetRoute()
+	openRetry(action.RetryPolicy, r.Shares)
 	action.PathRewrite = strings.ReplaceAll(r.OpenPath(), "%", "%%") // it is every target's
 	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
 	switch to := action.ClusterSpecifier.(type) {

@@ -112,6 +112,7 @@ type targetHealth struct {
 
 func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error) {
 	targets, err := h.envoy.Targets(ctx)
+	troubles := h.data.Troubles()
 	var all []admin.TargetHealth
 	for _, t := range targets {
 		all = append(all, admin.TargetHealth{
@@ -125,6 +126,7 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 			Error:          t.Errors,
 			CoolingUntil:   h.plane.CoolUntil(t.Identity),
 			Recent:         h.data.Recent(t.Identity),
+			Trouble:        troubles[t.Identity],
 		})
 	}
 	return all, err

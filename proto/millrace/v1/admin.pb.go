@@ -1922,7 +1922,10 @@ type TargetHealth struct {
 	// It has said when to come back: until then it is asked only when no other can serve. Absent when it is asked as usual.
 	CoolingUntil *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=cooling_until,json=coolingUntil,proto3" json:"cooling_until,omitempty"`
 	// How the latest attempts at it ended, the latest first; at most ten.
-	Recent        []*Outcome `protobuf:"bytes,13,rep,name=recent,proto3" json:"recent,omitempty"`
+	Recent []*Outcome `protobuf:"bytes,13,rep,name=recent,proto3" json:"recent,omitempty"`
+	// What an operator has to see to: "its key is refused". It is what the target has answered since its last good answer; empty when
+	// there is nothing.
+	Trouble       string `protobuf:"bytes,30,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2046,6 +2049,13 @@ func (x *TargetHealth) GetRecent() []*Outcome {
 		return x.Recent
 	}
 	return nil
+}
+
+func (x *TargetHealth) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // Outcome is how an attempt at a target ended.
@@ -3218,7 +3228,7 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\tR\x04wait\"a\n" +
 	"\x0eUpstreamHealth\x12\x1a\n" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x123\n" +
-	"\atargets\x18\x02 \x03(\v2\x19.millrace.v1.TargetHealthR\atargets\"\xc9\x03\n" +
+	"\atargets\x18\x02 \x03(\v2\x19.millrace.v1.TargetHealthR\atargets\"\xe3\x03\n" +
 	"\fTargetHealth\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
@@ -3233,7 +3243,8 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	" \x01(\x01R\asuccess\x12\x14\n" +
 	"\x05error\x18\v \x01(\x01R\x05error\x12?\n" +
 	"\rcooling_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fcoolingUntil\x12,\n" +
-	"\x06recent\x18\r \x03(\v2\x14.millrace.v1.OutcomeR\x06recent\"\x88\x01\n" +
+	"\x06recent\x18\r \x03(\v2\x14.millrace.v1.OutcomeR\x06recent\x12\x18\n" +
+	"\atrouble\x18\x1e \x01(\tR\atrouble\"\x88\x01\n" +
 	"\aOutcome\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x14\n" +
