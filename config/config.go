@@ -100,6 +100,10 @@ type Timeouts struct {
 // Unbounded is a limit that nobody exceeds.
 const Unbounded time.Duration = math.MaxInt64
 
+// Slack is how much longer than an operator's limit Envoy's clock for a stream runs: the sidecar, which can say what was too slow, is
+// to be the first.
+const Slack = time.Second
+
 // Stream is how streams are handled.
 type Stream struct {
 	InterChunk time.Duration // the longest silence behind the first token

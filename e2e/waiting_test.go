@@ -61,7 +61,7 @@ func TestCommitAtHeaders(t *testing.T) {
 
 	a.Always(fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, Steps: fakellm.Chunks(": hello\n\n"), End: fakellm.Hang})
 	answer := linesOf(g.stream("/v1/chat/completions", chatStream))
-	if !strings.Contains(answer, "no answer within 2s") {
+	if !strings.Contains(answer, "silent for 2s before its first token") {
 		t.Errorf("the client of a silent target reads %q", answer)
 	}
 	if n := len(b.Requests()); n != 0 {

@@ -189,7 +189,7 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 	case rule.Hedge() > 0: // the clock is needed for that
 		compiled.clock = none
 	case !rule.HeldOpen(g) && limits.FirstByte < limits.FirstToken:
-		compiled.commitBy = limits.FirstByte - limits.FirstByte/8 // before Envoy's clock ends it
+		compiled.commitBy = limits.FirstByte + config.Slack*3/4 // before Envoy's clock ends it
 	}
 	owner := map[string]string{}
 	for _, share := range rule.Shares {

@@ -159,7 +159,7 @@ func (a *attempt) late() error {
 		return errAbandoned
 	}
 	gone := passed(a.clientLeaves())
-	if a.phase == thinks && !gone && passed(a.commitsAt()) && a.watch.last.After(a.startedPlus(a.x.route.commitBy/2)) {
+	if a.phase == thinks && !gone && passed(a.commitsAt()) && time.Since(a.watch.last) < a.target.first {
 		if err := a.reader.commit(a.reader.status, -1); err != nil {
 			return err
 		}

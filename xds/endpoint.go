@@ -121,11 +121,9 @@ func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.M
 	return m
 }
 
-// silence is how long a stream's connection to the target may carry nothing: longer than the sidecar waits, which ends streams in
-// words where it can.
+// silence is how long a stream's connection to the target may carry nothing.
 func silence(g *config.Gateway, t *config.Target) time.Duration {
-	const slack = time.Second
-	return max(t.Timeouts.FirstByte, g.Stream.InterChunk) + slack
+	return max(t.Timeouts.FirstByte, g.Stream.InterChunk) + config.Slack
 }
 
 func leadsTo(t *config.Target) string {

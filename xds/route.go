@@ -151,7 +151,7 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 		most = min(most, limits.FirstByte)
 	}
 	if most < config.Unbounded {
-		action.RetryPolicy.PerTryTimeout = seconds(most)
+		action.RetryPolicy.PerTryTimeout = seconds(most + config.Slack)
 	}
 	// While a target thinks the client gets nothing, which to Envoy is a client's idle stream.
 	longest := max(longestWait, limits.FirstByte+time.Minute, g.Stream.InterChunk+time.Minute)

@@ -40,7 +40,7 @@ rules: [{path: /v1, service: a}]
 	routes := items(resource.RouteType)["ingress"].(*routev3.RouteConfiguration).VirtualHosts[0].Routes
 	stream, plain := routes[0].GetRoute(), routes[1].GetRoute()
 	want("a stream", stream.Timeout, 0)
-	want("its first token", stream.RetryPolicy.PerTryTimeout, 500*time.Second)
+	want("its first token", stream.RetryPolicy.PerTryTimeout, 501*time.Second)
 	want("the client's wait for it", stream.IdleTimeout, time.Hour)
 	endpoint := items(resource.EndpointType)["default/a"].(*endpointv3.ClusterLoadAssignment).Endpoints[0].LbEndpoints[0]
 	if got := endpoint.Metadata.FilterMetadata["millrace"].Fields["silence_ms"].GetStringValue(); got != "401000" {
