@@ -97,7 +97,7 @@ func TestOpenWithoutTheSidecar(t *testing.T) {
 	quoting := fakellm.Fail(401, "Incorrect API key provided: "+a.Key)
 	a.Script(quoting)
 	b.Script(quoting)
-	g.post("/chat/v1/chat/completions", chatHello).want(401, "Incorrect API key provided: [redacted]")
+	g.post("/chat/v1/chat/completions", chatHello).want(502, "the provider does not accept the gateway")
 	a.Reset()
 	b.Reset()
 
@@ -124,8 +124,8 @@ func TestOpenWithoutTheSidecar(t *testing.T) {
 	a.Script(quoting)
 	b.Script(quoting)
 	c.Script(fakellm.Fail(403, c.Key))
-	refused := g.post("/chat/v1/chat/completions", chatHello).want(401).openAIError("invalid_request_error") +
-		g.post("/claude/v1/messages", claudeHello).want(403).anthropicError("invalid_request_error")
+	refused := g.post("/chat/v1/chat/completions", chatHello).want(502).openAIError("server_error") +
+		g.post("/claude/v1/messages", claudeHello).want(502).anthropicError("overloaded_error")
 	if strings.Contains(refused, "key-") {
 		t.Errorf("the client is told the credential: %s", refused)
 	}
