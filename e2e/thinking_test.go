@@ -11,11 +11,11 @@ import (
 )
 
 // thinking is a stream that begins, then sends signs of life for a while, and then answers: how models that think look from outside.
-func thinking(p *fakellm.Provider, life string, beats int) fakellm.Reply {
+func thinking(schema, life string, beats int) fakellm.Reply {
 	head, rest := `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}`+"\n\n",
 		`data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"thought"}}]}`+"\n\n"+
 			`data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n"
-	if p.Schema == fakellm.AnthropicMessages {
+	if schema == fakellm.AnthropicMessages {
 		head = "event: message_start\n" + `data: {"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"usage":{"input_tokens":1,"output_tokens":1}}}` + "\n\n"
 		rest = "event: content_block_start\n" + `data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}` + "\n\n" +
 			"event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"thought"}}` + "\n\n" +
@@ -54,7 +54,7 @@ func TestSilentThinking(t *testing.T) {
 						if life == ping && p.Schema == fakellm.OpenAIChat {
 							continue
 						}
-						p.Script(thinking(p, life, 7))
+						p.Script(thinking(p.Schema, life, 7))
 						path, body, end := "/v1/chat/completions", chatStream, "[DONE]"
 						if i == 1 {
 							path, body, end = "/v1/messages", claudeStream, "message_stop"
@@ -83,7 +83,7 @@ func TestSilenceIsSeenAnywhere(t *testing.T) {
 	two := start(t, settings, pool("health_checks: {passive: false}", target, to("b", b, provider(t, b), "priority: 2", "default_model: m")))
 	alone := start(t, settings, pool("health_checks: {passive: false}", target))
 	stream := http.Header{"Content-Type": {"text/event-stream"}}
-	role := thinking(a, "", 0).Steps[:1]
+	role := thinking(a.Schema, "", 0).Steps[:1]
 	for name, c := range map[string]struct {
 		reply        fakellm.Reply
 		status, says string
@@ -91,7 +91,7 @@ func TestSilenceIsSeenAnywhere(t *testing.T) {
 		"nothing":         {fakellm.Reply{NoHead: true, End: fakellm.Hang}, "none", "no answer within 1s"},
 		"a head":          {fakellm.Reply{Header: stream, End: fakellm.Hang}, "504", "silent for 1s before its first token"},
 		"a role":          {fakellm.Reply{Header: stream, Steps: role, End: fakellm.Hang}, "504", "silent for 1s before its first token"},
-		"comments, a few": {fakellm.Reply{Header: stream, Steps: thinking(a, openRouter, 3).Steps[:4], End: fakellm.Hang}, "504", "silent for 1s before its first token"},
+		"comments, a few": {fakellm.Reply{Header: stream, Steps: thinking(a.Schema, openRouter, 3).Steps[:4], End: fakellm.Hang}, "504", "silent for 1s before its first token"},
 	} {
 		a.Always(c.reply)
 		two.post("/v1/chat/completions", chatStream).want(200, "[DONE]").header("x-millrace-attempts", "a="+c.status+";b=200")
@@ -126,8 +126,8 @@ func TestSilenceOfWholeAnswers(t *testing.T) {
 func TestFirstTokenTimeout(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
-	a.Always(thinking(a, openRouter, 100))
-	b.Always(thinking(b, ping, 0))
+	a.Always(thinking(a.Schema, openRouter, 100))
+	b.Always(thinking(b.Schema, ping, 0))
 	const settings = "timeouts: {first_byte_timeout: 1s}\nstreaming: {inter_chunk_timeout: 1s}"
 	own := start(t, settings, pool("health_checks: {passive: false}",
 		to("a", a, provider(t, a), "priority: 1", "timeouts: {first_token_timeout: 2s}"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
@@ -135,7 +135,7 @@ func TestFirstTokenTimeout(t *testing.T) {
 	all := start(t, strings.Replace(settings, "{", "{first_token_timeout: 2s, ", 1), pool("health_checks: {passive: false}",
 		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
 	all.post("/v1/messages", claudeStream).want(200, "thought").header("x-millrace-attempts", "a=504;b=200")
-	b.Always(thinking(b, ping, 100))
+	b.Always(thinking(b.Schema, ping, 100))
 	all.post("/v1/chat/completions", chatStream).want(504, `target \"a\": no first token within 2s`).openAIError("timeout") // the third attempt
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 }
@@ -145,7 +145,7 @@ func TestFirstTokenTimeout(t *testing.T) {
 func TestThinkingWithKeepAlive(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
-	a.Always(thinking(a, openRouter, 6))
+	a.Always(thinking(a.Schema, openRouter, 6))
 	g := start(t, "timeouts: {first_byte_timeout: 1s}\nstreaming: {commit: headers, keep_alive: 1s}", pool("", to("a", a, provider(t, a))))
 	g.post("/v1/messages", claudeStream).want(200, "thought", "message_stop")
 	got := g.post("/v1/chat/completions", chatStream).want(200, "thought", "[DONE]")
@@ -180,7 +180,7 @@ func TestClientsOwnLimit(t *testing.T) {
 	a, b := openAI("a"), openAI("b")
 	g := start(t, "", pool("health_checks: {passive: true, threshold: 1}", to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2")))
 	const says = "no answer within the time that the client waits"
-	for _, reply := range []fakellm.Reply{{NoHead: true, End: fakellm.Hang}, thinking(a, openRouter, 100)} {
+	for _, reply := range []fakellm.Reply{{NoHead: true, End: fakellm.Hang}, thinking(a.Schema, openRouter, 100)} {
 		a.Always(reply)
 		g.post("/v1/chat/completions", chatStream, "x-stainless-timeout: 2").want(504, says).openAIError("timeout")
 		g.post("/v1/messages", claudeStream, "x-stainless-read-timeout: 2.0").want(504, says).anthropicError("timeout_error")

@@ -175,10 +175,14 @@ func TestLateTargetAlone(t *testing.T) {
 	for _, c := range []struct {
 		body  string
 		reply fakellm.Reply
-	}{{chatHello, headless}, {chatStream, headless}, {chatHello, begun}, {chatStream, begun}} {
+		says  string
+	}{
+		{chatHello, headless, "no answer within 500ms"}, {chatStream, headless, "no answer within 500ms"},
+		{chatHello, begun, "no answer within 500ms"}, {chatStream, begun, "silent for 500ms before its first token"},
+	} {
 		a.Always(c.reply)
-		got := g.post("/v1/chat/completions", c.body).want(504, `target \"a\": no answer within 500ms`).header("x-millrace-target", "a")
-		if e := g.byID(got.Header.Get("x-millrace-request-id")); e.Status != 504 || e.Target != "a" || !strings.Contains(e.Error, "no answer within 500ms") {
+		got := g.post("/v1/chat/completions", c.body).want(504, `target \"a\": `+c.says).header("x-millrace-target", "a")
+		if e := g.byID(got.Header.Get("x-millrace-request-id")); e.Status != 504 || e.Target != "a" || !strings.Contains(e.Error, c.says) {
 			t.Errorf("event %v", e)
 		}
 	}
