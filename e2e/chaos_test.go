@@ -181,13 +181,13 @@ var faults = []fault{
 		reply: func(scene) fakellm.Reply { return fakellm.Silent() },
 		plain: cells{
 			alone: "504 timeout | a=none | ended before an answer",
-			next: "200 answer from b | a=none;b=200 | ",
-			down: "504 timeout | a=none;b=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
 		},
 		stream: cells{
 			alone: `504 timeout from a | a=504 | target "a": no answer within 2s`,
-			next: "200 answer from b | a=none;b=200 | ",
-			down: `504 timeout from a | a=none;b=none;a=504 | target "a": no answer within 2s`,
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  `504 timeout from a | a=none;b=none;a=504 | target "a": no answer within 2s`,
 		},
 	},
 	{
@@ -195,13 +195,13 @@ var faults = []fault{
 		reply: func(s scene) fakellm.Reply { return s.ok(fakellm.Hang, s.preamble()) },
 		plain: cells{
 			alone: "504 timeout | a=none | ended before an answer",
-			next: "200 answer from b | a=none;b=200 | ",
-			down: "504 timeout | a=none;b=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
 		},
 		stream: cells{
 			alone: `504 timeout from a | a=504 | target "a": silent for 2s before its first token`,
-			next: "200 answer from b | a=504;b=200 | ",
-			down: `504 timeout from a | a=504;b=504;a=504 | target "a": silent for 2s before its first token`,
+			next:  "200 answer from b | a=504;b=200 | ",
+			down:  `504 timeout from a | a=504;b=504;a=504 | target "a": silent for 2s before its first token`,
 		},
 	},
 	{
@@ -209,8 +209,8 @@ var faults = []fault{
 		reply: func(s scene) fakellm.Reply { return s.begun(fakellm.Hang) },
 		plain: cells{
 			alone: "504 timeout | a=none | ended before an answer",
-			next: "200 answer from b | a=none;b=200 | ",
-			down: "504 timeout | a=none;b=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
 		},
 		stream: cells{
 			alone: `200 begun, then error event timeout cut from a | a=504 | target "a": the stream was silent for 2s`,

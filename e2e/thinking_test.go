@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -198,5 +199,36 @@ func TestClientsOwnLimit(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 	if n := len(b.Requests()); n > 0 {
 		t.Errorf("%d requests at the other target", n)
+	}
+}
+
+// TestThinkingOverTLS: silence and signs of life are told apart through TLS, too, and over HTTP/2, where one connection carries many
+// streams.
+func TestThinkingOverTLS(t *testing.T) {
+	t.Parallel()
+	caFile, conf := certificate(t)
+	a, b := openAI("a"), openAI("b")
+	s, err := fakellm.StartTLS(a, "", conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	other, err := fakellm.StartTLS(b, "", conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	target := func(id string, s *fakellm.Server, priority int) string {
+		_, port, _ := net.SplitHostPort(s.Addr())
+		return fmt.Sprintf(`{id: %[1]s, provider: {type: openai, base_url: "https://localhost:%[2]s/v1", secret_key_ref: key-%[1]s}, priority: %[3]d}`, id, port, priority)
+	}
+	for _, settings := range []string{"streaming: {inter_chunk_timeout: 1s}", "connection_pool: {http2: true}"} {
+		g := start(t, "ca_file: "+caFile+"\ntimeouts: {first_byte_timeout: 1s}\n"+settings, pool("health_checks: {passive: false}", target("a", s, 1), target("b", other, 2)))
+		a.Always(thinking(a.Schema, openRouter, 7))
+		parallel(4, 4, func(int) {
+			g.post("/v1/chat/completions", chatStream).want(200, "thought", "[DONE]").header("x-millrace-attempts", "a=200")
+		})
+		a.Always(fakellm.Silent())
+		g.post("/v1/chat/completions", chatStream).want(200, "[DONE]").header("x-millrace-attempts", "a=none;b=200")
 	}
 }
