@@ -100,8 +100,8 @@ type Timeouts struct {
 // Unbounded is a limit that nobody exceeds.
 const Unbounded time.Duration = math.MaxInt64
 
-// Slack is how much longer than an operator's limit Envoy's clock for a stream runs: the sidecar, which can say what was too slow, is
-// to be the first.
+// Slack is how much longer than an operator's limit Envoy's clock for a stream runs: the sidecar,
+// which can say what was too slow, is to be the first.
 const Slack = time.Second
 
 // Stream is how streams are handled.
@@ -195,7 +195,8 @@ func (u *Upstream) Schemas() []string {
 	return slices.Compact(all)
 }
 
-// Mixed tells whether the targets speak several schemas, so that not each can be told all that a request may ask.
+// Mixed tells whether the targets speak several schemas, so that not each can be told all that a
+// request may ask.
 func (u *Upstream) Mixed() bool { return len(u.Schemas()) > 1 }
 
 // Passive is when and for how long a failing target is taken out.
@@ -361,8 +362,9 @@ func (t Timeouts) orLonger(o Timeouts) Timeouts {
 	}
 }
 
-// PerTry is how long an attempt at a whole answer may take, 0 when one of the rule's upstreams does not bound it. Without a word of
-// the operator's it is half of what the request has, where that leaves the other half for another target.
+// PerTry is how long an attempt at a whole answer may take, 0 when one of the rule's upstreams does
+// not bound it. Without a word of the operator's it is half of what the request has, where that
+// leaves the other half for another target.
 func (r *Rule) PerTry(g *Gateway) time.Duration {
 	limit := r.Limits(g).Request
 	longest := time.Duration(0)
@@ -390,9 +392,10 @@ func (u *Upstream) Alone() bool {
 	return serving < 2
 }
 
-// HeldOpen tells whether an answer's silence before its first token is measured where its bytes come in, so that a target that lives is
-// awaited for as long as it takes. Envoy measures it by connection: each must carry one request alone, and may be silent for as
-// long after the first token as before it.
+// HeldOpen tells whether an answer's silence before its first token is measured where its bytes
+// come in, so that a target that lives is awaited for as long as it takes. Envoy measures it by
+// connection: each must carry one request alone, and may be silent for as long after the first
+// token as before it.
 func (r *Rule) HeldOpen(g *Gateway) bool {
 	if g.Pool.HTTP2 {
 		return false
@@ -407,8 +410,8 @@ func (r *Rule) HeldOpen(g *Gateway) bool {
 	return true
 }
 
-// Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams does not want that: Envoy has
-// one retry policy a route.
+// Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams
+// does not want that: Envoy has one retry policy a route.
 func (r *Rule) Hedge() time.Duration {
 	longest := time.Duration(0)
 	for _, s := range r.Shares {

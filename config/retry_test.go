@@ -20,8 +20,8 @@ func resolved(t *testing.T, document string) *Config {
 	return c
 }
 
-// TestPerTry: without a word of the operator's an attempt at a whole answer has half of the request's time, where that leaves the other
-// half to another target of each upstream of the rule.
+// TestPerTry: without a word of the operator's an attempt at a whole answer has half of the
+// request's time, where that leaves the other half to another target of each upstream of the rule.
 func TestPerTry(t *testing.T) {
 	const half, none = 300 * time.Second, time.Duration(0)
 	for name, c := range map[string]struct {

@@ -383,7 +383,8 @@ func (s scene) begun(end fakellm.End) fakellm.Reply {
 	return r
 }
 
-// thinks is an answer that takes longer than the timeout and gives a sign of life every half second.
+// thinks is an answer that takes longer than the timeout and gives a sign of life every half
+// second.
 func (s scene) thinks() fakellm.Reply {
 	if s.stream {
 		return thinking(s.schema, openRouter, 7)
@@ -789,22 +790,28 @@ and all timeouts are two seconds. The columns:
   without it Envoy answered.
 - **attempts**: the event's, which is ` + "`x-millrace-attempts`" + ` but for a stream that failed once it had begun. *none* gave no status
   before it was given up. *?* could not be connected to: its target is named, or it is "unreached", depending on how far Envoy was.
-- **error**: the event's. Its status is the client's. What is between gateway and provider (401, 402, 403, 404 for the model, 408, 425,
-  498) is not the client's affair: it is told 502 or 503 in words of the gateway's, and the provider's own words are in the event. The
-  attempts have the provider's status.
+- **error**: the event's. Its status is the client's. What is between gateway and provider (401,
+  402, 403, 404 for the model, 408, 425, 498) is not the client's affair: it is told 502 or 503 in
+  words of the gateway's, and the provider's own words are in the event. The attempts have the
+  provider's status.
 
 ## What the limits mean
 
-- **A stream before its first token**: ` + "`timeouts.first_byte_timeout`" + ` (300s) is how long a target may be *silent*. Any byte is a sign of
-  life: a head, a role, a comment, a ping. ` + "`timeouts.first_token_timeout`" + ` (off) bounds the whole wait. Both are by attempt; when
-  one is over, the next target is asked. Where there is no other target, the one that is late is not asked again.
-- Where ` + "`first_byte_timeout`" + ` is less than ` + "`streaming.inter_chunk_timeout`" + ` (30s), or ` + "`connection_pool.http2`" + ` is on, an answer that still shows
-  signs of life after first_byte_timeout becomes the client's: its head goes out, and what fails after that the client is told.
-- **A whole answer**: ` + "`timeouts.request_timeout`" + ` (600s) is for all attempts together. An attempt may take
-  ` + "`retry.per_try_timeout`" + `; unless it is set, that is half of request_timeout where there is another target, else all of it.
-- **The client's own limit**: SDKs say how long they wait, in ` + "`x-stainless-timeout`" + ` or ` + "`x-stainless-read-timeout`" + `, in seconds. Where that is less
-  than the limits above, the request ends with a 504 a second before (a tenth before, where that is less): of a stream, while it has
-  nothing for the client yet. It is no failure of the target's. What is no number, not above 0 or a day and more is not heeded.
+- **A stream before its first token**: ` + "`timeouts.first_byte_timeout`" + ` (300s) is how long a target may
+  be *silent*. Any byte is a sign of life: a head, a role, a comment, a ping.
+  ` + "`timeouts.first_token_timeout`" + ` (off) bounds the whole wait. Both are by attempt; when one is over,
+  the next target is asked. Where there is no other target, the one that is late is not asked again.
+- Where ` + "`first_byte_timeout`" + ` is less than ` + "`streaming.inter_chunk_timeout`" + ` (30s), or
+  ` + "`connection_pool.http2`" + ` is on, an answer that still shows signs of life after first_byte_timeout
+  becomes the client's: its head goes out, and what fails after that the client is told.
+- **A whole answer**: ` + "`timeouts.request_timeout`" + ` (600s) is for all attempts together. An attempt may
+  take ` + "`retry.per_try_timeout`" + `; unless it is set, that is half of request_timeout where there is
+  another target, else all of it.
+- **The client's own limit**: SDKs say how long they wait, in ` + "`x-stainless-timeout`" + ` or
+  ` + "`x-stainless-read-timeout`" + `, in seconds. Where that is less than the limits above, the request ends
+  with a 504 a second before (a tenth before, where that is less): of a stream, while it has nothing
+  for the client yet. It is no failure of the target's. What is no number, not above 0 or a day and
+  more is not heeded.
 - ` + "`retry.on`" + ` lists what another target is asked after. ` + "`retry.attempts: 0`" + ` is none.
 `
 

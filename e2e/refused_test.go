@@ -11,7 +11,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// refusal is an answer of a provider that has nothing to do with the client's request, and what the gateway makes of it.
+// refusal is an answer of a provider that has nothing to do with the client's request, and what the
+// gateway makes of it.
 type refusal struct {
 	status  int
 	message string
@@ -41,10 +42,11 @@ var asks = []struct{ path, body string }{
 	{"/v1/messages", claudeHello}, {"/v1/messages", claudeStream},
 }
 
-// TestProviderRefusesTheGateway: what is between gateway and provider is no affair of the client's. The next target is asked; the target's
-// health, the metrics and the log say what the matter is, until it answers well; where no other is left the client gets a 5xx in its
-// schema that does not read as if its own key were wrong, and the event has the provider's words. For clients and targets of either
-// schema, streams and whole answers.
+// TestProviderRefusesTheGateway: what is between gateway and provider is no affair of the client's.
+// The next target is asked; the target's health, the metrics and the log say what the matter is,
+// until it answers well; where no other is left the client gets a 5xx in its schema that does not
+// read as if its own key were wrong, and the event has the provider's words. For clients and
+// targets of either schema, streams and whole answers.
 func TestProviderRefusesTheGateway(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*fakellm.Provider{openAI("a"), anthropicAI("a")} {
@@ -111,8 +113,9 @@ func metricsOf(t *testing.T, admin string) string {
 	return string(body)
 }
 
-// TestRefusedInsideAnAnswer: the same words with status 200, as a body and as a stream's first event, are the same refusal; and where the
-// client has the head already it is told in its own words, too.
+// TestRefusedInsideAnAnswer: the same words with status 200, as a body and as a stream's first
+// event, are the same refusal; and where the client has the head already it is told in its own
+// words, too.
 func TestRefusedInsideAnAnswer(t *testing.T) {
 	t.Parallel()
 	const words = `{"error":{"message":"Incorrect API key provided.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}`
@@ -136,8 +139,8 @@ func TestRefusedInsideAnAnswer(t *testing.T) {
 	}
 }
 
-// TestRequestsOwnFault: what another target would say as well is not asked of one: bad requests, a path that the provider does not know.
-// Own bytes are passed on.
+// TestRequestsOwnFault: what another target would say as well is not asked of one: bad requests, a
+// path that the provider does not know. Own bytes are passed on.
 func TestRequestsOwnFault(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -164,7 +167,8 @@ func TestRequestsOwnFault(t *testing.T) {
 	}
 }
 
-// TestRefusedBesideAnother: a hedged request whose first target refuses the gateway is served by the second.
+// TestRefusedBesideAnother: a hedged request whose first target refuses the gateway is served by
+// the second.
 func TestRefusedBesideAnother(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -227,9 +231,9 @@ func TestNoAttempts(t *testing.T) {
 	}
 }
 
-// TestUnableTargetIsPassedOver: a target whose schema has no word for what is asked is not chosen where another has one: several answers
-// and audio of OpenAI's, a provider's own tool of Anthropic's; by every way of choosing, first or later. Where none has a word the
-// client is told.
+// TestUnableTargetIsPassedOver: a target whose schema has no word for what is asked is not chosen
+// where another has one: several answers and audio of OpenAI's, a provider's own tool of
+// Anthropic's; by every way of choosing, first or later. Where none has a word the client is told.
 func TestUnableTargetIsPassedOver(t *testing.T) {
 	t.Parallel()
 	const (
@@ -271,8 +275,8 @@ func TestUnableTargetIsPassedOver(t *testing.T) {
 	g.post(chat, several).want(400, "one answer per request").openAIError("invalid_request_error")
 }
 
-// TestFirstFailureIsKept: a client whose first target failed in a way that passes is told that, and not that its request is bad because
-// the second target does not take it.
+// TestFirstFailureIsKept: a client whose first target failed in a way that passes is told that, and
+// not that its request is bad because the second target does not take it.
 func TestFirstFailureIsKept(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")

@@ -11,7 +11,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// thinking is a stream that begins, then sends signs of life for a while, and then answers: how models that think look from outside.
+// thinking is a stream that begins, then sends signs of life for a while, and then answers: how
+// models that think look from outside.
 func thinking(schema, life string, beats int) fakellm.Reply {
 	head, rest := `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}`+"\n\n",
 		`data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"thought"}}]}`+"\n\n"+
@@ -34,9 +35,10 @@ func thinking(schema, life string, beats int) fakellm.Reply {
 
 const openRouter, ping = ": OPENROUTER PROCESSING\n\n", "event: ping\ndata: {\"type\": \"ping\"}\n\n"
 
-// TestSilentThinking: a target that sends signs of life is awaited for several times first_byte_timeout, and asked once, whether it is
-// alone or not; for clients and targets of each schema, with comments and with pings (E10). In the second configuration Envoy's own clock
-// for an attempt would end it: silence after the first token may be longer than before.
+// TestSilentThinking: a target that sends signs of life is awaited for several times
+// first_byte_timeout, and asked once, whether it is alone or not; for clients and targets of each
+// schema, with comments and with pings (E10). In the second configuration Envoy's own clock for an
+// attempt would end it: silence after the first token may be longer than before.
 func TestSilentThinking(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]string{
@@ -74,8 +76,9 @@ func TestSilentThinking(t *testing.T) {
 	}
 }
 
-// TestSilenceIsSeenAnywhere: a stream's target that is silent for first_byte_timeout is given up and another one asked, whether it sends
-// nothing at all, or a head, or has begun; where none is left to ask, it is asked once, and the client is told what was too slow.
+// TestSilenceIsSeenAnywhere: a stream's target that is silent for first_byte_timeout is given up
+// and another one asked, whether it sends nothing at all, or a head, or has begun; where none is
+// left to ask, it is asked once, and the client is told what was too slow.
 func TestSilenceIsSeenAnywhere(t *testing.T) {
 	t.Parallel()
 	const settings = "timeouts: {first_byte_timeout: 1s}\nstreaming: {inter_chunk_timeout: 1s}"
@@ -109,8 +112,8 @@ func TestSilenceIsSeenAnywhere(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 }
 
-// TestSilenceOfWholeAnswers: first_byte_timeout is for streams. A whole answer comes when it is done, over connections that streams
-// have used before.
+// TestSilenceOfWholeAnswers: first_byte_timeout is for streams. A whole answer comes when it is
+// done, over connections that streams have used before.
 func TestSilenceOfWholeAnswers(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -122,8 +125,9 @@ func TestSilenceOfWholeAnswers(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-attempts", "a=200")
 }
 
-// TestFirstTokenTimeout: it bounds the wait for the first token, whatever else the target sends, the gateway's and a target's own; the
-// next target is asked, and a client whose targets are all too slow is told so. Without it there is no such bound (TestSilentThinking).
+// TestFirstTokenTimeout: it bounds the wait for the first token, whatever else the target sends,
+// the gateway's and a target's own; the next target is asked, and a client whose targets are all
+// too slow is told so. Without it there is no such bound (TestSilentThinking).
 func TestFirstTokenTimeout(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -141,8 +145,8 @@ func TestFirstTokenTimeout(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 }
 
-// TestThinkingWithKeepAlive: where the head goes out at once, comments break the silence of a model that thinks, and signs of life
-// of the target count as before.
+// TestThinkingWithKeepAlive: where the head goes out at once, comments break the silence of a model
+// that thinks, and signs of life of the target count as before.
 func TestThinkingWithKeepAlive(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -155,8 +159,8 @@ func TestThinkingWithKeepAlive(t *testing.T) {
 	}
 }
 
-// TestWholeAnswerIsAskedForElsewhere: a target that hangs, before its head or in the middle of its answer, leaves time to ask another
-// within request_timeout, without a word of the operator's.
+// TestWholeAnswerIsAskedForElsewhere: a target that hangs, before its head or in the middle of its
+// answer, leaves time to ask another within request_timeout, without a word of the operator's.
 func TestWholeAnswerIsAskedForElsewhere(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -173,9 +177,9 @@ func TestWholeAnswerIsAskedForElsewhere(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 }
 
-// TestClientsOwnLimit: the time that a client says it waits bounds the request where it is shorter, for streams and whole answers, with
-// a head and without; the client is told in its schema, nobody else is asked, and the target does not suffer for it. What makes no
-// sense is not heeded.
+// TestClientsOwnLimit: the time that a client says it waits bounds the request where it is shorter,
+// for streams and whole answers, with a head and without; the client is told in its schema, nobody
+// else is asked, and the target does not suffer for it. What makes no sense is not heeded.
 func TestClientsOwnLimit(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -202,8 +206,8 @@ func TestClientsOwnLimit(t *testing.T) {
 	}
 }
 
-// TestThinkingOverTLS: silence and signs of life are told apart through TLS, too, and over HTTP/2, where one connection carries many
-// streams.
+// TestThinkingOverTLS: silence and signs of life are told apart through TLS, too, and over HTTP/2,
+// where one connection carries many streams.
 func TestThinkingOverTLS(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)

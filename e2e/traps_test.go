@@ -141,7 +141,8 @@ func TestStreamThatOpensWithAnErrorFailsOverUnseen(t *testing.T) {
 	}
 }
 
-// TestSilenceIsAFirstTokenTimeout: a head and a role are signs of life and no content: silence after them counts like before.
+// TestSilenceIsAFirstTokenTimeout: a head and a role are signs of life and no content: silence
+// after them counts like before.
 func TestSilenceIsAFirstTokenTimeout(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")

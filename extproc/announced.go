@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// announced is how long the client waits for an answer, as the SDKs of OpenAI and Anthropic say in seconds: x-stainless-timeout, and
-// Python's x-stainless-read-timeout. It is a little less than they say, so that the client hears of the end. 0: the client does not
-// say, or nothing that makes sense ("0" is how some say "for ever").
+// announced is how long the client waits for an answer, as the SDKs of OpenAI and Anthropic say in
+// seconds: x-stainless-timeout, and Python's x-stainless-read-timeout. It is a little less than
+// they say, so that the client hears of the end. 0: the client does not say, or nothing that makes
+// sense ("0" is how some say "for ever").
 func announced(h headers) time.Duration {
 	const longest, before = 24 * time.Hour, time.Second
 	shortest := time.Duration(0)

@@ -59,8 +59,9 @@ type target struct {
 	codec   provider.Codec
 	secrets redact.Set // what must not be in its errors and headers
 	certain redact.Set // what must not be in its answers either: those that no model says by chance
-	// first is how long a stream may be silent before its first token, whole how long an attempt at a whole answer may take.
-	// firstToken bounds the wait for a stream's first token, whatever comes before it.
+	// first is how long a stream may be silent before its first token, whole how long an attempt at
+	// a whole answer may take. firstToken bounds the wait for a stream's first token, whatever
+	// comes before it.
 	first, whole, firstToken time.Duration
 	maxCooldown              time.Duration   // 0: what it says of when to come back is not heeded
 	retriedOn                map[string]bool // conditions (outcome.go)
@@ -129,7 +130,8 @@ func (r *Runtime) undecided(name string, one route) {
 	r.routes[name] = &one
 }
 
-// mixed is one target of each schema where all upstreams of the rule have targets of several, else nil.
+// mixed is one target of each schema where all upstreams of the rule have targets of several, else
+// nil.
 func (r *Runtime) mixed(rule *config.Rule) []*target {
 	var one []*target
 	for _, s := range rule.Shares {

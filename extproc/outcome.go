@@ -8,12 +8,15 @@ import (
 	"millrace/extproc/llm"
 )
 
-// What a failure of an attempt means: whether another target is asked, what the client is told, and what the operator has to see to.
+// What a failure of an attempt means: whether another target is asked, what the client is told, and
+// what the operator has to see to.
 
-// statusCapacity is Groq's for flex processing without capacity (https://console.groq.com/docs/errors).
+// statusCapacity is Groq's for flex processing without capacity
+// (https://console.groq.com/docs/errors).
 const statusCapacity = 498
 
-// condition is what retry.on calls the failure; "" is the request's own fault, which no other target would mend.
+// condition is what retry.on calls the failure; "" is the request's own fault, which no other
+// target would mend.
 func (a *attempt) condition(e *llm.Error) string {
 	switch s := e.HTTPStatus(); {
 	case s == http.StatusUnauthorized, s == http.StatusPaymentRequired, s == http.StatusForbidden:
@@ -30,14 +33,16 @@ func (a *attempt) condition(e *llm.Error) string {
 	return ""
 }
 
-// lacksModel tells whether a 404 is for the model that was asked for, and not for the path. Providers say so in many ways:
-// a code (OpenAI, Azure), "model: NAME" (Anthropic), "model 'NAME' not found" (Ollama), "The model `NAME` does not exist" (vLLM).
+// lacksModel tells whether a 404 is for the model that was asked for, and not for the path.
+// Providers say so in many ways: a code (OpenAI, Azure), "model: NAME" (Anthropic), "model 'NAME'
+// not found" (Ollama), "The model `NAME` does not exist" (vLLM).
 func (a *attempt) lacksModel(e *llm.Error) bool {
 	said := strings.ToLower(e.Code + " " + e.Message)
 	return strings.Contains(said, "model") || strings.Contains(said, "deployment") || a.record.Model != "" && strings.Contains(said, strings.ToLower(a.record.Model))
 }
 
-// trouble is what the failure says of the target that an operator has to see to; "" when it is nothing of that kind.
+// trouble is what the failure says of the target that an operator has to see to; "" when it is
+// nothing of that kind.
 func (a *attempt) trouble(e *llm.Error) string {
 	switch s := e.HTTPStatus(); {
 	case s == http.StatusUnauthorized:
@@ -58,8 +63,8 @@ func (a *attempt) trouble(e *llm.Error) string {
 	return ""
 }
 
-// told is what the client is told of a failure: the failure itself, unless that is between gateway and provider. A client that reads
-// that a key is wrong looks at its own.
+// told is what the client is told of a failure: the failure itself, unless that is between gateway
+// and provider. A client that reads that a key is wrong looks at its own.
 func (a *attempt) told(e *llm.Error) *llm.Error {
 	id := a.record.Target
 	switch s := e.HTTPStatus(); {
@@ -96,8 +101,9 @@ func (x *exchange) failed(condition string, told *llm.Error) {
 	}
 }
 
-// unless is the failure that an attempt ends the request with: e, unless it says that the request is at fault and an earlier target
-// failed in a way that passes. The client is to ask again then, and not to give up.
+// unless is the failure that an attempt ends the request with: e, unless it says that the request
+// is at fault and an earlier target failed in a way that passes. The client is to ask again then,
+// and not to give up.
 func (x *exchange) unless(a *attempt, e *llm.Error) *llm.Error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -107,7 +113,8 @@ func (x *exchange) unless(a *attempt, e *llm.Error) *llm.Error {
 	return e
 }
 
-// unable is the failure that a request ends with which this target cannot be told: that of the first target, if one was asked.
+// unable is the failure that a request ends with which this target cannot be told: that of the
+// first target, if one was asked.
 func (a *attempt) unable(e *llm.Error) *llm.Error {
 	a.x.mu.Lock()
 	defer a.x.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestConditions: what a failure is called in retry.on. Providers word a missing model in many ways; a missing path says nothing of one.
+// TestConditions: what a failure is called in retry.on. Providers word a missing model in many
+// ways; a missing path says nothing of one.
 func TestConditions(t *testing.T) {
 	failure := func(status int, code, message string) *llm.Error {
 		return &llm.Error{Type: llm.ErrorTypeOf(status), Status: status, Code: code, Message: message}
@@ -41,7 +42,8 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestAnnounced: what clients say of how long they wait; the shorter word counts, and what makes no sense is not heeded.
+// TestAnnounced: what clients say of how long they wait; the shorter word counts, and what makes no
+// sense is not heeded.
 func TestAnnounced(t *testing.T) {
 	for _, c := range []struct {
 		timeout, read string

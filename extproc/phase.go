@@ -92,7 +92,8 @@ func (a *attempt) watched() *watch {
 // endsWithin is how long a target may take to end a stream that has failed.
 const endsWithin = time.Second
 
-// mostWait is how long the attempt may take to the target's head, or of a whole answer to its end, 0 where Envoy's own clock tells.
+// mostWait is how long the attempt may take to the target's head, or of a whole answer to its end,
+// 0 where Envoy's own clock tells.
 func (a *attempt) mostWait() time.Duration {
 	switch rt := a.x.route; {
 	case a.x.head.Stream && rt.queues:
@@ -105,8 +106,8 @@ func (a *attempt) mostWait() time.Duration {
 	return 0
 }
 
-// queueTime is how much longer than to its head a stream may take where connections are bounded: Envoy's clocks begin with the
-// connection.
+// queueTime is how much longer than to its head a stream may take where connections are bounded:
+// Envoy's clocks begin with the connection.
 const queueTime = 5 * time.Second
 
 // startedPlus is a limit of the attempt's as a time, zero when there is none.
@@ -117,7 +118,8 @@ func (a *attempt) startedPlus(limit time.Duration) time.Time {
 	return a.started.Add(limit)
 }
 
-// clientLeaves is when a client that has nothing of its answer leaves, by its own word; zero when it has not said so, or has got something.
+// clientLeaves is when a client that has nothing of its answer leaves, by its own word; zero when
+// it has not said so, or has got something.
 func (a *attempt) clientLeaves() time.Time {
 	if a.x.waits == 0 || a.reader != nil && a.reader.committed {
 		return time.Time{}
@@ -125,7 +127,8 @@ func (a *attempt) clientLeaves() time.Time {
 	return a.x.started.Add(a.x.waits)
 }
 
-// commitsAt is when the client gets the head of a stream that has one and lives; zero: with its first token, or it has it.
+// commitsAt is when the client gets the head of a stream that has one and lives; zero: with its
+// first token, or it has it.
 func (a *attempt) commitsAt() time.Time {
 	if a.reader.committed {
 		return time.Time{}

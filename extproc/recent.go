@@ -48,7 +48,8 @@ func (r *recent) keep(targets map[string]*target) {
 	maps.DeleteFunc(r.troubles, func(identity, _ string) bool { return targets[identity] == nil })
 }
 
-// Troubles are what targets, by identity, have answered since their last good answer that an operator has to see to.
+// Troubles are what targets, by identity, have answered since their last good answer that an
+// operator has to see to.
 func (s *Server) Troubles() map[string]string {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()

@@ -221,8 +221,9 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	}, head.Model, r.x.mustSpeak())
 }
 
-// mustSpeak is the schema that a target must speak to be told the request, "" when any can. It is the client's own where that of
-// another target has no word for what is asked: several answers, audio, a provider's own tool.
+// mustSpeak is the schema that a target must speak to be told the request, "" when any can. It is
+// the client's own where that of another target has no word for what is asked: several answers,
+// audio, a provider's own tool.
 func (x *exchange) mustSpeak() llm.Schema {
 	for _, t := range x.route.schemas {
 		if t.codec.Schema == x.client.Schema {
@@ -259,8 +260,8 @@ func usableModel(name string) *llm.Error {
 	return nil
 }
 
-// withMetadata tells Envoy the client's schema, by which it words its own errors, and what targets are chosen by: the model, and the
-// schema that they must speak; "" where that does not matter.
+// withMetadata tells Envoy the client's schema, by which it words its own errors, and what targets
+// are chosen by: the model, and the schema that they must speak; "" where that does not matter.
 func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string, speaks llm.Schema) *extprocv3.ProcessingResponse {
 	values := map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(r.x.client.Schema)}}
 	choose := map[string]string{}

@@ -222,8 +222,8 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	want["content-length"] = strconv.Itoa(len(a.call.Body))
 }
 
-// fail notes why the attempt gave no answer, without the credentials a provider may have quoted, and whether another target is
-// asked.
+// fail notes why the attempt gave no answer, without the credentials a provider may have quoted,
+// and whether another target is asked. It is for the attempt's goroutine.
 func (a *attempt) fail(e *llm.Error) {
 	a.target.redactError(e)
 	condition := a.condition(e)
@@ -232,13 +232,18 @@ func (a *attempt) fail(e *llm.Error) {
 	if condition != "" {
 		a.x.failed(condition, a.told(e))
 	}
+	a.noteFailure(e)
+	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
+		a.server.options.Cool(a.target.config.Identity, d)
+	}
+}
+
+// noteFailure writes the failure into the attempt's record, which any goroutine may do.
+func (a *attempt) noteFailure(e *llm.Error) {
 	a.note(func() {
 		a.record.Status = uint32(a.status(e))
 		a.record.Error = e.Message
 	})
-	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
-		a.server.options.Cool(a.target.config.Identity, d)
-	}
 }
 
 // leastCooldown is what telling Envoy is worth.

@@ -55,7 +55,8 @@ func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, stopping <-chan 
 // by sets a time by which all must have come; the zero time sets none.
 func (w *watch) by(deadline time.Time) { w.deadline, w.silence, w.most = deadline, 0, time.Time{} }
 
-// within sets how long the wait for each message may be, and by when all must have come; the zero time sets no such limit.
+// within sets how long the wait for each message may be, and by when all must have come; the zero
+// time sets no such limit.
 func (w *watch) within(silence time.Duration, most time.Time) {
 	w.silence, w.most = silence, most
 	w.heard()

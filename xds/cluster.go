@@ -138,7 +138,8 @@ func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 		return policy
 	}
 	return onePolicy("envoy.load_balancing_policies.subset", &subsetv3.Subset{
-		// Of requests that name no model and that all targets can be told; what no target has or can be told the sidecar refuses.
+		// Of requests that name no model and that all targets can be told; what no target has or
+		// can be told the sidecar refuses.
 		FallbackPolicy:  subsetv3.Subset_ANY_ENDPOINT,
 		SubsetSelectors: selectors,
 		ListAsAny:       true,

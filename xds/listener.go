@@ -133,8 +133,8 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 	}
 }
 
-// streamState tells the internal listener "targets" which connections are for streams, and keeps them apart from others: they may be
-// silent for less long.
+// streamState tells the internal listener "targets" which connections are for streams, and keeps
+// them apart from others: they may be silent for less long.
 func streamState() *hcmv3.HttpFilter {
 	return filter("set_filter_state", &statev3.Config{OnRequestHeaders: []*setstatev3.FilterStateValue{{
 		Key:                &setstatev3.FilterStateValue_ObjectKey{ObjectKey: envoy.StateStream},
@@ -150,8 +150,8 @@ func streamState() *hcmv3.HttpFilter {
 	}}})
 }
 
-// idleTimeout lets the routes' own timeouts speak first: Envoy's default of 5 minutes cuts answers that take longer. Streams have
-// their route's.
+// idleTimeout lets the routes' own timeouts speak first: Envoy's default of 5 minutes cuts answers
+// that take longer. Streams have their route's.
 func (b *builder) idleTimeout() time.Duration {
 	longest := 5 * time.Minute
 	for _, g := range b.config.Gateways {

@@ -9,8 +9,8 @@ import (
 	"millrace/config"
 )
 
-// retryOn are the failures that Envoy itself sees and that another target is asked after. A reset includes the end of Envoy's own
-// clocks; Envoy knows no difference.
+// retryOn are the failures that Envoy itself sees and that another target is asked after. A reset
+// includes the end of Envoy's own clocks; Envoy knows no difference.
 func retryOn(shares []config.Share) string {
 	on := func(condition string) bool {
 		return slices.ContainsFunc(shares, func(s config.Share) bool { return s.Upstream.RetriedOn(condition) })

@@ -136,10 +136,12 @@ func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 // longestWait ends streams that no other limit ends: a target may talk for ever and say nothing.
 const longestWait = time.Hour
 
-// streamRoute has no limit on the whole. What bounds the wait for the first token, by attempt, for the answer's headers are held until
-// it comes, is first_token_timeout. Silence is bounded by the connections to the targets (listener "targets" in the bootstrap) and,
-// once there is a head, by the sidecar. Where the connections cannot (config.Rule.HeldOpen), Envoy's clock for an attempt does it,
-// and the sidecar lets the client have the head of an answer that lives before the time is up.
+// streamRoute has no limit on the whole. What bounds the wait for the first token, by attempt, for
+// the answer's headers are held until it comes, is first_token_timeout. Silence is bounded by the
+// connections to the targets (listener "targets" in the bootstrap) and, once there is a head, by
+// the sidecar. Where the connections cannot (config.Rule.HeldOpen), Envoy's clock for an attempt
+// does it, and the sidecar lets the client have the head of an answer that lives before the time is
+// up.
 func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
@@ -168,8 +170,9 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 func hedge(action *routev3.RouteAction, late time.Duration) {
 	if late > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
-		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with something that it would retry. The sidecar
-		// holds such answers back, and the next attempt is made when this one is late.
+		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with
+		// something that it would retry. The sidecar holds such answers back, and the next attempt
+		// is made when this one is late.
 		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream", nil
 		action.RetryPolicy.PerTryTimeout = seconds(late)
 	}
@@ -198,9 +201,10 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 // weight, and costs a look into a table.
 const hashedPicks = 1000
 
-// retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of the next. Which answers are
-// failures of that kind is for the sidecar to tell, by a header: it knows what they say. Envoy has one policy a route: shares of an
-// A/B test get the most that any of them wants.
+// retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of
+// the next. Which answers are failures of that kind is for the sidecar to tell, by a header: it
+// knows what they say. Envoy has one policy a route: shares of an A/B test get the most that any of
+// them wants.
 func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 	attempts, picks, stay := uint32(1), 0, len(shares[0].Upstream.Targets)
 	for _, s := range shares {

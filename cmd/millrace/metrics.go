@@ -22,7 +22,8 @@ var troubleDesc = prometheus.NewDesc("millrace_target_trouble",
 // Describe implements prometheus.Collector.
 func (t troubles) Describe(out chan<- *prometheus.Desc) { out <- troubleDesc }
 
-// Collect implements prometheus.Collector. A target that was changed may be there twice for a moment, under one name.
+// Collect implements prometheus.Collector. A target that was changed may be there twice for a
+// moment, under one name.
 func (t troubles) Collect(out chan<- prometheus.Metric) {
 	named := map[string]string{}
 	for identity, trouble := range t.data.Troubles() {

@@ -1923,8 +1923,8 @@ type TargetHealth struct {
 	CoolingUntil *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=cooling_until,json=coolingUntil,proto3" json:"cooling_until,omitempty"`
 	// How the latest attempts at it ended, the latest first; at most ten.
 	Recent []*Outcome `protobuf:"bytes,13,rep,name=recent,proto3" json:"recent,omitempty"`
-	// What an operator has to see to: "its key is refused". It is what the target has answered since its last good answer; empty when
-	// there is nothing.
+	// What an operator has to see to: "its key is refused". It is what the target has answered since
+	// its last good answer; empty when there is nothing.
 	Trouble       string `protobuf:"bytes,30,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

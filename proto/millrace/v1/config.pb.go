@@ -608,15 +608,17 @@ func (x *Metrics) GetToken() *Secret {
 // Timeouts bound the life of a request.
 type Timeouts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// From the request received to the answer complete; 600s when it is left out, which is what clients wait. Streams are exempt:
-	// first_byte_timeout and streaming.inter_chunk_timeout bound them.
+	// From the request received to the answer complete; 600s when it is left out, which is what
+	// clients wait. Streams are exempt: first_byte_timeout and streaming.inter_chunk_timeout bound
+	// them.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	ConnectTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
-	// Of a stream, for each attempt: how long the target may be silent before its first token; 300s when it is left out. Any byte
-	// is a sign of life: the head, a role, a comment, a ping.
+	// Of a stream, for each attempt: how long the target may be silent before its first token; 300s
+	// when it is left out. Any byte is a sign of life: the head, a role, a comment, a ping.
 	FirstByteTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=first_byte_timeout,json=firstByteTimeout,proto3" json:"first_byte_timeout,omitempty"`
 	PolicyTimeout    *durationpb.Duration `protobuf:"bytes,4,opt,name=policy_timeout,json=policyTimeout,proto3" json:"policy_timeout,omitempty"`
-	// Of a stream, for each attempt: how long the first token may take, whatever else the target says. No bound when it is left out.
+	// Of a stream, for each attempt: how long the first token may take, whatever else the target
+	// says. No bound when it is left out.
 	FirstTokenTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=first_token_timeout,json=firstTokenTimeout,proto3" json:"first_token_timeout,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1777,10 +1779,11 @@ func (x *CircuitBreaker) GetReset_() *durationpb.Duration {
 // Retry is what happens when an attempt fails before the client has seen anything of it.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Attempts in all, the first one included; 3 when it is left out. 0 and 1: a failed attempt is not repeated.
+	// Attempts in all, the first one included; 3 when it is left out. 0 and 1: a failed attempt is
+	// not repeated.
 	Attempts *uint32 `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
-	// For each attempt at a whole answer; where there is another target to ask, half of request_timeout when it is left out. Streams
-	// have first_byte_timeout.
+	// For each attempt at a whole answer; where there is another target to ask, half of
+	// request_timeout when it is left out. Streams have first_byte_timeout.
 	PerTryTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=per_try_timeout,json=perTryTimeout,proto3" json:"per_try_timeout,omitempty"`
 	// The wait before an attempt is random, at most backoff before the second, twice that before the third and so on, and never
 	// more than max_interval; 25ms and ten times backoff when they are left out.
@@ -1796,9 +1799,10 @@ type Retry struct {
 	// is a failure, which a good answer makes up for.
 	Hedge *durationpb.Duration `protobuf:"bytes,7,opt,name=hedge,proto3" json:"hedge,omitempty"`
 	// The failures after which another target is asked; all of these when it is left out.
-	// connect-failure: no connection. no-answer: the connection breaks, or the time is up, before there is an answer, and 408; no
-	// connection is among it. rate-limit: 429, 498. server-error: any 5xx, 425, and a 2xx that is no answer or holds an error.
-	// credential: 401, 402, 403. model: a 404 that says that the target has no such model.
+	// connect-failure: no connection. no-answer: the connection breaks, or the time is up, before there
+	// is an answer; connect-failure, and 408, too. rate-limit: 429, 498. server-error: any 5xx, 425, and
+	// a 2xx that is no answer or holds an error. credential: 401, 402, 403. model: a 404 that says that
+	// the target has no such model.
 	On            []string `protobuf:"bytes,8,rep,name=on,proto3" json:"on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
