@@ -27,6 +27,7 @@ func (a *attempt) condition(e *llm.Error) string {
 		return config.OnNoAnswer
 	case s == http.StatusTooManyRequests, s == statusCapacity:
 		return config.OnRateLimit
+	case s == http.StatusLoopDetected: // a request that came back would come back again
 	case s == http.StatusTooEarly, s >= 500, s < 400:
 		return config.OnServerError
 	}

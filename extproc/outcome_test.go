@@ -21,7 +21,7 @@ func TestConditions(t *testing.T) {
 		failure *llm.Error
 		want    string
 	}{
-		{failure(400, "", "bad"), ""}, {failure(405, "", "no"), ""}, {failure(409, "", "no"), ""}, {failure(413, "", "no"), ""}, {failure(422, "", "no"), ""},
+		{failure(400, "", "bad"), ""}, {failure(405, "", "no"), ""}, {failure(409, "", "no"), ""}, {failure(413, "", "no"), ""}, {failure(422, "", "no"), ""}, {failure(508, "", "no"), ""},
 		{failure(401, "", "no"), config.OnCredential}, {failure(402, "", "no"), config.OnCredential}, {failure(403, "", "no"), config.OnCredential},
 		{failure(404, "model_not_found", ""), config.OnModel},
 		{failure(404, "DeploymentNotFound", "The API deployment for this resource does not exist."), config.OnModel},
