@@ -48,6 +48,7 @@ type TargetHealth struct {
 	Error          uint64
 	CoolingUntil   time.Time             // zero when it is asked as usual
 	Recent         []*millracev1.Outcome // the latest first
+	Trouble        string                // what an operator has to see to; "" when there is nothing
 }
 
 // Options are what the API needs.

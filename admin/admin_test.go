@@ -641,15 +641,15 @@ func TestRolledBackGatewayStaysClosed(t *testing.T) {
 func TestStatusAndHealth(t *testing.T) {
 	until := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	a := start(t, "", func(o *Options) {
-		o.Clusters = seen{{Name: "multi-provider-gateway/ai-providers-upstream/openai-1", EjectedUntil: until, EjectedBecause: "3 in a row", ActiveRequests: 2, Success: 10, Error: 3,
+		o.Clusters = seen{{Name: "multi-provider-gateway/ai-providers-upstream/openai-1", EjectedUntil: until, EjectedBecause: "3 in a row", ActiveRequests: 2, Success: 10, Error: 3, Trouble: "its key is refused",
 			CoolingUntil: until.Add(time.Second), Recent: []*millracev1.Outcome{{Time: timestamppb.New(until), Status: 429, Error: "slow down", DurationMs: 1.5}}}}
 	})
 	gateway, ids := a.seeded()
 	same(t, a.send("GET", gateway+"/upstreams/"+ids["upstream"]+"/health", "").want(200), `{"upstream": "ai-providers-upstream", "targets": [
 		{"target": "openai-1", "known": true, "healthy": false, "ejected": true, "ejected_until": "2030-01-02T03:04:05Z", "draining": false,
 		 "weight": 50, "priority": 1, "active_requests": 2, "success": 10, "error": 3, "cooling_until": "2030-01-02T03:04:06Z",
-		 "recent": [{"time": "2030-01-02T03:04:05Z", "status": 429, "error": "slow down", "duration_ms": 1.5}], "ejected_because": "3 in a row"},
-		{"target": "anthropic-2", "known": false, "healthy": false, "ejected": false, "draining": false, "weight": 50, "priority": 1, "active_requests": 0, "success": 0, "error": 0, "recent": [], "ejected_because": ""}]}`)
+		 "recent": [{"time": "2030-01-02T03:04:05Z", "status": 429, "error": "slow down", "duration_ms": 1.5}], "ejected_because": "3 in a row", "trouble": "its key is refused"},
+		{"target": "anthropic-2", "known": false, "healthy": false, "ejected": false, "draining": false, "weight": 50, "priority": 1, "active_requests": 0, "success": 0, "error": 0, "recent": [], "ejected_because": "", "trouble": ""}]}`)
 	same(t, a.send("GET", "/api/v1/status", "").want(200), `{"release": "test", "state": "applied", "reason": "", "version": "v", "revision": 6, "ready": true,
 		"envoy": {"connected": true, "node": "node-1", "version": "1.40.0"}, "file": {"path": "", "error": ""}, "store": "", "events": "", "warnings": []}`)
 	if got := a.send("HEAD", "/api/v1/status", ""); got.Status != 200 || got.Body != "" {

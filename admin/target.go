@@ -219,7 +219,7 @@ func (s *service) GetUpstreamHealth(ctx context.Context, r *millracev1.ResourceR
 			if until := seen[i].CoolingUntil; !until.IsZero() {
 				row.CoolingUntil = timestamppb.New(until)
 			}
-			row.Recent = seen[i].Recent
+			row.Recent, row.Trouble = seen[i].Recent, seen[i].Trouble
 		}
 		health.Targets = append(health.Targets, row)
 	}

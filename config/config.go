@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -94,10 +95,18 @@ type Key struct {
 
 // Timeouts are all positive.
 type Timeouts struct {
-	Request   time.Duration
-	Connect   time.Duration
-	FirstByte time.Duration
+	Request    time.Duration
+	Connect    time.Duration
+	FirstByte  time.Duration // the longest silence of a stream before its first token
+	FirstToken time.Duration // the longest wait for it; Unbounded when there is none
 }
+
+// Unbounded is a limit that nobody exceeds.
+const Unbounded time.Duration = math.MaxInt64
+
+// Slack is how much longer than an operator's limit Envoy's clock for a stream runs: the sidecar,
+// which can say what was too slow, is to be the first.
+const Slack = time.Second
 
 // Stream is how streams are handled.
 type Stream struct {
@@ -196,6 +205,22 @@ type Upstream struct {
 	Open bool
 }
 
+// Schemas are those that the targets speak which are asked, sorted.
+func (u *Upstream) Schemas() []string {
+	var all []string
+	for _, t := range u.Targets {
+		if t.Answer == "" {
+			all = append(all, t.Schema)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Mixed tells whether the targets speak several schemas, so that not each can be told all that a
+// request may ask.
+func (u *Upstream) Mixed() bool { return len(u.Schemas()) > 1 }
+
 // Passive is when and for how long a failing target is taken out.
 type Passive struct {
 	Failures uint32
@@ -217,7 +242,23 @@ type Retry struct {
 	MaxRetryAfter time.Duration // 0: retry-after is not waited for
 	BudgetPercent uint32        // 0: no bound
 	Hedge         time.Duration // 0: one target is asked at a time
+	On            []string      // the conditions, at least one; the first below
 }
+
+// Why an attempt failed, as retry.on has it.
+const (
+	OnConnectFailure = "connect-failure"
+	OnNoAnswer       = "no-answer" // connect-failure included
+	OnRateLimit      = "rate-limit"
+	OnServerError    = "server-error"
+	OnCredential     = "credential"
+	OnModel          = "model"
+)
+
+var retryConditions = []string{OnConnectFailure, OnNoAnswer, OnRateLimit, OnServerError, OnCredential, OnModel}
+
+// RetriedOn tells whether another target is asked after a failure of this kind.
+func (u *Upstream) RetriedOn(condition string) bool { return slices.Contains(u.Retry.On, condition) }
 
 // Active is how targets are asked whether they are well.
 type Active struct {
@@ -352,28 +393,71 @@ func (u *Upstream) Limits() Timeouts {
 }
 
 func (t Timeouts) orLonger(o Timeouts) Timeouts {
-	return Timeouts{Request: max(t.Request, o.Request), Connect: max(t.Connect, o.Connect), FirstByte: max(t.FirstByte, o.FirstByte)}
+	return Timeouts{
+		Request:    max(t.Request, o.Request),
+		Connect:    max(t.Connect, o.Connect),
+		FirstByte:  max(t.FirstByte, o.FirstByte),
+		FirstToken: max(t.FirstToken, o.FirstToken),
+	}
 }
 
-// PerTry is how long an attempt at a whole answer may take, 0 when one of the rule's upstreams does not bound it.
-func (r *Rule) PerTry() time.Duration {
-	return r.longest(func(r Retry) time.Duration { return r.PerTry })
-}
-
-// Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams does not want that.
-func (r *Rule) Hedge() time.Duration {
-	return r.longest(func(r Retry) time.Duration { return r.Hedge })
-}
-
-// longest is the most that any of the rule's upstreams wants, 0 when one wants none: Envoy has one retry policy a route.
-func (r *Rule) longest(want func(Retry) time.Duration) time.Duration {
+// PerTry is how long an attempt at a whole answer may take, 0 when one of the rule's upstreams does
+// not bound it. Without a word of the operator's it is half of what the request has, where that
+// leaves the other half for another target.
+func (r *Rule) PerTry(g *Gateway) time.Duration {
+	limit := r.Limits(g).Request
 	longest := time.Duration(0)
 	for _, s := range r.Shares {
-		wanted := want(s.Upstream.Retry)
-		if wanted == 0 {
+		perTry := s.Upstream.Retry.PerTry
+		if perTry == 0 && !s.Upstream.Alone() && s.Upstream.Attempts > 1 {
+			perTry = limit / 2
+		}
+		if perTry == 0 {
 			return 0
 		}
-		longest = max(longest, wanted)
+		longest = max(longest, perTry)
+	}
+	return longest
+}
+
+// Alone tells whether there is at most one target to ask.
+func (u *Upstream) Alone() bool {
+	serving := 0
+	for _, t := range u.Targets {
+		if t.Weight > 0 {
+			serving++
+		}
+	}
+	return serving < 2
+}
+
+// HeldOpen tells whether an answer's silence before its first token is measured where its bytes
+// come in, so that a target that lives is awaited for as long as it takes. Envoy measures it by
+// connection: each must carry one request alone, and may be silent for as long after the first
+// token as before it.
+func (r *Rule) HeldOpen(g *Gateway) bool {
+	if g.Pool.HTTP2 {
+		return false
+	}
+	for _, s := range r.Shares {
+		for _, t := range s.Upstream.Targets {
+			if t.Timeouts.FirstByte < g.Stream.InterChunk {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams
+// does not want that: Envoy has one retry policy a route.
+func (r *Rule) Hedge() time.Duration {
+	longest := time.Duration(0)
+	for _, s := range r.Shares {
+		if s.Upstream.Retry.Hedge == 0 {
+			return 0
+		}
+		longest = max(longest, s.Upstream.Retry.Hedge)
 	}
 	return longest
 }

@@ -26,9 +26,9 @@ func SetDefaults(doc *millracev1.Document) {
 	setIfZero(&g.CaFile, "/etc/ssl/certs/ca-certificates.crt") // where Debian, Ubuntu, Alpine and Envoy's own image have it
 
 	t := ensure(&g.Timeouts)
-	setDuration(&t.RequestTimeout, 120*time.Second)
+	setDuration(&t.RequestTimeout, 10*time.Minute) // what the SDKs wait; a model that thinks takes minutes
 	setDuration(&t.ConnectTimeout, 5*time.Second)
-	setDuration(&t.FirstByteTimeout, 30*time.Second)
+	setDuration(&t.FirstByteTimeout, 5*time.Minute) // some models say nothing while they think; half, so that a second target has time
 
 	p := ensure(&g.ConnectionPool)
 	setDuration(&p.IdleTimeout, 90*time.Second)
@@ -94,7 +94,9 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 	}
 	setActiveDefaults(h.Active)
 	setBreakerDefaults(u.CircuitBreaker)
-	setIfZero(&ensure(&u.Retry).Attempts, 3)
+	if r := ensure(&u.Retry); r.Attempts == nil {
+		r.Attempts = proto.Uint32(3)
+	}
 	for i, t := range u.Targets {
 		setIfZero(&t.Id, targetID(t, i))
 		if t.Weight == nil {

@@ -119,7 +119,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g := &Gateway{
 		Name:     doc.Gateway.Name,
 		Domains:  domains(doc.Gateway),
-		Timeouts: resolveTimeouts(doc.Gateway.Timeouts, Timeouts{}),
+		Timeouts: resolveTimeouts(doc.Gateway.Timeouts, Timeouts{FirstToken: Unbounded}),
 		Stream: Stream{
 			InterChunk: doc.Gateway.Streaming.InterChunkTimeout.AsDuration(),
 			AtHeaders:  doc.Gateway.Streaming.Commit == commitAtHeaders,
@@ -220,7 +220,7 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 	resolved := &Upstream{
 		Name:      name,
 		Algorithm: Algorithm(u.Algorithm),
-		Attempts:  u.Retry.Attempts,
+		Attempts:  max(u.Retry.GetAttempts(), 1),
 		Retry:     resolveRetry(u.Retry),
 		Listed:    u.ModelChoice == "listed",
 		Prefer:    u.ModelChoice == "prefer",
@@ -265,6 +265,10 @@ func (r *resolver) upstream(g *Gateway, path string, u *millracev1.Upstream) *Up
 func resolveRetry(r *millracev1.Retry) Retry {
 	const defaultBackoff, defaultRounds = 25 * time.Millisecond, 10
 	backoff := cmp.Or(r.Backoff.AsDuration(), defaultBackoff)
+	on := r.On
+	if len(on) == 0 {
+		on = retryConditions
+	}
 	return Retry{
 		PerTry:        r.PerTryTimeout.AsDuration(),
 		Backoff:       backoff,
@@ -272,15 +276,17 @@ func resolveRetry(r *millracev1.Retry) Retry {
 		MaxRetryAfter: r.MaxRetryAfter.AsDuration(),
 		BudgetPercent: r.BudgetPercent,
 		Hedge:         r.Hedge.AsDuration(),
+		On:            on,
 	}
 }
 
 // resolveTimeouts takes what is not said from the other.
 func resolveTimeouts(t *millracev1.Timeouts, other Timeouts) Timeouts {
 	return Timeouts{
-		Request:   cmp.Or(t.GetRequestTimeout().AsDuration(), other.Request),
-		Connect:   cmp.Or(t.GetConnectTimeout().AsDuration(), other.Connect),
-		FirstByte: cmp.Or(t.GetFirstByteTimeout().AsDuration(), other.FirstByte),
+		Request:    cmp.Or(t.GetRequestTimeout().AsDuration(), other.Request),
+		Connect:    cmp.Or(t.GetConnectTimeout().AsDuration(), other.Connect),
+		FirstByte:  cmp.Or(t.GetFirstByteTimeout().AsDuration(), other.FirstByte),
+		FirstToken: cmp.Or(t.GetFirstTokenTimeout().AsDuration(), other.FirstToken),
 	}
 }
 

@@ -154,17 +154,49 @@ var faults = []fault{
 		},
 	},
 	{
+		name: "401", does: "the provider refuses the gateway's key",
+		reply: func(scene) fakellm.Reply { return fakellm.Fail(401, "Incorrect API key provided.") },
+		both: cells{
+			alone: "502 server_error from a | a=401 | Incorrect API key provided.",
+			next:  "200 answer from b | a=401;b=200 | ",
+			down:  "502 server_error from a | a=401;b=401;a=401 | Incorrect API key provided.",
+		},
+	},
+	{
+		name: "404 for the model", does: "the provider says that it has no such model",
+		reply: func(scene) fakellm.Reply { return fakellm.Fail(404, "no such model") },
+		both: cells{
+			alone: "502 server_error from a | a=404 | no such model",
+			next:  "200 answer from b | a=404;b=200 | ",
+			down:  "502 server_error from a | a=404;b=404;a=404 | no such model",
+		},
+	},
+	{
+		name: "thinks aloud", does: "signs of life for longer than the timeout, of a stream comments behind its preamble, of a whole answer white space; then the answer",
+		reply: func(s scene) fakellm.Reply { return s.thinks() },
+		plain: cells{
+			alone: "504 timeout | a=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
+		},
+		stream: cells{
+			alone: "200 answer from a | a=200 | ",
+			next:  "200 answer from a | a=200 | ",
+			down:  "200 answer from a | a=200 | ",
+		},
+	},
+	{
 		name: "slow headers", does: "no status line within the timeout",
 		reply: func(scene) fakellm.Reply { return fakellm.Silent() },
 		plain: cells{
 			alone: "504 timeout | a=none | ended before an answer",
-			next:  "504 timeout | a=none | ended before an answer",
-			down:  "504 timeout | a=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
 		},
 		stream: cells{
-			alone: "504 timeout | a=none;a=none;a=none | ended before an answer",
+			alone: `504 timeout from a | a=504 | target "a": no answer within 2s`,
 			next:  "200 answer from b | a=none;b=200 | ",
-			down:  "504 timeout | a=none;b=none;a=none | ended before an answer",
+			down:  `504 timeout from a | a=none;b=none;a=504 | target "a": no answer within 2s`,
 		},
 	},
 	{
@@ -172,13 +204,13 @@ var faults = []fault{
 		reply: func(s scene) fakellm.Reply { return s.ok(fakellm.Hang, s.preamble()) },
 		plain: cells{
 			alone: "504 timeout | a=none | ended before an answer",
-			next:  "504 timeout | a=none | ended before an answer",
-			down:  "504 timeout | a=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
 		},
 		stream: cells{
-			alone: "504 timeout | a=none;a=none;a=none | ended before an answer",
-			next:  "200 answer from b | a=none;b=200 | ",
-			down:  "504 timeout | a=none;b=none;a=none | ended before an answer",
+			alone: `504 timeout from a | a=504 | target "a": silent for 2s before its first token`,
+			next:  "200 answer from b | a=504;b=200 | ",
+			down:  `504 timeout from a | a=504;b=504;a=504 | target "a": silent for 2s before its first token`,
 		},
 	},
 	{
@@ -186,8 +218,8 @@ var faults = []fault{
 		reply: func(s scene) fakellm.Reply { return s.begun(fakellm.Hang) },
 		plain: cells{
 			alone: "504 timeout | a=none | ended before an answer",
-			next:  "504 timeout | a=none | ended before an answer",
-			down:  "504 timeout | a=none | ended before an answer",
+			next:  "200 answer from b | a=none;b=200 | ",
+			down:  "504 timeout | a=none;b=none | ended before an answer",
 		},
 		stream: cells{
 			alone: `200 begun, then error event timeout cut from a | a=504 | target "a": the stream was silent for 2s`,
@@ -356,6 +388,19 @@ func (s scene) begun(end fakellm.End) fakellm.Reply {
 	r := s.ok(end, s.preamble(), s.token())
 	if end != fakellm.Hang {
 		r.Steps = append(r.Steps, fakellm.Step{Pace: fakellm.Pace{Gate: s.seen}})
+	}
+	return r
+}
+
+// thinks is an answer that takes longer than the timeout and gives a sign of life every half
+// second.
+func (s scene) thinks() fakellm.Reply {
+	if s.stream {
+		return thinking(s.schema, openRouter, 7)
+	}
+	r := s.ok(fakellm.Hang)
+	for range 7 {
+		r.Steps = append(r.Steps, fakellm.Step{Pace: fakellm.Pace{Delay: 500 * time.Millisecond}, Bytes: " "})
 	}
 	return r
 }
@@ -693,8 +738,10 @@ func (c *cell) read(t *testing.T, events map[string]*millracev1.Event) {
 		attempts = append(attempts, cmp.Or(a.Target, "unreached")+"="+outcome)
 	}
 	c.attempts, c.err = strings.Join(attempts, ";"), e.Error
-	// What the headers say of an attempt whose stream failed later is what was known then.
-	told := strings.Join(append(attempts[:len(attempts)-1], e.Target+"="+fmt.Sprint(e.Status)), ";")
+	if e.Status < 300 { // what the headers say of an attempt whose stream failed later is what was known then
+		attempts[len(attempts)-1] = e.Target + "=" + fmt.Sprint(e.Status)
+	}
+	told := strings.Join(attempts, ";")
 	if e.Target != "" {
 		c.client += " from " + e.Target
 	}
@@ -752,7 +799,29 @@ and all timeouts are two seconds. The columns:
   without it Envoy answered.
 - **attempts**: the event's, which is ` + "`x-millrace-attempts`" + ` but for a stream that failed once it had begun. *none* gave no status
   before it was given up. *?* could not be connected to: its target is named, or it is "unreached", depending on how far Envoy was.
-- **error**: the event's. Its status is the client's.
+- **error**: the event's. Its status is the client's. What is between gateway and provider (401,
+  402, 403, 404 for the model, 408, 425, 498) is not the client's affair: it is told 502 or 503 in
+  words of the gateway's, and the provider's own words are in the event. The attempts have the
+  provider's status.
+
+## What the limits mean
+
+- **A stream before its first token**: ` + "`timeouts.first_byte_timeout`" + ` (300s) is how long a target may
+  be *silent*. Any byte is a sign of life: a head, a role, a comment, a ping.
+  ` + "`timeouts.first_token_timeout`" + ` (off) bounds the whole wait. Both are by attempt; when one is over,
+  the next target is asked. Where there is no other target, the one that is late is not asked again.
+- Where ` + "`first_byte_timeout`" + ` is less than ` + "`streaming.inter_chunk_timeout`" + ` (30s), or
+  ` + "`connection_pool.http2`" + ` is on, an answer that still shows signs of life after first_byte_timeout
+  becomes the client's: its head goes out, and what fails after that the client is told.
+- **A whole answer**: ` + "`timeouts.request_timeout`" + ` (600s) is for all attempts together. An attempt may
+  take ` + "`retry.per_try_timeout`" + `; unless it is set, that is half of request_timeout where there is
+  another target, else all of it.
+- **The client's own limit**: SDKs say how long they wait, in ` + "`x-stainless-timeout`" + ` or
+  ` + "`x-stainless-read-timeout`" + `, in seconds. Where that is less than the limits above, the request ends
+  with a 504 a second before (a tenth before, where that is less): of a stream, while it has nothing
+  for the client yet. It is no failure of the target's. What is no number, not above 0 or a day and
+  more is not heeded.
+- ` + "`retry.on`" + ` lists what another target is asked after. ` + "`retry.attempts: 0`" + ` is none.
 `
 
 const failureModesEjection = `

@@ -95,9 +95,9 @@ func TestOpenWithoutTheSidecar(t *testing.T) {
 	}
 	serve("sidecar")
 	quoting := fakellm.Fail(401, "Incorrect API key provided: "+a.Key)
-	a.Script(quoting)
-	b.Script(quoting)
-	g.post("/chat/v1/chat/completions", chatHello).want(401, "Incorrect API key provided: [redacted]")
+	a.Always(quoting)
+	b.Always(quoting)
+	g.post("/chat/v1/chat/completions", chatHello).want(502, "the provider does not accept the gateway")
 	a.Reset()
 	b.Reset()
 
@@ -121,16 +121,17 @@ func TestOpenWithoutTheSidecar(t *testing.T) {
 		r.want(503)
 	}
 
-	a.Script(quoting)
-	b.Script(quoting)
-	c.Script(fakellm.Fail(403, c.Key))
-	refused := g.post("/chat/v1/chat/completions", chatHello).want(401).openAIError("invalid_request_error") +
-		g.post("/claude/v1/messages", claudeHello).want(403).anthropicError("invalid_request_error")
+	a.Always(quoting)
+	b.Always(quoting)
+	c.Always(fakellm.Fail(403, c.Key))
+	refused := g.post("/chat/v1/chat/completions", chatHello).want(502).openAIError("server_error") +
+		g.post("/claude/v1/messages", claudeHello).want(502).anthropicError("overloaded_error")
 	if strings.Contains(refused, "key-") {
 		t.Errorf("the client is told the credential: %s", refused)
 	}
-	a.Reset()
-	b.Reset()
+	for _, p := range []*fakellm.Provider{a, b, c} {
+		p.Reset()
+	}
 
 	g.exec(sidecar...)
 	g.eventually("the sidecar is healthy", func() error {

@@ -30,7 +30,7 @@ func TestNoKeyIsEchoed(t *testing.T) {
 	leaks := []string{key[4:16], key[len(key)-8:], encoded[20:32], key[:14] + "...", token[4:16]}
 	plain := strings.ReplaceAll(quoted, `\u0073`, "s")
 	headers := http.Header{"X-Request-Id": {plain}, "Openai-Version": {plain}, "Content-Language": {plain}}
-	refused := fakellm.Reply{Status: 401, Header: headers, Body: `{"error":{"message":"bad ` + quoted + `","type":"x","code":"` + quoted + `","param":"` + quoted + `","innererror":{"a":"` + quoted + `"}},"request":"` + quoted + `"}`}
+	refused := fakellm.Reply{Status: 400, Header: headers, Body: `{"error":{"message":"bad ` + quoted + `","type":"x","code":"` + quoted + `","param":"` + quoted + `","innererror":{"a":"` + quoted + `"}},"request":"` + quoted + `"}`}
 	event := func(content string) string {
 		return `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"` + content + `"}}]}` + "\n\n"
 	}
@@ -48,9 +48,9 @@ func TestNoKeyIsEchoed(t *testing.T) {
 	}
 	for path, bodies := range map[string][2]string{"/v1/chat/completions": {chatHello, chatStream}, "/v1/messages": {claudeHello, claudeStream}} {
 		p.Script(refused, fakellm.Say(plain), refused, broken)
-		say(g.post(path, bodies[0]).want(401))
+		say(g.post(path, bodies[0]).want(400))
 		say(g.post(path, bodies[0]).want(200))
-		say(g.post(path, bodies[1]).want(401))
+		say(g.post(path, bodies[1]).want(400))
 		say(g.post(path, bodies[1]).want(200, "hello"))
 	}
 	last := g.post("/v1/chat/completions", chatHello).want(200)

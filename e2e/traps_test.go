@@ -145,7 +145,8 @@ func TestStreamThatOpensWithAnErrorFailsOverUnseen(t *testing.T) {
 	}
 }
 
-// TestSilenceIsAFirstTokenTimeout: first_byte_timeout runs to the first event with content, not to the headers.
+// TestSilenceIsAFirstTokenTimeout: a head and a role are signs of life and no content: silence
+// after them counts like before.
 func TestSilenceIsAFirstTokenTimeout(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -153,7 +154,7 @@ func TestSilenceIsAFirstTokenTimeout(t *testing.T) {
 		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
 	a.Script(fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, End: fakellm.Hang,
 		Steps: fakellm.Chunks("data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n")})
-	g.post("/v1/chat/completions", chatStream).want(200, "[DONE]").header("x-millrace-attempts", "a=none;b=200")
+	g.post("/v1/chat/completions", chatStream).want(200, "[DONE]").header("x-millrace-attempts", "a=504;b=200")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if r, err := a.WaitEnded(ctx, 1); err != nil || r.Outcome != fakellm.Cancelled {
@@ -446,13 +447,13 @@ func TestSecretsAreNotQuoted(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
 	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: false}", to("a", a, provider(t, a))))
-	quoting := fakellm.Fail(401, "Incorrect API key provided: key-a. (Bearer key-a)")
+	quoting := fakellm.Fail(400, "Incorrect API key provided: key-a. (Bearer key-a)") // as Google says it
 	inStream := fakellm.Reply{Answer: &fakellm.Answer{Text: "one two three"}, StopAfter: 3, ErrorEvent: &fakellm.Failure{Status: 500, Message: "key-a failed"}}
 	a.Script(quoting, quoting, quoting, inStream, inStream)
 	for i, r := range []*answer{
-		g.post("/v1/chat/completions", chatHello).want(401, "Incorrect API key"),
-		g.post("/v1/messages", claudeHello).want(401, "Incorrect API key"),
-		g.post("/v1/chat/completions", chatStream).want(401, "Incorrect API key"),
+		g.post("/v1/chat/completions", chatHello).want(400, "Incorrect API key"),
+		g.post("/v1/messages", claudeHello).want(400, "Incorrect API key"),
+		g.post("/v1/chat/completions", chatStream).want(400, "Incorrect API key"),
 		g.post("/v1/chat/completions", chatStream).want(200, "failed"),
 		g.post("/v1/messages", claudeStream).want(200, "failed"),
 	} {

@@ -61,7 +61,7 @@ func TestCommitAtHeaders(t *testing.T) {
 
 	a.Always(fakellm.Reply{Header: http.Header{"Content-Type": {"text/event-stream"}}, Steps: fakellm.Chunks(": hello\n\n"), End: fakellm.Hang})
 	answer := linesOf(g.stream("/v1/chat/completions", chatStream))
-	if !strings.Contains(answer, "no answer within 2s") {
+	if !strings.Contains(answer, "silent for 2s before its first token") {
 		t.Errorf("the client of a silent target reads %q", answer)
 	}
 	if n := len(b.Requests()); n != 0 {
@@ -175,10 +175,14 @@ func TestLateTargetAlone(t *testing.T) {
 	for _, c := range []struct {
 		body  string
 		reply fakellm.Reply
-	}{{chatHello, headless}, {chatStream, headless}, {chatHello, begun}, {chatStream, begun}} {
+		says  string
+	}{
+		{chatHello, headless, "no answer within 500ms"}, {chatStream, headless, "no answer within 500ms"},
+		{chatHello, begun, "no answer within 500ms"}, {chatStream, begun, "silent for 500ms before its first token"},
+	} {
 		a.Always(c.reply)
-		got := g.post("/v1/chat/completions", c.body).want(504, `target \"a\": no answer within 500ms`).header("x-millrace-target", "a")
-		if e := g.byID(got.Header.Get("x-millrace-request-id")); e.Status != 504 || e.Target != "a" || !strings.Contains(e.Error, "no answer within 500ms") {
+		got := g.post("/v1/chat/completions", c.body).want(504, `target \"a\": `+c.says).header("x-millrace-target", "a")
+		if e := g.byID(got.Header.Get("x-millrace-request-id")); e.Status != 504 || e.Target != "a" || !strings.Contains(e.Error, c.says) {
 			t.Errorf("event %v", e)
 		}
 	}

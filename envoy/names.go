@@ -25,6 +25,11 @@ const (
 	// MetadataTarget is the target's identity in an endpoint's metadata, MetadataCluster the name of its own cluster.
 	MetadataTarget  = "target"
 	MetadataCluster = "cluster"
+	// MetadataSilence in an endpoint's metadata is how many milliseconds a stream's connection to
+	// the target may carry nothing. The internal listener reads it; StateStream tells it which
+	// connections are for streams.
+	MetadataSilence = "silence_ms"
+	StateStream     = "millrace.stream"
 	// MetadataSchema is the client's schema in the request's dynamic metadata: Envoy's own errors are worded by it.
 	MetadataSchema = "schema"
 	// AnsweredDetails is what Envoy notes as the reason of an answer that the sidecar gave: such answers need no wording
@@ -33,6 +38,9 @@ const (
 	// MetadataLB is Envoy's namespace for choosing among the endpoints of a pool, MetadataModel our key in it.
 	MetadataLB    = "envoy.lb"
 	MetadataModel = "model"
+	// MetadataSpeaks is our other key in it: the schema that a target must speak, for requests that
+	// not all targets can be told.
+	MetadataSpeaks = "speaks"
 
 	// HeaderStream selects the route with the timeouts for streams (1), or away from the one for a dead sidecar (0). Only the
 	// router stream sets it.
@@ -41,6 +49,9 @@ const (
 	HeaderModel = "x-millrace-model"
 	// HeaderPromptHash chooses the target of a conversation. Only the router stream sets it; no target sees it.
 	HeaderPromptHash = "x-millrace-prompt-hash"
+	// HeaderRetry on the answer to an attempt has Envoy make another one. Only upstream streams set
+	// it; no client sees it.
+	HeaderRetry = "x-millrace-retry"
 	// HeaderRequestID identifies an exchange to both streams, to the access log and to the provider. Envoy and the router
 	// stream set it; a client's own is replaced.
 	HeaderRequestID = "x-request-id"

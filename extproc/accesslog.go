@@ -52,7 +52,7 @@ func (s *Server) unreached(attempt *datav3.AccessLogCommon, reason string) {
 	if t == nil { // it was removed meanwhile
 		return
 	}
-	last := s.recent.add(t.config.Identity, &millracev1.Outcome{Time: attempt.GetStartTime(), Error: reason, DurationMs: millis(attempt.GetDuration())})
+	last, _ := s.recent.add(t.config.Identity, &millracev1.Outcome{Time: attempt.GetStartTime(), Error: reason, DurationMs: millis(attempt.GetDuration())}, "")
 	if last != reason { // a target that is down is said once, not with every attempt
 		s.options.Log.Warn("target cannot be reached", "target", t.config.Name, "address", t.config.Authority(), "reason", reason)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +40,8 @@ type route struct {
 	budgeted  bool          // Envoy may make fewer
 	hedge     time.Duration // when another attempt is made beside one that is late; 0: none is
 	queues    bool          // an attempt may wait for a connection, and Envoy's clock with it
+	commitBy  time.Duration // when the client gets the head of a stream that lives and has said nothing; 0: with its first token
+	schemas   []*target     // one target of each schema, where all upstreams have targets of several
 	atHeaders bool          // the client gets a stream's head before its first token
 	strip     bool
 	refusal   *llm.Error        // of a route that exists to refuse
@@ -61,9 +62,13 @@ type target struct {
 	codec   provider.Codec
 	secrets redact.Set // what must not be in its errors and headers
 	certain redact.Set // what must not be in its answers either: those that no model says by chance
-	// first and whole are how long an attempt may take to its first token, and to the end of a whole answer.
-	first, whole time.Duration
-	maxCooldown  time.Duration // 0: what it says of when to come back is not heeded
+	// first is how long a stream may be silent before its first token, whole how long an attempt at
+	// a whole answer may take. firstToken bounds the wait for a stream's first token, whatever
+	// comes before it.
+	first, whole, firstToken time.Duration
+	maxCooldown              time.Duration   // 0: what it says of when to come back is not heeded
+	retriedOn                map[string]bool // conditions (outcome.go)
+	alone                    bool            // there is no other target to ask
 }
 
 // Compile derives the data path's half of a configuration. The error names the target that cannot be served.
@@ -99,6 +104,7 @@ func Compile(c *config.Config) (*Runtime, error) {
 		for _, rule := range g.Rules {
 			compiled := compileRoute(g, rule)
 			compiled.keys, compiled.byModel = keys, byModel[rule.Path]
+			compiled.schemas = r.mixed(rule)
 			r.routes[rule.RouteName(g)] = compiled
 			if compiled.byModel && chosen[rule.Path] {
 				r.undecided(envoy.RouteModel+g.Name+" "+rule.Path, *compiled)
@@ -112,7 +118,7 @@ func Compile(c *config.Config) (*Runtime, error) {
 }
 
 // none are limits that nobody exceeds.
-var none = config.Timeouts{Request: math.MaxInt64, FirstByte: math.MaxInt64}
+var none = config.Timeouts{Request: config.Unbounded, FirstByte: config.Unbounded, FirstToken: config.Unbounded}
 
 // undecided keeps the route of a path whose rules go by the model: until that is known it may be any of them.
 func (r *Runtime) undecided(name string, one route) {
@@ -123,23 +129,51 @@ func (r *Runtime) undecided(name string, one route) {
 		one.hedge = max(one.hedge, before.hedge)
 		one.budgeted = one.budgeted || before.budgeted
 		one.attempts = max(one.attempts, before.attempts)
+		if before.commitBy > 0 && (one.commitBy == 0 || before.commitBy < one.commitBy) {
+			one.commitBy = before.commitBy
+		}
+		if before.schemas == nil {
+			one.schemas = nil
+		}
 	}
 	r.routes[name] = &one
+}
+
+// mixed is one target of each schema where all upstreams of the rule have targets of several, else
+// nil.
+func (r *Runtime) mixed(rule *config.Rule) []*target {
+	var one []*target
+	for _, s := range rule.Shares {
+		if !s.Upstream.Mixed() {
+			return nil
+		}
+		for _, t := range s.Upstream.Targets {
+			if t.Answer == "" && !slices.ContainsFunc(one, func(o *target) bool { return o.config.Schema == t.Schema }) {
+				one = append(one, r.targets[t.Identity])
+			}
+		}
+	}
+	return one
 }
 
 func hashesPrompts(s config.Share) bool { return s.Upstream.Algorithm == config.PromptHash }
 
 func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	if t.Answer != "" {
-		return &target{config: t}, nil
+		return &target{config: t, alone: u.Alone()}, nil
 	}
 	codec, ok := provider.Of(llm.Schema(t.Schema))
 	if !ok || codec.Target == nil {
 		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)
 	}
-	compiled := &target{config: t, codec: codec, first: t.Timeouts.FirstByte, whole: t.Timeouts.Request}
-	compiled.maxCooldown = u.MaxCooldown
-	if u.Retry.PerTry > 0 {
+	compiled := &target{config: t, codec: codec, first: t.Timeouts.FirstByte, whole: t.Timeouts.Request, firstToken: t.Timeouts.FirstToken}
+	compiled.maxCooldown, compiled.alone = u.MaxCooldown, u.Alone()
+	compiled.retriedOn = map[string]bool{}
+	for _, condition := range u.Retry.On {
+		lasts := condition == config.OnCredential || condition == config.OnModel
+		compiled.retriedOn[condition] = !(lasts && compiled.alone) // to ask the same target again would help nobody
+	}
+	if u.Retry.PerTry > 0 && !u.Alone() { // Envoy's clock has it, too, and makes another attempt
 		compiled.whole = min(compiled.whole, u.Retry.PerTry)
 	}
 	compiled.secrets = secretsOf(t)
@@ -163,8 +197,11 @@ func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 		prompts:    slices.ContainsFunc(rule.Shares, hashesPrompts),
 		models:     map[string][]byte{},
 	}
-	if rule.Hedge() > 0 { // the clock is needed for that
+	switch limits := rule.Limits(g); {
+	case rule.Hedge() > 0: // the clock is needed for that
 		compiled.clock = none
+	case !rule.HeldOpen(g) && limits.FirstByte < limits.FirstToken:
+		compiled.commitBy = limits.FirstByte + config.Slack*3/4 // before Envoy's clock ends it
 	}
 	owner := map[string]string{}
 	for _, share := range rule.Shares {

@@ -28,6 +28,7 @@ type exchange struct {
 	forward map[string]string // those that only targets see that name them
 	via     []string          // the gateways that the request has passed
 	started time.Time
+	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 
 	mu       sync.Mutex
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
@@ -39,6 +40,7 @@ type exchange struct {
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
 	refusal  *llm.Error
+	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
 }

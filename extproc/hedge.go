@@ -17,12 +17,12 @@ const startSlack = time.Second
 
 // holds tells whether the attempt must keep its failure to itself, and has it do so.
 func (a *attempt) holds(e *llm.Error) bool {
-	if a.x.route.hedge == 0 || !retried(a.status(e)) {
+	if a.x.route.hedge == 0 || !a.again {
 		return false
 	}
 	if a.withheld == nil {
 		a.withheld = e
-		a.judge(a.status(e))
+		a.judge()
 		a.note(func() { a.x.held++ })
 	}
 	return true

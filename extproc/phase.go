@@ -3,13 +3,13 @@ package extproc
 import (
 	"errors"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
+	"millrace/config"
 	"millrace/extproc/llm"
 )
 
@@ -18,7 +18,8 @@ type phase uint8
 
 const (
 	begins  phase = iota // the request
-	waits                // the first token, or a whole answer
+	waits                // the target's head, or a whole answer
+	thinks               // the first token
 	streams              // the rest of a stream
 	ends                 // the target's end, when all that counts has been said
 	over                 // Envoy's leave: the last byte is out
@@ -47,8 +48,10 @@ func (a *attempt) nextPhase() phase {
 		return begins
 	case r != nil && r.over:
 		return over
-	case r == nil || !r.spoke && !r.told:
+	case r == nil || r.decoder == nil && !r.told:
 		return waits
+	case !r.spoke && !r.told:
+		return thinks
 	case r.told:
 		return ends
 	default:
@@ -60,11 +63,13 @@ func (a *attempt) nextPhase() phase {
 func (a *attempt) limit() {
 	switch a.phase {
 	case waits:
-		if most := a.mostWait(); most > 0 {
-			a.watched().by(a.started.Add(most))
+		if by := soonest(a.startedPlus(a.mostWait()), a.clientLeaves()); !by.IsZero() {
+			a.watched().by(by)
 		}
+	case thinks:
+		a.watched().within(a.target.first, soonest(a.startedPlus(a.target.firstToken), a.clientLeaves(), a.commitsAt()))
 	case streams:
-		a.watched().within(a.x.route.interChunk)
+		a.watched().within(a.x.route.interChunk, time.Time{})
 	case ends:
 		a.watched().by(time.Now().Add(endsWithin))
 		if a.withheld != nil {
@@ -87,22 +92,63 @@ func (a *attempt) watched() *watch {
 // endsWithin is how long a target may take to end a stream that has failed.
 const endsWithin = time.Second
 
-// mostWait is how long the attempt may take to its first token, or of a whole answer to its end, 0 where Envoy's own clock tells.
+// mostWait is how long the attempt may take to the target's head, or of a whole answer to its end,
+// 0 where Envoy's own clock tells.
 func (a *attempt) mostWait() time.Duration {
 	switch rt := a.x.route; {
-	case a.x.head.Stream && (a.target.first < rt.clock.FirstByte || rt.atHeaders):
-		return a.target.first
 	case a.x.head.Stream && rt.queues:
-		return a.target.first + queueTime
-	case !a.x.head.Stream && a.target.whole < rt.clock.Request:
+		return min(a.target.first, a.target.firstToken) + queueTime
+	case a.x.head.Stream:
+		return min(a.target.first, a.target.firstToken)
+	case a.target.whole < rt.clock.Request:
 		return a.target.whole
 	}
 	return 0
 }
 
-// queueTime is how much longer than to its first token a stream may take where connections are bounded: Envoy's clock begins with the
-// connection.
+// queueTime is how much longer than to its head a stream may take where connections are bounded:
+// Envoy's clocks begin with the connection.
 const queueTime = 5 * time.Second
+
+// startedPlus is a limit of the attempt's as a time, zero when there is none.
+func (a *attempt) startedPlus(limit time.Duration) time.Time {
+	if limit == 0 || limit == config.Unbounded {
+		return time.Time{}
+	}
+	return a.started.Add(limit)
+}
+
+// clientLeaves is when a client that has nothing of its answer leaves, by its own word; zero when
+// it has not said so, or has got something.
+func (a *attempt) clientLeaves() time.Time {
+	if a.x.waits == 0 || a.reader != nil && a.reader.committed {
+		return time.Time{}
+	}
+	return a.x.started.Add(a.x.waits)
+}
+
+// commitsAt is when the client gets the head of a stream that has one and lives; zero: with its
+// first token, or it has it.
+func (a *attempt) commitsAt() time.Time {
+	if a.reader.committed {
+		return time.Time{}
+	}
+	return a.startedPlus(a.x.route.commitBy)
+}
+
+// soonest is the earliest of the times that are not zero.
+func soonest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if first.IsZero() || !t.IsZero() && t.Before(first) {
+			first = t
+		}
+	}
+	return first
+}
+
+// passed tells whether the time, if it is one, is over.
+func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
 func (a *attempt) late() error {
@@ -115,35 +161,58 @@ func (a *attempt) late() error {
 		}
 		return errAbandoned
 	}
-	e := llm.Errorf(llm.ErrTimeout, "target %q: no answer within %s", a.record.Target, a.mostWait())
-	if a.phase == streams {
-		e = llm.Errorf(llm.ErrTimeout, "target %q: the stream was silent for %s", a.record.Target, a.x.route.interChunk)
+	gone := passed(a.clientLeaves())
+	if a.phase == thinks && !gone && passed(a.commitsAt()) && time.Since(a.watch.last) < a.target.first {
+		if err := a.reader.commit(a.reader.status, -1); err != nil {
+			return err
+		}
+		a.limit()
+		return a.reader.flush()
 	}
+	a.impatient = gone
+	e := a.lateness()
+	final := gone || a.last() || a.target.alone
 	switch {
 	case a.reader != nil && a.reader.committed:
 		return a.reader.abandon(e)
-	case a.holds(e):
+	case a.x.route.hedge > 0 && !gone:
 		a.fail(e)
-		return a.stillHeld()
+		if a.holds(e) {
+			return a.stillHeld()
+		}
+		return a.giveUp(e)
+	case final, a.reader == nil && a.x.route.queues:
+		a.fail(e)
+		return a.giveUp(e)
 	case a.reader != nil:
 		a.fail(e)
 		return a.reader.cutOff(e)
-	case a.last() || a.x.route.queues:
-		a.fail(e)
-		return a.giveUp(e)
 	default: // Envoy retries what a target answers, and resets; what a filter answers it does not
-		a.watch.by(time.Time{})
+		a.watch.by(a.clientLeaves())
 		return nil
 	}
 }
 
+// lateness says what has taken too long.
+func (a *attempt) lateness() *llm.Error {
+	late := func(format string, args ...any) *llm.Error {
+		return llm.Errorf(llm.ErrTimeout, "target %q: "+format, append([]any{a.record.Target}, args...)...)
+	}
+	switch {
+	case a.phase == streams:
+		return late("the stream was silent for %s", a.x.route.interChunk)
+	case passed(a.clientLeaves()):
+		return late("no answer within the time that the client waits")
+	case a.phase == thinks && passed(a.startedPlus(a.target.firstToken)):
+		return late("no first token within %s", a.target.firstToken)
+	case a.phase == thinks:
+		return late("silent for %s before its first token", a.target.first)
+	}
+	return late("no answer within %s", a.mostWait())
+}
+
 // last tells whether Envoy makes no attempt after this one.
 func (a *attempt) last() bool { return a.number >= a.x.route.attempts }
-
-// retried tells whether Envoy, for an answer of this status, asks another target (retryPolicy in xds).
-func retried(status int) bool {
-	return status >= 500 && status != http.StatusLoopDetected || status == http.StatusTooManyRequests
-}
 
 // giveUp ends an attempt that has failed, whatever the target still says, and the request with it.
 func (a *attempt) giveUp(e *llm.Error) error {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"millrace/envoy"
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -95,7 +96,8 @@ func (r *reader) frame(f llm.Frame) error {
 				return r.refuse(e.Err)
 			}
 			r.attempt.fail(e.Err)
-			if r.encoder == nil && f.OwnError {
+			said := r.attempt.told(e.Err)
+			if r.encoder == nil && f.OwnError && said == e.Err {
 				break // the client reads it as it is
 			}
 			if !r.committed {
@@ -103,7 +105,7 @@ func (r *reader) frame(f llm.Frame) error {
 					return err
 				}
 			}
-			return r.closeWith(e.Err)
+			return r.closeWith(said)
 		case llm.End:
 			r.ended = true
 		case llm.UsageReport, llm.Start:
@@ -287,7 +289,7 @@ func (r *reader) whole() error {
 // schema, else translated.
 func (r *reader) wholeError() error {
 	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), r.held)
-	if r.x.route.hedge > 0 || !r.native() || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
+	if r.x.route.hedge > 0 || !r.native() || r.attempt.told(e) != e || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)
@@ -298,6 +300,7 @@ func (r *reader) wholeError() error {
 // target's end, which as a rule follows an error at once (see finishStream).
 func (r *reader) refuse(e *llm.Error) error {
 	r.attempt.fail(e)
+	e = r.attempt.told(e)
 	if r.holds(e) || !r.closed {
 		r.told, r.refusal = true, e
 		return nil
@@ -308,7 +311,7 @@ func (r *reader) refuse(e *llm.Error) error {
 // cutOff refuses though the target goes on. Where Envoy goes to another target it closes the connection to this one; where it would
 // not, or may not, the sidecar answers.
 func (r *reader) cutOff(e *llm.Error) error {
-	if r.last() || !retried(r.attempt.status(e)) || r.x.route.budgeted {
+	if r.last() || !r.again || r.x.route.budgeted {
 		return r.giveUp(e)
 	}
 	return r.completeError(e)
@@ -353,6 +356,9 @@ func (r *reader) commit(status, length int) error {
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
 	}
 	maps.Copy(want, r.provenance())
+	if status >= 400 && r.again && r.x.route.hedge == 0 {
+		want[envoy.HeaderRetry] = "1"
+	}
 	if len(r.call.Dropped) > 0 {
 		want["x-millrace-dropped"] = droppedHeader(r.call.Dropped)
 	}

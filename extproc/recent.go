@@ -15,14 +15,22 @@ const keptOutcomes = 10
 type recent struct {
 	mu       sync.Mutex
 	outcomes map[string][]*millracev1.Outcome // by the target's identity; the latest last
+	troubles map[string]string                // by the target's identity; until its next good answer
 }
 
-// add keeps an outcome, and returns what was wrong in the one before.
-func (r *recent) add(target string, o *millracev1.Outcome) (before string) {
+// add keeps an outcome. It returns what was wrong in the one before, and whether the trouble, "" for none, is news.
+func (r *recent) add(target string, o *millracev1.Outcome, trouble string) (before string, news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.outcomes == nil {
-		r.outcomes = map[string][]*millracev1.Outcome{}
+		r.outcomes, r.troubles = map[string][]*millracev1.Outcome{}, map[string]string{}
+	}
+	switch {
+	case trouble != "":
+		news = r.troubles[target] != trouble
+		r.troubles[target] = trouble
+	case o.Status >= 200 && o.Status < 300:
+		delete(r.troubles, target)
 	}
 	kept := r.outcomes[target]
 	if len(kept) > 0 {
@@ -32,7 +40,7 @@ func (r *recent) add(target string, o *millracev1.Outcome) (before string) {
 		kept = append(kept[:0], kept[1:]...)
 	}
 	r.outcomes[target] = append(kept, o)
-	return before
+	return before, news
 }
 
 // keep forgets the targets that are not among these.
@@ -40,6 +48,15 @@ func (r *recent) keep(targets map[string]*target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.outcomes, func(identity string, _ []*millracev1.Outcome) bool { return targets[identity] == nil })
+	maps.DeleteFunc(r.troubles, func(identity, _ string) bool { return targets[identity] == nil })
+}
+
+// Troubles are what targets, by identity, have answered since their last good answer that an
+// operator has to see to.
+func (s *Server) Troubles() map[string]string {
+	s.recent.mu.Lock()
+	defer s.recent.mu.Unlock()
+	return maps.Clone(s.recent.troubles)
 }
 
 // Recent returns how the latest attempts at a target, by its identity, ended; the latest first. They must not be changed.

@@ -142,7 +142,7 @@ type echo struct {
 
 func echoes() []echo {
 	const done = "data: [DONE]\n\n"
-	refused := []string{":status= 401", "content-type= application/json"}
+	refused := []string{":status= 400", "content-type= application/json"}
 	fine := []string{":status= 200", "content-type= application/json"}
 	stream := []string{":status= 200", "content-type= text/event-stream"}
 	begun, ended := openAIChunks[1], openAIChunks[2]+done
@@ -152,7 +152,7 @@ func echoes() []echo {
 		{"an error's code, param and detail", "same", plainBody, refused, []string{`{"error":{"message":"m","code":"%s","param":"%s","innererror":{"a":["%s"]}}}`}, nil},
 		{"an error's other members", "same", plainBody, refused, []string{`{"error":{"message":"m"},"request":{"headers":{"Authorization":"%s"}}}`}, nil},
 		{"the name of an error's member", "same", plainBody, refused, []string{`{"error":{"message":"m"},"%s":1}`}, nil},
-		{"an error that is no JSON", "same", plainBody, []string{":status= 401", "content-type= text/plain"}, []string{"bad key %s"}, nil},
+		{"an error that is no JSON", "same", plainBody, []string{":status= 400", "content-type= text/plain"}, []string{"bad key %s"}, nil},
 		{"an error of a server", "same", plainBody, []string{":status= 503"}, []string{`{"error":{"message":"%s","innererror":{"%s":"%s"}}}`}, nil},
 		{"an error, translated", "other", plainBody, refused, []string{`{"type":"error","error":{"type":"authentication_error","message":"bad key %s"}}`}, nil},
 		{"an error in a 200", "same", plainBody, fine, []string{`{"error":{"message":"bad key %s","code":"%s"}}`}, nil},
@@ -237,7 +237,7 @@ func TestDummyKeys(t *testing.T) {
 	p := newPeerOf(t, strings.ReplaceAll(keyDocument, sameKey, "sk-dummy"))
 	const refusal = `{"error":{"message":"Incorrect API key provided: sk-dummy.","code":"sk-dummy-1"}}`
 	want := strings.Replace(refusal, "sk-dummy", "[redacted]", 1)
-	if got := p.play(t, "same", plainBody, []string{":status= 401"}, []string{refusal}); bodyOf(got) != want {
+	if got := p.play(t, "same", plainBody, []string{":status= 400"}, []string{refusal}); bodyOf(got) != want {
 		t.Errorf("an error that quotes it: %s, want %s", got, want)
 	}
 }

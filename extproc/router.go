@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/url"
@@ -148,9 +149,10 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	}
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
 	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
+	r.x.waits = announced(h)
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
-	}, "")
+	}, "", "")
 }
 
 // models answers for the list, or for one of its names as a path has it.
@@ -235,6 +237,9 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 		return r.refuse(e)
 	}
 	r.x.head, r.x.body = head, body
+	if !head.Stream && r.x.waits >= r.x.route.clock.Request {
+		r.x.waits = 0 // Envoy's clock ends it before
+	}
 	r.server.exchanges.add(r.x)
 
 	var choose []*corev3.HeaderValueOption // what Envoy can only choose the route by now that the body is read
@@ -256,7 +261,28 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	}
 	return r.withMetadata(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}},
-	}, head.Model)
+	}, head.Model, r.x.mustSpeak())
+}
+
+// mustSpeak is the schema that a target must speak to be told the request, "" when any can. It is
+// the client's own where that of another target has no word for what is asked: several answers,
+// audio, a provider's own tool.
+func (x *exchange) mustSpeak() llm.Schema {
+	for _, t := range x.route.schemas {
+		if t.codec.Schema == x.client.Schema {
+			continue
+		}
+		request, e := x.request()
+		if e != nil {
+			return x.client.Schema
+		}
+		o := llm.Options{Model: cmp.Or(t.config.Model(x.head.Model), "any"), Headers: t.config.Headers,
+			Dialect: t.config.Dialect, MaxTokens: t.config.DefaultMaxTokens, MaxOutput: t.config.MaxOutputTokens}
+		if _, err := t.codec.Target.EncodeRequest(request, o); err != nil {
+			return x.client.Schema
+		}
+	}
+	return ""
 }
 
 // bounds are on what a body makes of its bytes: work and memory follow the number of its parts. No
@@ -278,12 +304,19 @@ func usableModel(name string) *llm.Error {
 	return nil
 }
 
-// withMetadata tells Envoy the client's schema, by which it words its own errors, and the model where targets are chosen
-// by it.
-func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string) *extprocv3.ProcessingResponse {
+// withMetadata tells Envoy the client's schema, by which it words its own errors, and what targets
+// are chosen by: the model, and the schema that they must speak; "" where that does not matter.
+func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string, speaks llm.Schema) *extprocv3.ProcessingResponse {
 	values := map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(r.x.client.Schema)}}
+	choose := map[string]string{}
 	if model != "" && r.x.route.listed {
-		values[envoy.MetadataLB] = map[string]string{envoy.MetadataModel: model}
+		choose[envoy.MetadataModel] = model
+	}
+	if speaks != "" {
+		choose[envoy.MetadataSpeaks] = string(speaks)
+	}
+	if len(choose) > 0 {
+		values[envoy.MetadataLB] = choose
 	}
 	reply.DynamicMetadata = dynamicMetadata(values)
 	return reply

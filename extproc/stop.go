@@ -60,7 +60,7 @@ func (a *attempt) interrupt() {
 	}
 	a.stream.interrupted = true
 	e := shuttingDown()
-	a.fail(e)
+	a.noteFailure(e)
 	_ = a.stream.ExternalProcessor_ProcessServer.Send(refusal(a.x, e)) // fails when Envoy is gone: then there is nobody to tell
 }
 

@@ -33,12 +33,15 @@ type attempt struct {
 	call   llm.Call
 	reader *reader // of the answer; nil until its headers came
 
-	number   int // of the attempts at this request, from 1
-	started  time.Time
-	phase    phase
-	cools    bool       // the target said when to come back
-	withheld *llm.Error // why it failed, while another attempt may still answer; nil: it has not, or has said so
-	watch    *watch     // from the first phase on that has a limit; nil until then
+	number    int // of the attempts at this request, from 1
+	started   time.Time
+	again     bool   // it failed, and Envoy is to ask another target
+	problem   string // what it says of the target that an operator has to see to
+	phase     phase
+	cools     bool       // the target said when to come back
+	impatient bool       // it was ended because the client would not have waited any longer
+	withheld  *llm.Error // why it failed, while another attempt may still answer; nil: it has not, or has said so
+	watch     *watch     // from the first phase on that has a limit; nil until then
 }
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
@@ -144,7 +147,7 @@ func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.Proc
 	if err != nil {
 		e := asError(err)
 		a.fail(e)
-		return refusal(a.x, e), nil
+		return refusal(a.x, a.unable(e)), nil
 	}
 	a.call = call
 	a.requestHeaders(want)
@@ -231,17 +234,29 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	want["content-length"] = strconv.Itoa(len(a.call.Body))
 }
 
-// fail notes why the attempt gave no answer, without the credentials a provider may have quoted.
+// fail notes why the attempt gave no answer, without the credentials a provider may have quoted,
+// and whether another target is asked. It is for the attempt's goroutine.
 func (a *attempt) fail(e *llm.Error) {
 	a.target.redactError(e)
-	a.note(func() {
-		a.record.Status = uint32(a.status(e))
-		a.record.Error = e.Message
-	})
+	condition := a.condition(e)
+	a.again = a.target.retriedOn[condition]
+	a.problem = a.trouble(e)
+	if condition != "" {
+		a.x.failed(condition, a.told(e))
+	}
+	a.noteFailure(e)
 	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
 		a.cools = true
 		a.server.options.Cool(a.target.config.Identity, d)
 	}
+}
+
+// noteFailure writes the failure into the attempt's record, which any goroutine may do.
+func (a *attempt) noteFailure(e *llm.Error) {
+	a.note(func() {
+		a.record.Status = uint32(a.status(e))
+		a.record.Error = e.Message
+	})
 }
 
 // leastCooldown is what telling Envoy is worth.
@@ -260,7 +275,7 @@ func (a *attempt) answered(status int) {
 			a.record.Status = uint32(status)
 		}
 	})
-	a.judge(status)
+	a.judge()
 }
 
 // provenance are the headers that tell the client where its answer came from.
@@ -295,9 +310,12 @@ func (a *attempt) status(e *llm.Error) int {
 // remember keeps how the attempt ended.
 func (a *attempt) remember() {
 	a.note(func() {
-		a.server.recent.add(a.target.config.Identity, &millracev1.Outcome{
+		outcome := &millracev1.Outcome{
 			Time: timestamppb.New(a.started), Status: a.record.Status, Error: a.record.Error, DurationMs: a.record.DurationMs,
-		})
+		}
+		if _, news := a.server.recent.add(a.target.config.Identity, outcome, a.problem); news {
+			a.server.options.Log.Warn("a target needs the operator", "target", a.target.config.Name, "trouble", a.problem, "status", outcome.Status, "error", outcome.Error)
+		}
 	})
 }
 
@@ -317,6 +335,9 @@ func (a *attempt) close() {
 		case a.record.Error != "":
 		case a.record.Status == 0:
 			a.record.Error = "ended before an answer"
+			if a.x.before == nil {
+				a.x.before = &earlier{told: llm.Errorf(llm.ErrUnavailable, "target %q: no answer", a.record.Target), passing: true}
+			}
 		case a.reader != nil && a.reader.streaming() && !a.reader.told:
 			a.record.Error = "the stream was cut"
 		}

@@ -3,6 +3,7 @@ package extproc
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 )
@@ -10,27 +11,31 @@ import (
 // What requests say about targets. The sidecar knows the attempts that were answered, Envoy those that were not: it logs each attempt
 // that it gave up (xds, attemptLog). A client that leaves says nothing, and what breaks after an answer has begun neither.
 
-// judge says what the status tells of the target. A target that has said when to come back is left alone for so long and not longer.
-func (a *attempt) judge(status int) {
-	switch {
-	case a.target.config.Answer != "" || a.cools:
-	case !failure(status):
-		a.server.succeeded(a.target.config.Identity, a.x.id)
-	default:
-		why := fmt.Sprint(status)
-		a.note(func() {
-			if a.record.Error != "" {
-				why += " " + a.record.Error
-			}
-		})
-		a.server.failed(a.target.config.Identity, a.x.id, why)
+// judge says what the outcome tells of the target. One that has said when to come back is left alone for so long and not longer, and a
+// client's own haste is no target's fault.
+func (a *attempt) judge() {
+	if a.target.config.Answer != "" || a.cools || a.impatient {
+		return
 	}
+	status, why := 0, ""
+	a.note(func() { status, why = int(a.record.Status), a.record.Error })
+	if !failure(status) {
+		a.server.succeeded(a.target.config.Identity, a.x.id)
+		return
+	}
+	a.server.failed(a.target.config.Identity, a.x.id, strings.TrimSpace(fmt.Sprint(status, " ", why)))
 }
 
-// failure tells whether the status says that the target fails. Any other from 400 on is the client's affair, or the key's; a loop is the
-// configuration's.
+// failure tells whether the status says that the target fails everybody. A refused model or input is the request's affair, and a loop
+// the configuration's.
 func failure(status int) bool {
-	return status >= 500 && status != http.StatusLoopDetected || status == http.StatusTooManyRequests
+	switch status {
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusTooManyRequests, statusCapacity:
+		return true
+	case http.StatusLoopDetected:
+		return false
+	}
+	return status >= 500
 }
 
 // attemptEnded takes Envoy's account of an attempt that it gave up.

@@ -22,6 +22,8 @@ type watch struct {
 
 	deadline time.Time     // zero: there is none
 	silence  time.Duration // each message moves the deadline to so long after it; 0: it is fixed
+	most     time.Time     // which the deadline is not moved beyond; zero: there is no such time
+	last     time.Time     // when the latest message came, or the limits were set
 	beat     time.Duration // a wait of so long is told of; 0: none is
 }
 
@@ -51,11 +53,22 @@ func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, stopping <-chan 
 }
 
 // by sets a time by which all must have come; the zero time sets none.
-func (w *watch) by(deadline time.Time) { w.deadline, w.silence = deadline, 0 }
+func (w *watch) by(deadline time.Time) { w.deadline, w.silence, w.most = deadline, 0, time.Time{} }
 
-// within sets how long the wait for each message may be.
-func (w *watch) within(silence time.Duration) {
-	w.deadline, w.silence = time.Now().Add(silence), silence
+// within sets how long the wait for each message may be, and by when all must have come; the zero
+// time sets no such limit.
+func (w *watch) within(silence time.Duration, most time.Time) {
+	w.silence, w.most = silence, most
+	w.heard()
+}
+
+// heard moves the deadline.
+func (w *watch) heard() {
+	w.last = time.Now()
+	w.deadline = w.last.Add(w.silence)
+	if !w.most.IsZero() && w.most.Before(w.deadline) {
+		w.deadline = w.most
+	}
 }
 
 // receive returns the next message; errQuiet when none came for a beat; errLate when none came by the deadline; errStopping once.
@@ -89,7 +102,7 @@ func (w *watch) receive() (*extprocv3.ProcessingRequest, error) {
 
 func (w *watch) got(r received) (*extprocv3.ProcessingRequest, error) {
 	if w.silence > 0 {
-		w.deadline = time.Now().Add(w.silence)
+		w.heard()
 	}
 	return r.message, r.err
 }

@@ -33,13 +33,13 @@ func TestWatch(t *testing.T) {
 		want []error
 	}{
 		"no limit":               {func(w *watch) { w.by(time.Time{}) }, []error{nil, nil, nil, io.EOF}},
-		"silence within bounds":  {func(w *watch) { w.within(6 * s) }, []error{nil, nil, nil, io.EOF}},
-		"silence":                {func(w *watch) { w.within(4 * s) }, []error{nil, errLate}},
+		"silence within bounds":  {func(w *watch) { w.within(6*s, time.Time{}) }, []error{nil, nil, nil, io.EOF}},
+		"silence":                {func(w *watch) { w.within(4*s, time.Time{}) }, []error{nil, errLate}},
 		"a time":                 {func(w *watch) { w.by(time.Now().Add(7 * s)) }, []error{nil, errLate}},
 		"a time in the past":     {func(w *watch) { w.by(time.Now().Add(-s)) }, []error{errLate}},
-		"beats":                  {func(w *watch) { w.within(6 * s); w.beat = 2 * s }, []error{errQuiet, nil, errQuiet, errQuiet, nil, errQuiet, nil, io.EOF}},
-		"beats, then the limit":  {func(w *watch) { w.within(4*s + s/2); w.beat = 2 * s }, []error{errQuiet, nil, errQuiet, errQuiet, errLate}},
-		"a beat beyond the time": {func(w *watch) { w.within(4 * s); w.beat = 5 * s }, []error{nil, errLate}},
+		"beats":                  {func(w *watch) { w.within(6*s, time.Time{}); w.beat = 2 * s }, []error{errQuiet, nil, errQuiet, errQuiet, nil, errQuiet, nil, io.EOF}},
+		"beats, then the limit":  {func(w *watch) { w.within(4*s+s/2, time.Time{}); w.beat = 2 * s }, []error{errQuiet, nil, errQuiet, errQuiet, errLate}},
+		"a beat beyond the time": {func(w *watch) { w.within(4*s, time.Time{}); w.beat = 5 * s }, []error{nil, errLate}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	levels := byPriority(u.Targets)
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
 		b.pool(g, u, u.Name, u.Targets, filters)
-		b.endpoints(u, u.Name, levels)
+		b.endpoints(g, u, u.Name, levels)
 		return
 	}
 	aggregate := &aggregatev3.ClusterConfig{}
@@ -56,7 +56,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 		name := fmt.Sprintf("%s#%d", u.Name, i)
 		aggregate.Clusters = append(aggregate.Clusters, name)
 		b.pool(g, u, name, levels[i], filters)
-		b.endpoints(u, name, levels[i:i+1])
+		b.endpoints(g, u, name, levels[i:i+1])
 	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
 		Name: u.Name,
@@ -120,12 +120,27 @@ func protocol(options *upstreamhttpv3.HttpProtocolOptions) map[string]*anypb.Any
 
 func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 	policy := endpointPolicy(u)
-	if !u.Listed {
+	var selectors []*subsetv3.Subset_LbSubsetSelector
+	by := func(keys ...string) {
+		selectors = append(selectors, &subsetv3.Subset_LbSubsetSelector{Keys: keys})
+	}
+	if u.Listed {
+		by(envoy.MetadataModel)
+	}
+	if u.Mixed() {
+		by(envoy.MetadataSpeaks)
+	}
+	if u.Listed && u.Mixed() {
+		by(envoy.MetadataModel, envoy.MetadataSpeaks)
+	}
+	if selectors == nil {
 		return policy
 	}
 	return onePolicy("envoy.load_balancing_policies.subset", &subsetv3.Subset{
-		FallbackPolicy:  subsetv3.Subset_ANY_ENDPOINT, // of requests that name no model: the sidecar refuses unknown ones
-		SubsetSelectors: []*subsetv3.Subset_LbSubsetSelector{{Keys: []string{envoy.MetadataModel}}},
+		// Of requests that name no model and that all targets can be told; what no target has or
+		// can be told the sidecar refuses.
+		FallbackPolicy:  subsetv3.Subset_ANY_ENDPOINT,
+		SubsetSelectors: selectors,
 		ListAsAny:       true,
 		SubsetLbPolicy:  policy,
 	})

@@ -2,6 +2,8 @@ package xds
 
 import (
 	"slices"
+	"strconv"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -34,7 +36,7 @@ func byPriority(targets []*config.Target) [][]*config.Target {
 }
 
 // endpoints lists the targets of a pool. Weight, drain and membership change here and only here.
-func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.Target) {
+func (b *builder) endpoints(g *config.Gateway, u *config.Upstream, pool string, levels [][]*config.Target) {
 	assignment := &endpointv3.ClusterLoadAssignment{
 		ClusterName: pool,
 		Policy: &endpointv3.ClusterLoadAssignment_Policy{
@@ -44,7 +46,7 @@ func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.
 	for i, targets := range levels {
 		level := &endpointv3.LocalityLbEndpoints{Priority: uint32(i)}
 		for _, t := range targets {
-			level.LbEndpoints = append(level.LbEndpoints, b.endpoint(u, t))
+			level.LbEndpoints = append(level.LbEndpoints, b.endpoint(g, u, t))
 		}
 		assignment.Endpoints = append(assignment.Endpoints, level)
 	}
@@ -54,7 +56,7 @@ func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.
 	b.add(resource.EndpointType, assignment)
 }
 
-func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
+func (b *builder) endpoint(g *config.Gateway, u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
 	e := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Hostname: hostname(t),
@@ -64,7 +66,7 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 			}}},
 		}},
 		LoadBalancingWeight: wrapperspb.UInt32(max(t.Weight, 1)),
-		Metadata:            metadata(u, t),
+		Metadata:            metadata(g, u, t),
 	}
 	switch {
 	case u.Active == nil:
@@ -87,11 +89,12 @@ func hostname(t *config.Target) string {
 	return t.Authority()
 }
 
-func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
+func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.Metadata {
 	m := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 		envoy.Metadata: {Fields: map[string]*structpb.Value{
 			envoy.MetadataTarget:  structpb.NewStringValue(t.Identity),
 			envoy.MetadataCluster: structpb.NewStringValue(t.Identity),
+			envoy.MetadataSilence: structpb.NewStringValue(strconv.FormatInt(silence(g, t).Milliseconds(), 10)),
 		}},
 		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
 			socketKey: socketKind(t),
@@ -100,10 +103,22 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 	if u.Open {
 		m.FilterMetadata[openMetadata] = openMetadataOf(t)
 	}
+	choose := &structpb.Struct{Fields: map[string]*structpb.Value{}}
 	if u.Listed {
-		m.FilterMetadata[envoy.MetadataLB] = object(envoy.MetadataModel, structpb.NewListValue(modelList(models(u, t))))
+		choose.Fields[envoy.MetadataModel] = structpb.NewListValue(wordList(models(u, t)))
+	}
+	if u.Mixed() {
+		choose.Fields[envoy.MetadataSpeaks] = structpb.NewListValue(wordList(speaks(u, t)))
+	}
+	if len(choose.Fields) > 0 {
+		m.FilterMetadata[envoy.MetadataLB] = choose
 	}
 	return m
+}
+
+// silence is how long a stream's connection to the target may carry nothing.
+func silence(g *config.Gateway, t *config.Target) time.Duration {
+	return max(t.Timeouts.FirstByte, g.Stream.InterChunk) + config.Slack
 }
 
 func leadsTo(t *config.Target) string {
@@ -126,10 +141,18 @@ func models(u *config.Upstream, t *config.Target) []string {
 	return slices.Compact(all)
 }
 
-func modelList(names []string) *structpb.ListValue {
+// speaks are the schemas that the target takes: one that asks nobody has an answer to all.
+func speaks(u *config.Upstream, t *config.Target) []string {
+	if t.Answer == "" {
+		return []string{t.Schema}
+	}
+	return u.Schemas()
+}
+
+func wordList(words []string) *structpb.ListValue {
 	l := &structpb.ListValue{}
-	for _, model := range names {
-		l.Values = append(l.Values, structpb.NewStringValue(model))
+	for _, w := range words {
+		l.Values = append(l.Values, structpb.NewStringValue(w))
 	}
 	return l
 }

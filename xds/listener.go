@@ -10,8 +10,10 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	setstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -112,6 +114,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 				Name:       "envoy.filters.http.ext_proc",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(routerStream())},
 			},
+			streamState(),
 			{
 				Name: "envoy.filters.http.router",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{
@@ -142,14 +145,30 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 	}
 }
 
-// idleTimeout lets the routes' own timeouts speak first: Envoy's default of 5 minutes cuts quiet streams.
+// streamState tells the internal listener "targets" which connections are for streams, and keeps
+// them apart from others: they may be silent for less long.
+func streamState() *hcmv3.HttpFilter {
+	return filter("set_filter_state", &statev3.Config{OnRequestHeaders: []*setstatev3.FilterStateValue{{
+		Key:                &setstatev3.FilterStateValue_ObjectKey{ObjectKey: envoy.StateStream},
+		FactoryKey:         "envoy.hashable_string",
+		SharedWithUpstream: setstatev3.FilterStateValue_ONCE,
+		SkipIfEmpty:        true,
+		Value: &setstatev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
+			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+				Specifier: &corev3.DataSource_InlineString{InlineString: "%REQ(" + envoy.HeaderStream + ")%"},
+			}},
+			OmitEmptyValues: true,
+		}},
+	}}})
+}
+
+// idleTimeout lets the routes' own timeouts speak first: Envoy's default of 5 minutes cuts answers
+// that take longer. Streams have their route's.
 func (b *builder) idleTimeout() time.Duration {
 	longest := 5 * time.Minute
 	for _, g := range b.config.Gateways {
-		longest = max(longest, g.Stream.InterChunk+time.Minute)
 		for _, r := range g.Rules {
-			limits := r.Limits(g)
-			longest = max(longest, limits.Request+time.Minute, limits.FirstByte+time.Minute)
+			longest = max(longest, r.Limits(g).Request+time.Minute)
 		}
 	}
 	return longest

@@ -75,6 +75,7 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 		AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
 	}}
 	action := route.GetRoute()
+	openRetry(action.RetryPolicy, r.Shares)
 	action.PathRewrite = strings.ReplaceAll(r.OpenPath(), "%", "%%") // it is every target's
 	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
 	switch to := action.ClusterSpecifier.(type) {
@@ -255,11 +256,12 @@ func refusedCredential() *customv3.CustomResponse {
 	err := protojson.Unmarshal([]byte(`{"custom_response_matcher": {"matcher_list": {"matchers": [{
 		"predicate": {"single_predicate": {
 			"input": {"name": "status", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"}},
-			"value_match": {"safe_regex": {"google_re2": {}, "regex": "401|403"}}
+			"value_match": {"safe_regex": {"google_re2": {}, "regex": "401|402|403"}}
 		}},
 		"on_match": {"action": {"name": "words", "typed_config": {
 			"@type": "type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
-			"body": {"inline_string": "the provider refuses the gateway's credential"}
+			"status_code": 502,
+			"body": {"inline_string": "the provider does not accept the gateway"}
 		}}}
 	}]}}}`), c)
 	if err != nil {

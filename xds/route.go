@@ -29,6 +29,7 @@ func (b *builder) routes() {
 		Name:                           envoy.Routes,
 		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash},
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
+		ResponseHeadersToRemove:        []string{envoy.HeaderRetry},
 	}
 	for _, g := range b.config.Gateways {
 		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, Routes: loops(g), ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
@@ -159,25 +160,41 @@ func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	action := route.GetRoute()
 	action.Timeout = seconds(r.Limits(g).Request)
-	if perTry := r.PerTry(); perTry > 0 {
+	if perTry := r.PerTry(g); perTry > 0 {
 		action.RetryPolicy.PerTryTimeout = seconds(perTry)
 	}
 	hedge(action, r.Hedge())
 	return route
 }
 
-// streamRoute has no limit on the whole: the first token has one (per attempt, for the answer's headers are held until it
-// comes), and so has silence between chunks.
+// longestWait ends streams that no other limit ends: a target may talk for ever and say nothing.
+const longestWait = time.Hour
+
+// streamRoute has no limit on the whole. What bounds the wait for the first token, by attempt, for
+// the answer's headers are held until it comes, is first_token_timeout. Silence is bounded by the
+// connections to the targets (listener "targets" in the bootstrap) and, once there is a head, by
+// the sidecar. Where the connections cannot (config.Rule.HeldOpen), Envoy's clock for an attempt
+// does it, and the sidecar lets the client have the head of an answer that lives before the time is
+// up.
 func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
 	action := route.GetRoute()
 	action.Timeout = &durationpb.Duration{}
-	first := r.Limits(g).FirstByte
-	action.RetryPolicy.PerTryTimeout = seconds(first)
-	// The sidecar ends silent streams, in words. Envoy's idle timer is for a sidecar that does not, and runs from the attempt's
-	// start: it must not end the wait for the first token early.
-	action.RetryPolicy.PerTryIdleTimeout = seconds(max(g.Stream.InterChunk, first) + 5*time.Second)
+	limits := r.Limits(g)
+	most := limits.FirstToken
+	if !r.HeldOpen(g) {
+		most = min(most, limits.FirstByte)
+	}
+	if most < config.Unbounded {
+		action.RetryPolicy.PerTryTimeout = seconds(most + config.Slack)
+	}
+	// While a target thinks the client gets nothing, which to Envoy is a client's idle stream.
+	longest := max(longestWait, limits.FirstByte+time.Minute, g.Stream.InterChunk+time.Minute)
+	if limits.FirstToken < config.Unbounded {
+		longest = max(longest, limits.FirstToken+time.Minute)
+	}
+	action.IdleTimeout = seconds(longest)
 	hedge(action, r.Hedge())
 	return route
 }
@@ -187,8 +204,9 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 func hedge(action *routev3.RouteAction, late time.Duration) {
 	if late > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
-		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with a status that it would retry. The sidecar
-		// holds such answers back, and the next attempt is made when this one is late.
+		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with
+		// something that it would retry. The sidecar holds such answers back, and the next attempt
+		// is made when this one is late.
 		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream", nil
 		action.RetryPolicy.PerTryTimeout = seconds(late)
 	}
@@ -217,8 +235,10 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 // weight, and costs a look into a table.
 const hashedPicks = 1000
 
-// retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of the next. It lists no
-// status that is the client's fault. Envoy has one policy a route: shares of an A/B test get the most that any of them wants.
+// retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of
+// the next. Which answers are failures of that kind is for the sidecar to tell, by a header: it
+// knows what they say. Envoy has one policy a route: shares of an A/B test get the most that any of
+// them wants.
 func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 	attempts, picks, stay := uint32(1), 0, len(shares[0].Upstream.Targets)
 	for _, s := range shares {
@@ -234,8 +254,8 @@ func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 		RetryBackOff:            back,
 		RateLimitedRetryBackOff: limited,
 
-		RetryOn:          "reset,connect-failure,refused-stream,retriable-headers",
-		RetriableHeaders: []*routev3.HeaderMatcher{headerIs(":status", failedStatus)},
+		RetryOn:          retryOn(shares) + ",retriable-headers",
+		RetriableHeaders: []*routev3.HeaderMatcher{headerIs(envoy.HeaderRetry, exactly("1"))},
 		NumRetries:       wrapperspb.UInt32(attempts - 1),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",

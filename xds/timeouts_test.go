@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -15,7 +16,7 @@ import (
 func TestTimeouts(t *testing.T) {
 	s := build(t, `
 gateway:
-  timeouts: {request_timeout: 600s, connect_timeout: 10s, first_byte_timeout: 20s}
+  timeouts: {request_timeout: 700s, connect_timeout: 10s, first_byte_timeout: 400s, first_token_timeout: 500s}
   streaming: {inter_chunk_timeout: 300s}
 upstreams: [{name: a, targets: [{id: t, provider: openai}]}]
 services: [{name: a, upstream: a}]
@@ -42,14 +43,18 @@ rules: [{path: /v1, service: a}]
 	}
 	stream, plain := routes[0].GetRoute(), routes[1].GetRoute()
 	want("a stream", stream.Timeout, 0)
-	want("its first token", stream.RetryPolicy.PerTryTimeout, 20*time.Second)
-	want("its silence", stream.RetryPolicy.PerTryIdleTimeout, 305*time.Second)
-	want("a whole answer", plain.Timeout, 600*time.Second)
+	want("its first token", stream.RetryPolicy.PerTryTimeout, 501*time.Second)
+	want("the client's wait for it", stream.IdleTimeout, time.Hour)
+	endpoint := items(resource.EndpointType)["default/a"].(*endpointv3.ClusterLoadAssignment).Endpoints[0].LbEndpoints[0]
+	if got := endpoint.Metadata.FilterMetadata["millrace"].Fields["silence_ms"].GetStringValue(); got != "401000" {
+		t.Errorf("silence: %q ms, want 401000: what is asked for, and a second for the sidecar to say so", got)
+	}
+	want("a whole answer", plain.Timeout, 700*time.Second)
 
 	manager := &hcmv3.HttpConnectionManager{}
 	chain := items(resource.ListenerType)["ingress"].(*listenerv3.Listener).FilterChains[0]
 	if err := chain.Filters[0].GetTypedConfig().UnmarshalTo(manager); err != nil {
 		t.Fatal(err)
 	}
-	want("a client's silence", manager.StreamIdleTimeout, 660*time.Second)
+	want("a client's silence", manager.StreamIdleTimeout, 760*time.Second)
 }

@@ -118,6 +118,7 @@ type targetHealth struct {
 
 func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error) {
 	targets, err := h.envoy.Targets(ctx)
+	troubles := h.data.Troubles()
 	var all []admin.TargetHealth
 	for _, t := range targets {
 		until, why := h.plane.Out(t.Identity)
@@ -133,6 +134,7 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 			Error:          t.Errors,
 			CoolingUntil:   h.plane.CoolUntil(t.Identity),
 			Recent:         h.data.Recent(t.Identity),
+			Trouble:        troubles[t.Identity],
 		})
 	}
 	return all, err

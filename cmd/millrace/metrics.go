@@ -8,8 +8,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"millrace/admin"
+	"millrace/config"
 	"millrace/control"
+	"millrace/extproc"
 )
+
+// troubles is a metric with a row for each target that an operator has to see to.
+type troubles struct{ data *extproc.Server }
+
+var troubleDesc = prometheus.NewDesc("millrace_target_trouble",
+	"1 for each target that has refused its key, or the like, since its last good answer.", []string{"target", "trouble"}, nil)
+
+// Describe implements prometheus.Collector.
+func (t troubles) Describe(out chan<- *prometheus.Desc) { out <- troubleDesc }
+
+// Collect implements prometheus.Collector. A target that was changed may be there twice for a
+// moment, under one name.
+func (t troubles) Collect(out chan<- prometheus.Metric) {
+	named := map[string]string{}
+	for identity, trouble := range t.data.Troubles() {
+		named[config.NameOf(identity)] = trouble
+	}
+	for name, trouble := range named {
+		out <- prometheus.MustNewConstMetric(troubleDesc, prometheus.GaugeValue, 1, name, trouble)
+	}
+}
 
 // metrics serves what the sidecar itself knows; Envoy's own are at its admin socket (/stats/prometheus). Everything is read
 // when it is asked for: nothing is counted twice, and requests pay nothing.
@@ -43,6 +66,6 @@ func (s *sidecar) metrics(api *admin.Server) http.Handler {
 	}
 	counter("events_dropped_total", "Events that are lost: the queue was full, or they could not be encoded.", s.recorder.Dropped)
 	counter("admin_wrong_tokens_total", "Wrong tokens that were sent to the REST API or to /metrics.", api.WrongTokens)
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(troubles{s.data}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }

@@ -1925,8 +1925,11 @@ type TargetHealth struct {
 	Recent []*Outcome `protobuf:"bytes,13,rep,name=recent,proto3" json:"recent,omitempty"`
 	// Why it is ejected; empty when it is not.
 	EjectedBecause string `protobuf:"bytes,20,opt,name=ejected_because,json=ejectedBecause,proto3" json:"ejected_because,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What an operator has to see to: "its key is refused". It is what the target has answered since
+	// its last good answer; empty when there is nothing.
+	Trouble       string `protobuf:"bytes,30,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TargetHealth) Reset() {
@@ -2053,6 +2056,13 @@ func (x *TargetHealth) GetRecent() []*Outcome {
 func (x *TargetHealth) GetEjectedBecause() string {
 	if x != nil {
 		return x.EjectedBecause
+	}
+	return ""
+}
+
+func (x *TargetHealth) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
 	}
 	return ""
 }
@@ -3236,7 +3246,7 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\tR\x04wait\"a\n" +
 	"\x0eUpstreamHealth\x12\x1a\n" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x123\n" +
-	"\atargets\x18\x02 \x03(\v2\x19.millrace.v1.TargetHealthR\atargets\"\xf2\x03\n" +
+	"\atargets\x18\x02 \x03(\v2\x19.millrace.v1.TargetHealthR\atargets\"\x8c\x04\n" +
 	"\fTargetHealth\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
@@ -3252,7 +3262,8 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x05error\x18\v \x01(\x01R\x05error\x12?\n" +
 	"\rcooling_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fcoolingUntil\x12,\n" +
 	"\x06recent\x18\r \x03(\v2\x14.millrace.v1.OutcomeR\x06recent\x12'\n" +
-	"\x0fejected_because\x18\x14 \x01(\tR\x0eejectedBecause\"\x88\x01\n" +
+	"\x0fejected_because\x18\x14 \x01(\tR\x0eejectedBecause\x12\x18\n" +
+	"\atrouble\x18\x1e \x01(\tR\atrouble\"\x88\x01\n" +
 	"\aOutcome\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x14\n" +

@@ -649,16 +649,21 @@ func (x *Metrics) GetToken() *Secret {
 // Timeouts bound the life of a request.
 type Timeouts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// From the request received to the answer complete. Streams are exempt: first_byte_timeout and
-	// streaming.inter_chunk_timeout bound them.
+	// From the request received to the answer complete; 600s when it is left out, which is what
+	// clients wait. Streams are exempt: first_byte_timeout and streaming.inter_chunk_timeout bound
+	// them.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	ConnectTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
-	// Of a stream: to the first event that carries content, per attempt.
+	// Of a stream, for each attempt: how long the target may be silent before its first token; 300s
+	// when it is left out. Any byte is a sign of life: the head, a role, a comment, a ping.
 	FirstByteTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=first_byte_timeout,json=firstByteTimeout,proto3" json:"first_byte_timeout,omitempty"`
 	// Of the chain of policies. No policy is enforced by this version, so it bounds nothing, and a warning says so.
 	PolicyTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=policy_timeout,json=policyTimeout,proto3" json:"policy_timeout,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Of a stream, for each attempt: how long the first token may take, whatever else the target
+	// says. No bound when it is left out.
+	FirstTokenTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=first_token_timeout,json=firstTokenTimeout,proto3" json:"first_token_timeout,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Timeouts) Reset() {
@@ -715,6 +720,13 @@ func (x *Timeouts) GetFirstByteTimeout() *durationpb.Duration {
 func (x *Timeouts) GetPolicyTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.PolicyTimeout
+	}
+	return nil
+}
+
+func (x *Timeouts) GetFirstTokenTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.FirstTokenTimeout
 	}
 	return nil
 }
@@ -1851,9 +1863,11 @@ func (x *CircuitBreaker) GetReset_() *durationpb.Duration {
 // Retry is what happens when an attempt fails before the client has seen anything of it.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Attempts in all, the first one included.
-	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// For each attempt at a whole answer. Streams have first_byte_timeout.
+	// Attempts in all, the first one included; 3 when it is left out. 0 and 1: a failed attempt is
+	// not repeated.
+	Attempts *uint32 `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
+	// For each attempt at a whole answer; where there is another target to ask, half of
+	// request_timeout when it is left out. Streams have first_byte_timeout.
 	PerTryTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=per_try_timeout,json=perTryTimeout,proto3" json:"per_try_timeout,omitempty"`
 	// The wait before an attempt is random, at most backoff before the second, twice that before the third and so on, and never
 	// more than max_interval; 25ms and ten times backoff when they are left out.
@@ -1867,7 +1881,13 @@ type Retry struct {
 	// Ask a second target when the first has not answered, or has failed, for so long (a stream: said nothing), and then a third, as
 	// far as attempts go; the first that speaks wins and the others are given up. Both may be paid for. To passive health checks being late
 	// is a failure, which a good answer makes up for.
-	Hedge         *durationpb.Duration `protobuf:"bytes,7,opt,name=hedge,proto3" json:"hedge,omitempty"`
+	Hedge *durationpb.Duration `protobuf:"bytes,7,opt,name=hedge,proto3" json:"hedge,omitempty"`
+	// The failures after which another target is asked; all of these when it is left out.
+	// connect-failure: no connection. no-answer: the connection breaks, or the time is up, before there
+	// is an answer; connect-failure, and 408, too. rate-limit: 429, 498. server-error: any 5xx, 425, and
+	// a 2xx that is no answer or holds an error. credential: 401, 402, 403. model: a 404 that says that
+	// the target has no such model.
+	On            []string `protobuf:"bytes,8,rep,name=on,proto3" json:"on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1903,8 +1923,8 @@ func (*Retry) Descriptor() ([]byte, []int) {
 }
 
 func (x *Retry) GetAttempts() uint32 {
-	if x != nil {
-		return x.Attempts
+	if x != nil && x.Attempts != nil {
+		return *x.Attempts
 	}
 	return 0
 }
@@ -1947,6 +1967,13 @@ func (x *Retry) GetBudgetPercent() uint32 {
 func (x *Retry) GetHedge() *durationpb.Duration {
 	if x != nil {
 		return x.Hedge
+	}
+	return nil
+}
+
+func (x *Retry) GetOn() []string {
+	if x != nil {
+		return x.On
 	}
 	return nil
 }
@@ -2547,12 +2574,13 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\ametrics\x18A \x01(\v2\x14.millrace.v1.MetricsR\ametrics\"L\n" +
 	"\aMetrics\x12\x16\n" +
 	"\x06listen\x18\x01 \x01(\tR\x06listen\x12)\n" +
-	"\x05token\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05token\"\xc5\x02\n" +
+	"\x05token\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05token\"\x9a\x03\n" +
 	"\bTimeouts\x12L\n" +
 	"\x0frequest_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x0erequestTimeout\x12L\n" +
 	"\x0fconnect_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x0econnectTimeout\x12Q\n" +
 	"\x12first_byte_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10firstByteTimeout\x12J\n" +
-	"\x0epolicy_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rpolicyTimeout\"\xa2\x03\n" +
+	"\x0epolicy_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rpolicyTimeout\x12S\n" +
+	"\x13first_token_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x11firstTokenTimeout\"\xa2\x03\n" +
 	"\x0eConnectionPool\x12)\n" +
 	"\x11max_idle_per_host\x18\x01 \x01(\rR\x0emaxIdlePerHost\x12F\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12\x1b\n" +
@@ -2670,9 +2698,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x12failure_percentage\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18dR\x11failurePercentage\x12%\n" +
 	"\x0erequest_volume\x18\x02 \x01(\rR\rrequestVolume\x12;\n" +
 	"\x05reset\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\n" +
-	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x05reset\"\xc7\x03\n" +
-	"\x05Retry\x12#\n" +
-	"\battempts\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18\x14R\battempts\x12K\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x05reset\"\xc0\x04\n" +
+	"\x05Retry\x12(\n" +
+	"\battempts\x18\x01 \x01(\rB\a\xbaH\x04*\x02\x18\x14H\x00R\battempts\x88\x01\x01\x12K\n" +
 	"\x0fper_try_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\rperTryTimeout\x12A\n" +
 	"\abackoff\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x062\x04\x10\xc0\x84=R\abackoff\x12J\n" +
 	"\fmax_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x062\x04\x10\xc0\x84=R\vmaxInterval\x12M\n" +
@@ -2680,7 +2708,11 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\xbaH\a\xaa\x01\x042\x02\b\x01R\rmaxRetryAfter\x12.\n" +
 	"\x0ebudget_percent\x18\x06 \x01(\rB\a\xbaH\x04*\x02\x18dR\rbudgetPercent\x12>\n" +
 	"\x05hedge\x18\a \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
-	"\xaa\x01\a2\x05\x10\x80\xad\xe2\x04R\x05hedge\"\x86\x02\n" +
+	"\xaa\x01\a2\x05\x10\x80\xad\xe2\x04R\x05hedge\x12e\n" +
+	"\x02on\x18\b \x03(\tBU\xbaHR\x92\x01O\x18\x01\"KrIR\x0fconnect-failureR\tno-answerR\n" +
+	"rate-limitR\fserver-errorR\n" +
+	"credentialR\x05modelR\x02onB\v\n" +
+	"\t_attempts\"\x86\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2833,48 +2865,49 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	35, // 29: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
 	35, // 30: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
 	35, // 31: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	35, // 32: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	35, // 33: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	35, // 34: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	9,  // 35: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	35, // 36: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	13, // 37: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	13, // 38: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	16, // 39: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	19, // 40: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	18, // 41: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	14, // 42: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	28, // 43: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	29, // 44: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	15, // 45: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	6,  // 46: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	10, // 47: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	10, // 48: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	17, // 49: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	35, // 50: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	35, // 51: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	35, // 52: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	35, // 53: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	30, // 54: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	35, // 55: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	35, // 56: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	35, // 57: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	35, // 58: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	35, // 59: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	35, // 60: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	31, // 61: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	32, // 62: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	22, // 63: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	36, // 64: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	33, // 65: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	34, // 66: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	10, // 67: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	37, // 68: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	35, // 32: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
+	35, // 33: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	35, // 34: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	35, // 35: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	9,  // 36: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	35, // 37: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	13, // 38: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	13, // 39: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	16, // 40: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	19, // 41: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	18, // 42: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	14, // 43: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	28, // 44: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	29, // 45: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	15, // 46: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	6,  // 47: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	10, // 48: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	10, // 49: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	17, // 50: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	35, // 51: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	35, // 52: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	35, // 53: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	35, // 54: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	30, // 55: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	35, // 56: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	35, // 57: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	35, // 58: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	35, // 59: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	35, // 60: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	35, // 61: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	31, // 62: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	32, // 63: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	22, // 64: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	36, // 65: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	33, // 66: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	34, // 67: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	10, // 68: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	37, // 69: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	70, // [70:70] is the sub-list for method output_type
+	70, // [70:70] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2891,6 +2924,7 @@ func file_millrace_v1_config_proto_init() {
 	file_millrace_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}

@@ -1,0 +1,146 @@
+package extproc
+
+import (
+	"net/http"
+	"strings"
+
+	"millrace/config"
+	"millrace/extproc/llm"
+)
+
+// What a failure of an attempt means: whether another target is asked, what the client is told, and
+// what the operator has to see to.
+
+// statusCapacity is Groq's for flex processing without capacity
+// (https://console.groq.com/docs/errors).
+const statusCapacity = 498
+
+// condition is what retry.on calls the failure; "" is the request's own fault, which no other
+// target would mend.
+func (a *attempt) condition(e *llm.Error) string {
+	switch s := e.HTTPStatus(); {
+	case credential(s) && a.sentClientsKey(): // it is the client's that is refused
+	case credential(s):
+		return config.OnCredential
+	case s == http.StatusNotFound && a.lacksModel(e):
+		return config.OnModel
+	case s == http.StatusRequestTimeout, e.Type == llm.ErrTimeout:
+		return config.OnNoAnswer
+	case s == http.StatusTooManyRequests, s == statusCapacity:
+		return config.OnRateLimit
+	case s == http.StatusLoopDetected: // a request that came back would come back again
+	case s == http.StatusTooEarly, s >= 500, s < 400:
+		return config.OnServerError
+	}
+	return ""
+}
+
+func credential(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusPaymentRequired || status == http.StatusForbidden
+}
+
+// sentClientsKey tells whether the target was asked with a credential of the client's own (forward_headers).
+func (a *attempt) sentClientsKey() bool {
+	for name := range a.x.forward {
+		if config.IsCredential(name) && a.target.config.Forwards(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// lacksModel tells whether a 404 is for the model that was asked for, and not for the path.
+// Providers say so in many ways: a code (OpenAI, Azure), "model: NAME" (Anthropic), "model 'NAME'
+// not found" (Ollama), "The model `NAME` does not exist" (vLLM).
+func (a *attempt) lacksModel(e *llm.Error) bool {
+	said := strings.ToLower(e.Code + " " + e.Message)
+	return strings.Contains(said, "model") || strings.Contains(said, "deployment") || a.record.Model != "" && strings.Contains(said, strings.ToLower(a.record.Model))
+}
+
+// trouble is what the failure says of the target that an operator has to see to; "" when it is
+// nothing of that kind.
+func (a *attempt) trouble(e *llm.Error) string {
+	switch s := e.HTTPStatus(); {
+	case credential(s) && a.sentClientsKey():
+	case s == http.StatusUnauthorized:
+		return "its key is refused"
+	case s == http.StatusPaymentRequired:
+		return "its account has no credit"
+	case s == http.StatusForbidden:
+		return "it refuses access"
+	case s == http.StatusNotFound && a.lacksModel(e):
+		return "it has no model " + a.record.Model
+	case s == http.StatusRequestTimeout:
+		return "it says that requests take too long to arrive"
+	case s == http.StatusTooEarly:
+		return "it is not ready yet"
+	case s == statusCapacity:
+		return "it has no capacity"
+	}
+	return ""
+}
+
+// told is what the client is told of a failure: the failure itself, unless that is between gateway
+// and provider. A client that reads that a key is wrong looks at its own.
+func (a *attempt) told(e *llm.Error) *llm.Error {
+	id := a.record.Target
+	switch s := e.HTTPStatus(); {
+	case credential(s) && a.sentClientsKey():
+	case s == http.StatusUnauthorized:
+		return llm.Errorf(llm.ErrBadGateway, "target %q: the provider does not accept the gateway", id)
+	case s == http.StatusPaymentRequired:
+		return llm.Errorf(llm.ErrBadGateway, "target %q: the gateway's account has no credit", id)
+	case s == http.StatusForbidden: // its words may be about the input (OpenRouter)
+		return llm.Errorf(llm.ErrBadGateway, "target %q: the provider refuses the gateway's request: %s", id, e.Message)
+	case s == http.StatusNotFound && a.lacksModel(e):
+		missing := llm.Errorf(llm.ErrBadGateway, "target %q: the provider has no model %q", id, a.record.Model)
+		missing.Code = "model_not_found"
+		return missing
+	case s == http.StatusRequestTimeout, s == http.StatusTooEarly, s == statusCapacity:
+		busy := llm.Errorf(llm.ErrUnavailable, "target %q: %s", id, e.Message)
+		busy.RetryAfter = e.RetryAfter
+		return busy
+	}
+	return a.x.unless(a, e)
+}
+
+// earlier is the first failure of a request that another target was asked after.
+type earlier struct {
+	told    *llm.Error
+	passing bool // it goes by itself: to ask again later may help
+}
+
+// failed notes why another target is asked after this one.
+func (x *exchange) failed(condition string, told *llm.Error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.before == nil {
+		x.before = &earlier{told: told, passing: condition != config.OnCredential && condition != config.OnModel}
+	}
+}
+
+// unless is the failure that an attempt ends the request with: e, unless it says that the request
+// is at fault and an earlier target failed in a way that passes. The client is to ask again then,
+// and not to give up.
+func (x *exchange) unless(a *attempt, e *llm.Error) *llm.Error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if a.condition(e) == "" && x.before != nil && x.before.passing {
+		return x.before.told
+	}
+	return e
+}
+
+// unable is the failure that a request ends with which this target cannot be told: that of the
+// first target, if one was asked.
+func (a *attempt) unable(e *llm.Error) *llm.Error {
+	a.x.mu.Lock()
+	defer a.x.mu.Unlock()
+	switch {
+	case a.number == 1:
+		return e
+	case a.x.before != nil:
+		return a.x.before.told
+	}
+	return llm.Errorf(llm.ErrUnavailable, "no target could answer")
+}
