@@ -167,7 +167,7 @@ func TestTargetTimeouts(t *testing.T) {
 func TestLateTargetAlone(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
-	g := start(t, "", pool("retry: {attempts: 1}",
+	g := start(t, "", pool("retry: {attempts: 1}\nhealth_checks: {passive: false}",
 		to("a", a, provider(t, a), "priority: 1", "timeouts: {request_timeout: 0.5s, first_byte_timeout: 0.5s}"),
 		to("b", b, provider(t, b), "priority: 2")))
 	headless := fakellm.Reply{NoHead: true, End: fakellm.Hang}

@@ -140,7 +140,7 @@ func (r *Runtime) undecided(name string, one route) {
 }
 
 // mixed is one target of each schema where all upstreams of the rule have targets of several, else
-// nil.
+// nil. Targets that get no requests do not count.
 func (r *Runtime) mixed(rule *config.Rule) []*target {
 	var one []*target
 	for _, s := range rule.Shares {
@@ -148,10 +148,13 @@ func (r *Runtime) mixed(rule *config.Rule) []*target {
 			return nil
 		}
 		for _, t := range s.Upstream.Targets {
-			if t.Answer == "" && !slices.ContainsFunc(one, func(o *target) bool { return o.config.Schema == t.Schema }) {
+			if t.Answer == "" && t.Weight > 0 && !slices.ContainsFunc(one, func(o *target) bool { return o.config.Schema == t.Schema }) {
 				one = append(one, r.targets[t.Identity])
 			}
 		}
+	}
+	if len(one) < 2 {
+		return nil
 	}
 	return one
 }
