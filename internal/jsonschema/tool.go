@@ -34,7 +34,7 @@ func Tool(schema jsontext.Value, refused []string) (object jsontext.Value, note 
 		if !slices.Contains(refused, m.Name) {
 			continue
 		}
-		value := jsontext.Value(schema[m.Value:m.End])
+		value := schema[m.Value:m.End]
 		for _, alternative := range list(value) {
 			properties.add(alternative)
 		}

@@ -305,7 +305,7 @@ func (f *fitting) message(raw jsontext.Value, last bool) (out jsontext.Value, ro
 	var calls jsontext.Value
 	thoughts := false
 	for _, m := range members {
-		value := jsontext.Value(raw[m.Value:m.End])
+		value := raw[m.Value:m.End]
 		switch m.Name {
 		case "role":
 			role = unquoted(value)
@@ -357,7 +357,7 @@ func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) error {
 		}
 		inner := strictjson.NewPatch(call, members)
 		for _, m := range members {
-			switch value := jsontext.Value(call[m.Value:m.End]); m.Name {
+			switch value := call[m.Value:m.End]; m.Name {
 			case "id":
 				inner.Set(m.Name, quote(f.dialect.callID(unquoted(value))))
 			case "type", "function", "index":

@@ -198,7 +198,7 @@ func (d *requestDecoder) metadata() error {
 		return notStrict(err)
 	}
 	for _, m := range members {
-		value := jsontext.Value(d.wire.Metadata[m.Value:m.End])
+		value := d.wire.Metadata[m.Value:m.End]
 		if m.Name == "user_id" && value.Kind() == jsontext.KindString && d.out.User == "" {
 			d.out.User = unquoted(value)
 			d.out.SpellAs(llm.MemberUser, "metadata.user_id")
