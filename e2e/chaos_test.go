@@ -352,12 +352,12 @@ var faults = []fault{
 		},
 	},
 	{
-		name: "giant event", does: "an answer of 9 MiB where 4 are allowed; of a stream one event of that size, more than the 8 that are read",
-		reply: func(s scene) fakellm.Reply { return s.ok(fakellm.Finish, s.either(giant, "data: "+giant)) },
+		name: "giant event", does: "an answer of 2 MiB where 1 is allowed; of a stream one event of 9 MiB, more than the 8 that are read",
+		reply: func(s scene) fakellm.Reply { return s.ok(fakellm.Finish, s.either(giant[:2<<20], "data: "+giant)) },
 		plain: cells{
-			alone: `502 server_error from a | a=502;a=502;a=502 | target "a": the answer is larger than 4194304 bytes`,
+			alone: `502 server_error from a | a=502;a=502;a=502 | target "a": the answer is larger than 1048576 bytes`,
 			next:  "200 answer from b | a=502;b=200 | ",
-			down:  `502 server_error from a | a=502;b=502;a=502 | target "a": the answer is larger than 4194304 bytes`,
+			down:  `502 server_error from a | a=502;b=502;a=502 | target "a": the answer is larger than 1048576 bytes`,
 		},
 		stream: cells{
 			alone: `502 server_error from a | a=502;a=502;a=502 | target "a": unreadable stream: openai stream: sse: event too large`,
@@ -558,7 +558,7 @@ func TestFaultMatrix(t *testing.T) {
 	for _, c := range all {
 		fmt.Fprintf(&document, "- {path: /%[1]s, service: %[1]s, strip_path: true}\n", c.name)
 	}
-	g := start(t, "max_request_bytes: 4MiB\n"+
+	g := start(t, "max_request_bytes: 1MiB\n"+
 		"timeouts: {request_timeout: 2s, connect_timeout: 2s, first_byte_timeout: 2s}\n"+
 		"streaming: {inter_chunk_timeout: 2s}\n", document.String())
 
