@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,10 +10,14 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"millrace/internal/fakellm"
 )
@@ -74,7 +79,7 @@ func wireRequests() []wireRequest {
 		{"a Host with a user", hosts("Host: user@gw\r\n"), 400, turnedDown},
 		{"a Host that is not ASCII", hosts("Host: g\xffw\r\n"), 400, closed},
 		{"a Host with a port", hosts("Host: gw:8080\r\n"), 200, served},
-		{"a Host with a port that is none", hosts("Host: gw:99999\r\n"), 400, turnedDown},
+		{"a Host with a port that is no number", hosts("Host: gw:x\r\n"), 400, turnedDown},
 		{"a Host with two ports", hosts("Host: gw:80:80\r\n"), 400, turnedDown},
 		{"a Host that is an address", hosts("Host: [::1]:8080\r\n"), 200, served},
 		{"an absolute target", line("POST http://gw/v1/chat/completions HTTP/1.1"), 200, served},
@@ -307,4 +312,124 @@ func readAnswer(in *bufio.Reader) (*wireAnswer, error) {
 			return &wireAnswer{r.StatusCode, r.Header, string(body), r.Close}, err
 		}
 	}
+}
+
+// TestWireRequestsHTTP2: as TestWireRequests, with HTTP/2. What is malformed ends its stream and no other: a request after it on the
+// same connection is served.
+func TestWireRequestsHTTP2(t *testing.T) {
+	t.Parallel()
+	a := openAI("a")
+	g := start(t, "", pool("", to("a", a, provider(t, a))))
+	usual := []string{":method", "POST", ":scheme", "http", ":authority", "gw", ":path", "/v1/chat/completions"}
+	without := func(name string) []string {
+		i := slices.Index(usual, name)
+		return slices.Concat(usual[:i], usual[i+2:])
+	}
+	with := func(more ...string) []string { return slices.Concat(usual, more) }
+	for _, c := range []struct {
+		what   string
+		header []string
+		said   string // a status, or reset
+	}{
+		{"as usual", usual, "200"},
+		{"two authorities", with(":authority", "other"), "reset"},
+		{"the same authority twice", with(":authority", "gw"), "reset"},
+		{"a list of authorities", append(without(":authority"), ":authority", "gw,other"), "400"},
+		{"an authority with a user", append(without(":authority"), ":authority", "user@gw"), "reset"},
+		{"no authority", without(":authority"), "reset"},
+		{"a host in place of the authority", append(without(":authority"), "host", "gw"), "200"},
+		{"another host than the authority", with("host", "other"), "200"},
+		{"two paths", with(":path", "/v1/models"), "reset"},
+		{"two methods", with(":method", "GET"), "reset"},
+		{"no path", without(":path"), "reset"},
+		{"an empty path", append(without(":path"), ":path", ""), "reset"},
+		{"a path with a space", append(without(":path"), ":path", "/v1/chat/completions x"), "reset"},
+		{"a path with CR LF", append(without(":path"), ":path", "/v1/chat/completions HTTP/1.1\r\nhost: x"), "reset"},
+		{"a method with a space", append(without(":method"), ":method", "POST /"), "reset"},
+		{"a status", with(":status", "200"), "reset"},
+		{"a pseudo header that nobody knows", with(":x", "y"), "reset"},
+		{"a pseudo header after another header", append(without(":path"), "x-a", "b", ":path", "/v1/chat/completions"), "reset"},
+		{"CR LF in a value", with("x-a", "b\r\nx-b: c"), "reset"},
+		{"LF in a value", with("user-agent", "b\nx-b: c"), "reset"},
+		{"CR in a value", with("user-agent", "b\rx-b: c"), "reset"},
+		{"NUL in a value", with("x-a", "b\x00c"), "reset"},
+		{"a value that is not ASCII", with("user-agent", "b\xffc"), "200"},
+		{"CR LF in a name", with("x-a: b\r\nx-b", "c"), "reset"},
+		{"a colon in a name", with("x-a:b", "c"), "reset"},
+		{"a space in a name", with("x a", "c"), "reset"},
+		{"a name in upper case", with("X-A", "b"), "reset"},
+		{"no name", with("", "b"), "reset"},
+		{"connection", with("connection", "close"), "reset"},
+		{"transfer-encoding", with("transfer-encoding", "chunked"), "reset"},
+		{"upgrade", with("upgrade", "h2c"), "reset"},
+		{"te", with("te", "gzip"), "reset"},
+		{"two lengths", with("content-length", strconv.Itoa(len(chatHello)), "content-length", "3"), "reset"},
+		{"a length that is too small", with("content-length", "3"), "reset"},
+		{"a length that is too large", with("content-length", "3000"), "reset"},
+		{"a length +", with("content-length", "+"+strconv.Itoa(len(chatHello))), "reset"},
+	} {
+		before := len(a.Requests())
+		said := wireHTTP2(t, g, c.header, chatHello)
+		seen := len(a.Requests()) - before - 1 // the one after it
+		if said != c.said || seen != map[bool]int{true: 1}[c.said == "200"] {
+			t.Errorf("%s: %s, and the provider has seen %d requests; want %s", c.what, said, seen, c.said)
+		}
+	}
+}
+
+// wireHTTP2 sends a request as it is, names and values in turn, and then one as it should be. It returns the status, or reset for a
+// stream that ended without one. The second must be served on the same connection.
+func wireHTTP2(t *testing.T, g *gateway, header []string, body string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, http2.ClientPreface)
+	f := http2.NewFramer(conn, conn)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	f.WriteSettings()
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	send := func(stream uint32, header []string) {
+		block.Reset()
+		for pair := range slices.Chunk(header, 2) {
+			encoder.WriteField(hpack.HeaderField{Name: pair[0], Value: pair[1]})
+		}
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true})
+		f.WriteData(stream, true, []byte(body))
+	}
+	answer := func(stream uint32) string {
+		status := "reset"
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				t.Fatalf("%q: stream %d: %v", header, stream, err)
+			}
+			switch frame := frame.(type) {
+			case *http2.MetaHeadersFrame:
+				if frame.StreamID == stream {
+					status = frame.PseudoValue("status")
+				}
+			case *http2.GoAwayFrame:
+				t.Fatalf("%q: %v", header, frame)
+			case *http2.RSTStreamFrame:
+				if frame.StreamID == stream {
+					return status
+				}
+			}
+			if h := frame.Header(); h.StreamID == stream && h.Flags.Has(http2.FlagDataEndStream) {
+				return status
+			}
+		}
+	}
+	send(1, header)
+	said := answer(1)
+	send(3, []string{":method", "POST", ":scheme", "http", ":authority", "gw", ":path", "/v1/chat/completions"})
+	if after := answer(3); after != "200" {
+		t.Errorf("%q: the next request: %s", header, after)
+	}
+	return said
 }
