@@ -209,11 +209,11 @@ func wireAnswered(t *testing.T, at string, r *answer, path string, stream bool) 
 		}
 	}
 	switch {
-	case r.Status >= 500:
+	case r.Status >= 400 && r.Status != 502 && r.Body == rawWhole: // a provider's error is passed on as it is
+	case r.Status >= 400:
 		if message(r.Body) == "" || path == "/messages" && !strings.Contains(r.Body, `"type":"error"`) {
 			t.Errorf("%s: want an error of the client's schema, got %d %s", at, r.Status, r.Body)
 		}
-	case r.Status >= 400: // passed on as it is
 	case path == "/messages":
 		if !strings.Contains(r.Body, "from raw") || stream && !strings.Contains(r.Body, "message_stop") {
 			t.Errorf("%s: want the provider's answer, translated, got %s", at, r.Body)
@@ -252,5 +252,36 @@ func TestWireAnswerCounts(t *testing.T) {
 				return nil
 			})
 		})
+	}
+}
+
+// TestWireAnswersOpen: while Envoy serves an open service without the sidecar, a status that is neither an answer's nor an error's
+// reaches no client either.
+func TestWireAnswersOpen(t *testing.T) {
+	t.Parallel()
+	var odd []wireBytes
+	for _, status := range []string{"200", "205", "302", "500", "600", "999", "1000", "2000"} {
+		for _, c := range wireAnswers() {
+			if c.what == "status "+status || status == "200" && c.what == "as usual" {
+				odd = append(odd, c)
+			}
+		}
+	}
+	g := prepare(t, "", fmt.Sprintf(`
+upstreams: [{name: chat, health_checks: {passive: false}, targets: [{id: raw, provider: {type: openai, base_url: "%s", secret_key_ref: k}}]}]
+services: [{name: chat, upstream: chat, failure: open}]
+rules: [{path: /v1, service: chat}]
+`, rawProvider(t, odd)))
+	twoProcesses(t, g)
+	g.kill()
+	for i, c := range odd {
+		for _, stream := range []bool{false, true} {
+			r := g.post("/v1/chat/completions", fmt.Sprintf(`{"model":"m","stream":%v,"messages":[{"role":"user","content":"case %04d"}]}`, stream, i))
+			if r.Status != c.status {
+				t.Errorf("%s, stream %v: status %d, want %d: %s", c.what, stream, r.Status, c.status, r.Body)
+			} else {
+				wireAnswered(t, c.what, r, "/chat/completions", stream)
+			}
+		}
 	}
 }
