@@ -73,6 +73,7 @@ func wireAnswers() []wireBytes {
 		{"a body alone", "BODY", 502},
 		{"ICY", "ICY 200 OK\r\n" + usual + "\r\nBODY", 502},
 		{"nothing", "", 503},
+		{"204 without a body", "HTTP/1.1 204 No Content\r\n" + close + "\r\n", 502},
 
 		// Interim answers are none
 		{"many interim answers", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", 1000) + "HTTP/1.1 200 OK\r\n" + usual + "\r\nBODY", 200},
@@ -209,7 +210,7 @@ func wireAnswered(t *testing.T, at string, r *answer, path string, stream bool) 
 		}
 	}
 	switch {
-	case r.Status >= 400 && r.Status != 502 && r.Body == rawWhole: // a provider's error is passed on as it is
+	case r.Status >= 400 && r.Status != 502 && (r.Body == rawWhole || r.Body == rawStream): // a provider's error is passed on as it is
 	case r.Status >= 400:
 		if message(r.Body) == "" || path == "/messages" && !strings.Contains(r.Body, `"type":"error"`) {
 			t.Errorf("%s: want an error of the client's schema, got %d %s", at, r.Status, r.Body)
