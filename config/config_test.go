@@ -186,3 +186,31 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestRouteNames: rules that differ have route names that differ, for the sidecar knows by them which rule Envoy chose.
+func TestRouteNames(t *testing.T) {
+	seen := map[string]int{}
+	for i, r := range []struct {
+		gateway string
+		rule    Rule
+	}{
+		{"g", Rule{Path: "/v1"}},
+		{"g ", Rule{Path: "/v1"}},
+		{"g GET", Rule{Path: "/v1"}},
+		{"g", Rule{Path: "/v1", Methods: []string{"GET"}}},
+		{"g", Rule{Path: "/v1", Headers: map[string]string{"a": "1 b:2"}}},
+		{"g", Rule{Path: "/v1", Headers: map[string]string{"a": "1", "b": "2"}}},
+		{"g", Rule{Path: "/v1", Headers: map[string]string{"a": "1] map[b:2"}}},
+		{"g", Rule{Path: "/v1", Query: map[string]string{"a": "1 b:2"}}},
+		{"g", Rule{Path: "/v1", Query: map[string]string{"a": "1", "b": "2"}}},
+		{"g", Rule{Path: "/v1", Models: []string{"a b"}}},
+		{"g", Rule{Path: "/v1", Models: []string{"a", "b"}}},
+		{"g", Rule{Path: "/v1", Models: []string{`a" "b`}}},
+	} {
+		name := r.rule.RouteName(&Gateway{Name: r.gateway})
+		if first, taken := seen[name]; taken {
+			t.Errorf("rules %d and %d are both called %s", first, i, name)
+		}
+		seen[name] = i
+	}
+}
