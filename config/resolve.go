@@ -385,7 +385,7 @@ func placeByURL(p *millracev1.Provider) (hosting, address) {
 	if !known {
 		h = hostingAt(u.Hostname())
 	}
-	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.Path, "/")}
+	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.EscapedPath(), "/")} // as it is written: it is sent so
 	port, _ := strconv.ParseUint(u.Port(), 10, 16)
 	a.port = cmp.Or(uint32(port), defaultPort(a.tls))
 	return h, a
