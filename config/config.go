@@ -468,7 +468,7 @@ func (r *Rule) conditions() int {
 
 // RouteName is what the rule's routes are called in Envoy, which tells the sidecar by that name which rule it chose.
 func (r *Rule) RouteName(g *Gateway) string {
-	return fmt.Sprintf("%s %s %s %v %v %v", g.Name, strings.Join(r.Methods, ","), r.Path, r.Headers, r.Query, r.Models) // maps print sorted
+	return fmt.Sprintf("%q %q %q %q %q %q", g.Name, r.Methods, r.Path, r.Headers, r.Query, r.Models) // maps print sorted
 }
 
 // AllModels are the names clients can ask this target for, sorted.

@@ -32,6 +32,9 @@ func TestLoad(t *testing.T) {
 			c.Output("want doubtful", []byte(doubtful.Error()))
 		}
 
+		if _, err := Merge(doc, nil); err != nil {
+			c.T.Errorf("what validate takes, run does not: %v", err)
+		}
 		again, err := Load("effective.yaml", effective)
 		if err != nil {
 			c.T.Fatalf("the effective document does not load: %v", err)
@@ -241,4 +244,63 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestBasePathStaysEscaped: a base URL's path is sent as it is written: an escaped line end in it begins no header of its own.
+func TestBasePathStaysEscaped(t *testing.T) {
+	doc, err := Load("x", []byte(`
+upstreams: [{name: u, targets: [{provider: {base_url: "http://a.example/v1%0D%0Ax-injected:%201/%C3%A4%2Fb/"}}]}]
+services: [{name: s, upstream: u}]
+rules: [{path: /v1, service: s}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Resolve(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Gateways[0].Upstreams[0].Targets[0].BasePath, "/v1%0D%0Ax-injected:%201/%C3%A4%2Fb"; got != want {
+		t.Errorf("base path %q, want %q", got, want)
+	}
+}
+
+// TestHostsHaveNoCase: two gateways cannot have one host, however it is written. Envoy would refuse the routes of all of them.
+func TestHostsHaveNoCase(t *testing.T) {
+	file, err := Load("x", []byte("gateway: {hosts: [API.example]}\nproviders: {targets: [{provider: openai}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &millracev1.Document{Gateway: &millracev1.Gateway{Id: "gw_1", Name: "other", Hosts: []string{"api.example"}}}
+	if _, err := Merge(file, &millracev1.State{Documents: []*millracev1.Document{other}}); err == nil || !strings.Contains(err.Error(), `"api.example" selects gateway "default" already`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRouteNames: rules that differ have route names that differ, for the sidecar knows by them which rule Envoy chose.
+func TestRouteNames(t *testing.T) {
+	seen := map[string]int{}
+	for i, r := range []struct {
+		gateway string
+		rule    Rule
+	}{
+		{"g", Rule{Path: "/v1"}},
+		{"g ", Rule{Path: "/v1"}},
+		{"g GET", Rule{Path: "/v1"}},
+		{"g", Rule{Path: "/v1", Methods: []string{"GET"}}},
+		{"g", Rule{Path: "/v1", Headers: map[string]string{"a": "1 b:2"}}},
+		{"g", Rule{Path: "/v1", Headers: map[string]string{"a": "1", "b": "2"}}},
+		{"g", Rule{Path: "/v1", Headers: map[string]string{"a": "1] map[b:2"}}},
+		{"g", Rule{Path: "/v1", Query: map[string]string{"a": "1 b:2"}}},
+		{"g", Rule{Path: "/v1", Query: map[string]string{"a": "1", "b": "2"}}},
+		{"g", Rule{Path: "/v1", Models: []string{"a b"}}},
+		{"g", Rule{Path: "/v1", Models: []string{"a", "b"}}},
+		{"g", Rule{Path: "/v1", Models: []string{`a" "b`}}},
+	} {
+		name := r.rule.RouteName(&Gateway{Name: r.gateway})
+		if first, taken := seen[name]; taken {
+			t.Errorf("rules %d and %d are both called %s", first, i, name)
+		}
+		seen[name] = i
+	}
 }

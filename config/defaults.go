@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -139,13 +140,16 @@ func setHashDefaults(u *millracev1.Upstream) {
 	}
 }
 
+// canNameTarget leaves room for the place in the 128 characters of an id, whose rule is in config.proto.
+var canNameTarget = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,100}$`)
+
 // targetID names a target that the operator did not name: by its provider or host, and its place.
 func targetID(t *millracev1.Target, i int) string {
 	name := t.GetProvider().GetName()
 	if name == "" {
 		name = t.GetHost()
 	}
-	if name == "" {
+	if !canNameTarget.MatchString(name) { // an IPv6 address, or nothing
 		name = "target"
 	}
 	return name + "-" + strconv.Itoa(i+1)

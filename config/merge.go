@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -84,7 +85,10 @@ func domains(g *millracev1.Gateway) []string {
 	if g.Subdomain != "" {
 		d = append(d, g.Subdomain+".*")
 	}
-	if d = append(d, g.Hosts...); len(d) == 0 {
+	for _, host := range g.Hosts {
+		d = append(d, strings.ToLower(host)) // Envoy tells no case apart
+	}
+	if len(d) == 0 {
 		return []string{"*"}
 	}
 	return d

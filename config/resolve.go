@@ -408,8 +408,8 @@ func placeByURL(p *millracev1.Provider) (hosting, address) {
 	if !known {
 		h = hostingAt(u.Hostname())
 	}
-	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.Path, "/")}
-	if h.schema == "anthropic.messages" && !versioned.MatchString(a.base) { // whoever speaks it writes base URLs without the version
+	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.EscapedPath(), "/")} // as it is written: it is sent so
+	if h.schema == "anthropic.messages" && !versioned.MatchString(a.base) {                                   // whoever speaks it writes base URLs without the version
 		a.base += h.base
 	}
 	port, _ := strconv.ParseUint(u.Port(), 10, 16)

@@ -406,13 +406,18 @@ func (v *validation) rules(rules []*millracev1.Rule, services names) {
 		if !r.GetActive() {
 			continue
 		}
-		conditions := fmt.Sprint(cleanPath(r.Path), r.Headers, r.Query, r.Models)
+		conditions := conditionsOf(r)
 		for j, other := range rules[:i] {
-			if other.GetActive() && overlap(r.Methods, other.Methods) && conditions == fmt.Sprint(cleanPath(other.Path), other.Headers, other.Query, other.Models) {
+			if other.GetActive() && overlap(r.Methods, other.Methods) && conditions == conditionsOf(other) {
 				v.errorf(path+".path", "rule %d has this path, method and conditions already", j)
 			}
 		}
 	}
+}
+
+// conditionsOf writes what a request must be for the rule, but for its method.
+func conditionsOf(r *millracev1.Rule) string {
+	return fmt.Sprintf("%q %q %q %q", cleanPath(r.Path), r.Headers, r.Query, r.Models) // maps print sorted
 }
 
 func (v *validation) ruleServices(path string, r *millracev1.Rule, services names) {

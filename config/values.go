@@ -30,6 +30,7 @@ func (v *validation) values(doc *millracev1.Document) {
 	for i, u := range doc.Upstreams {
 		path := fmt.Sprintf("upstreams[%d]", i)
 		v.wirePath(path+".health_checks.active.path", u.GetHealthChecks().GetActive().GetPath())
+		sameHeader(v, path+".health_checks.active.headers", u.GetHealthChecks().GetActive().GetHeaders())
 		for j, t := range u.Targets {
 			v.targetValues(fmt.Sprintf("%s.targets[%d]", path, j), t)
 		}
@@ -44,6 +45,7 @@ func (v *validation) values(doc *millracev1.Document) {
 		for k, m := range r.Models {
 			v.model(fmt.Sprintf("%s.models[%d]", path, k), m)
 		}
+		sameHeader(v, path+".headers", r.Headers)
 		for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 			if !headerName.MatchString(name) {
 				v.errorf(path+".headers", "%s is not a header name", quoted(name))
@@ -60,6 +62,7 @@ func (v *validation) values(doc *millracev1.Document) {
 
 func (v *validation) targetValues(path string, t *millracev1.Target) {
 	v.wirePath(path+".path", t.Path)
+	sameHeader(v, path+".headers", t.Headers)
 	v.host(path+".host", t.Host)
 	if base := t.GetProvider().GetBaseUrl(); base != "" {
 		if u, err := url.Parse(base); err == nil { // baseURL says what is wrong otherwise
@@ -138,6 +141,18 @@ func (v *validation) host(path, host string) {
 func (v *validation) headerValue(path, value string) {
 	if hasControl(value) {
 		v.errorf(path, "holds a control character, which no header can carry")
+	}
+}
+
+// sameHeader refuses names that differ in case alone: they are one header, and which of its values counts would be chance.
+func sameHeader[V any](v *validation, path string, headers map[string]V) {
+	first := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		lower := strings.ToLower(name)
+		if other, again := first[lower]; again {
+			v.errorf(path+"."+name, "is the header %s once more: want each once", other)
+		}
+		first[lower] = name
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"mime"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -58,7 +59,10 @@ func newReader(a *attempt, h headers) *reader {
 	return r
 }
 
-func (r *reader) ok() bool { return r.status >= 200 && r.status < 300 }
+// ok tells whether the status is an answer's. 204 and 205 promise that there is no body.
+func (r *reader) ok() bool {
+	return r.status >= 200 && r.status < 300 && r.status != http.StatusNoContent && r.status != http.StatusResetContent
+}
 
 // push takes the next bytes of the answer.
 func (r *reader) push(chunk []byte) error {
@@ -289,6 +293,9 @@ func (r *reader) whole() error {
 // schema, else translated.
 func (r *reader) wholeError() error {
 	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), r.held)
+	if r.status < 400 || r.status > 599 { // Envoy passes on any number; for a client it would be no answer, or no HTTP
+		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: the status %d is neither an answer's nor an error's: %s", r.record.Target, r.status, e.Message))
+	}
 	if r.x.route.hedge > 0 || !r.native() || r.attempt.told(e) != e || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
 		return r.refuse(e)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +76,10 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, bo
 	}
 }
 
+// oneHost is what a Host may be once Envoy has taken the port off: a name, an address, or nothing. Envoy joins several Host headers
+// with commas, and lets a user stand before an @.
+var oneHost = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])$`)
+
 // headers decides all that needs no body. Whatever is refused here costs one message.
 func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
 	h := headersOf(m.Headers)
@@ -99,8 +104,12 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if r.server.memory.short() {
 		return r.refuse(crowded("the gateway is short of memory"))
 	}
+	host := h.get(":authority")
+	if !oneHost.MatchString(host) {
+		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "the Host %q is not one host name or address", host))
+	}
 	if routeName == "" { // no virtual host has this Host
-		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", h.get(":authority")))
+		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", host))
 	}
 	routeName, r.open = strings.CutSuffix(routeName, envoy.RouteOpen)
 	route := r.x.runtime.routes[routeName]

@@ -123,7 +123,7 @@ func exchangeMessage(t testing.TB, s extprocv3.ExternalProcessor_ProcessClient, 
 	return reply
 }
 
-const routeName = "default  /v1 map[] map[] []"
+const routeName = `"default" [] "/v1" map[] map[] []`
 
 func headersMessage(id string) *extprocv3.ProcessingRequest {
 	return &extprocv3.ProcessingRequest{

@@ -41,6 +41,12 @@ import (
 // unlimited stands for no limit where Envoy has a default that is one.
 const unlimited = 1_000_000
 
+// statName is what a cluster is called in statistics. Envoy writes a colon there as an underscore, takes what follows a dot for another
+// part of the name, and counts in parts of its own, such as "external.".
+func statName(name string) string { return statEscapes.Replace(name) }
+
+var statEscapes = strings.NewReplacer("%", "%25", ":", "%3A", ".", "%2E")
+
 // pools makes the cluster that an upstream is. Where targets are chosen by a hash it is a pool for each priority under one
 // name: Envoy's hashing takes no notice of a retry that wants another priority, the cluster above them does.
 // filters are what attempts pass.
@@ -53,13 +59,14 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	}
 	aggregate := &aggregatev3.ClusterConfig{}
 	for i := range levels {
-		name := fmt.Sprintf("%s#%d", u.Name, i)
+		name := fmt.Sprintf("%s/#%d", u.Name, i) // no upstream has a slash in its name, no target a #
 		aggregate.Clusters = append(aggregate.Clusters, name)
 		b.pool(g, u, name, levels[i], filters)
 		b.endpoints(g, u, name, levels[i:i+1])
 	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
-		Name: u.Name,
+		Name:        u.Name,
+		AltStatName: statName(u.Name),
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name:        "envoy.clusters.aggregate",
 			TypedConfig: packed(aggregate),
@@ -77,6 +84,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, targets []*config.Target, filters []*hcmv3.HttpFilter) {
 	c := &clusterv3.Cluster{
 		Name:                          name,
+		AltStatName:                   statName(name),
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
 		ConnectTimeout:                seconds(u.Limits().Connect), // of the TLS handshake; the connection is the target's own cluster's
@@ -377,7 +385,7 @@ func (b *builder) connecting(g *config.Gateway, t *config.Target, prefix string)
 	}
 	return &clusterv3.Cluster{
 		Name:                          name,
-		AltStatName:                   prefix + t.Name,
+		AltStatName:                   statName(prefix + t.Name),
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		ConnectTimeout:                seconds(t.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,

@@ -32,7 +32,7 @@ func TestHashingPools(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	want := []string{"default/one", "default/one/openai-1", "default/two", "default/two#0", "default/two#1", "default/two/anthropic-2", "default/two/openai-1"}
+	want := []string{"default/one", "default/one/openai-1", "default/two", "default/two/#0", "default/two/#1", "default/two/anthropic-2", "default/two/openai-1"}
 	if !slices.Equal(names, want) {
 		t.Fatalf("clusters %q, want %q", names, want)
 	}

@@ -23,11 +23,14 @@ type ownError struct {
 }
 
 var ownErrors = []ownError{
+	{400, 400, "this is not a request as HTTP wants it (%RESPONSE_CODE_DETAILS%)", "invalid_request_error", "", "", ""},
+	{403, 403, "the connection cannot be upgraded", "invalid_request_error", "", "", "upgrade_failed"},
 	{404, 404, "no such path", "not_found_error", "", "", ""},
 	{408, 408, "the request did not arrive in time", "timeout", "timeout_error", "", ""},
 	{413, 413, "the request body is too large", "request_too_large", "", "", ""},
 	{431, 431, "the request headers are too large", "invalid_request_error", "", "", ""},
 	{400, 499, "%LOCAL_REPLY_BODY%", "invalid_request_error", "", "", ""},
+	{501, 501, "the only transfer-encoding is chunked, once", "invalid_request_error", "", "", ""},
 	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout_error", "timeout", ""},
 	{503, 503, "too many requests are under way, try again shortly", "server_error", "overloaded_error", "overloaded", "upstream_reset_before_response_started{overflow}"},
 	{503, 503, "the gateway is short of memory, try again shortly", "server_error", "overloaded_error", "overloaded", "overload"},

@@ -14,7 +14,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3" // refusedCredential's
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3" // unfitAnswers'
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -89,7 +89,7 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
 	route.TypedPerFilterConfig = map[string]*anypb.Any{
 		"envoy.filters.http.ext_proc":        withoutSidecar(),
-		"envoy.filters.http.custom_response": packed(refusedCredential()),
+		"envoy.filters.http.custom_response": packed(unfitAnswers()),
 	}
 	return route
 }
@@ -249,23 +249,30 @@ func (b *builder) openFilters() []*hcmv3.HttpFilter {
 	return nil
 }
 
-// refusedCredential takes the place of answers that refuse the gateway's credential: providers quote it, and nobody is there to
-// redact it.
-func refusedCredential() *customv3.CustomResponse {
+// unfitAnswers are those of a provider that no client may see while nobody is there to read them: one that refuses the gateway's
+// credential quotes it, and whatever number a status is, Envoy passes it on (reader.wholeError does the same with the sidecar).
+func unfitAnswers() *customv3.CustomResponse {
 	c := &customv3.CustomResponse{}
-	err := protojson.Unmarshal([]byte(`{"custom_response_matcher": {"matcher_list": {"matchers": [{
-		"predicate": {"single_predicate": {
-			"input": {"name": "status", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"}},
-			"value_match": {"safe_regex": {"google_re2": {}, "regex": "401|402|403"}}
-		}},
-		"on_match": {"action": {"name": "words", "typed_config": {
-			"@type": "type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
-			"status_code": 502,
-			"body": {"inline_string": "the provider does not accept the gateway"}
-		}}}
-	}]}}}`), c)
+	err := protojson.Unmarshal([]byte(`{"custom_response_matcher": {"matcher_list": {"matchers": [`+
+		unfit("401|402|403", `"body": {"inline_string": "the provider does not accept the gateway"}, "status_code": 502`)+","+
+		unfit("204|205|3..|[6-9]..|.....*", `"body": {"inline_string": "the provider's status is neither an answer's nor an error's"}, "status_code": 502`)+
+		`]}}}`), c)
 	if err != nil {
 		panic("xds: " + err.Error())
 	}
 	return c
+}
+
+// unfit has answers with a status that matches replaced.
+func unfit(statuses, replacement string) string {
+	return `{
+		"predicate": {"single_predicate": {
+			"input": {"name": "status", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"}},
+			"value_match": {"safe_regex": {"google_re2": {}, "regex": "` + statuses + `"}}
+		}},
+		"on_match": {"action": {"name": "words", "typed_config": {
+			"@type": "type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
+			` + replacement + `
+		}}}
+	}`
 }
