@@ -137,7 +137,7 @@ func TestSecretFileIsFollowed(t *testing.T) {
 	}
 	write("old-key")
 	g := start(t, "", pool("retry: {attempts: 1}", fmt.Sprintf("{id: a, provider: {base_url: %q, secret_key_ref: {file: %s}}}", s.URL()+"/v1", secret)))
-	g.post("/v1/chat/completions", chatHello).want(401)
+	g.post("/v1/chat/completions", chatHello).want(502, "does not accept the gateway")
 	write("key-a")
 	g.answers("a")
 }

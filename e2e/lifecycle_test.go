@@ -655,7 +655,7 @@ func TestValidateCommand(t *testing.T) {
 	}
 	os.WriteFile(file, []byte("providers:\n  targets:\n  - {provider: openai}\n"), 0o600)
 	out, err = exec.Command(binary, "validate", file).Output()
-	if err != nil || !strings.Contains(string(out), "request_timeout: 120s") {
+	if err != nil || !strings.Contains(string(out), "request_timeout: 600s") {
 		t.Errorf("%v: %s", err, out)
 	}
 	pipe := filepath.Join(t.TempDir(), "pipe")

@@ -127,7 +127,7 @@ func TestSeedCommands(t *testing.T) {
 			a.want(200, "data: [DONE]", "heard: ", "you?")
 			answered[a.Header.Get("X-Selected-Provider")]++
 		}
-		if answered["openai"] != 5 || answered["anthropic"] != 5 {
+		if answered["openai"] < 4 || answered["anthropic"] < 4 { // each of Envoy's two workers goes round by itself
 			t.Errorf("answers: %v", answered)
 		}
 		for _, r := range append(oa.Requests(), an.Requests()...) {

@@ -275,8 +275,12 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 
 // mustSpeak is the schema that a target must speak to be told the request, "" when any can. It is
 // the client's own where that of another target has no word for what is asked: several answers,
-// audio, a provider's own tool.
+// audio, a provider's own tool. To try that is as much work as the translation, so a body that is
+// large is not tried: what it asks and its target cannot be told is a 400.
 func (x *exchange) mustSpeak() llm.Schema {
+	if len(x.body) > maxTried {
+		return ""
+	}
 	for _, t := range x.route.schemas {
 		if t.codec.Schema == x.client.Schema {
 			continue
@@ -293,6 +297,8 @@ func (x *exchange) mustSpeak() llm.Schema {
 	}
 	return ""
 }
+
+const maxTried = 1 << 20 // bytes
 
 // bounds are on what a body makes of its bytes: work and memory follow the number of its parts. No
 // client comes near: a long agent session has some thousands of messages, a large set of tools a
