@@ -135,14 +135,9 @@ func balancing(u *config.Upstream) *clusterv3.LoadBalancingPolicy {
 	if u.Listed {
 		by(envoy.MetadataModel)
 	}
-	if u.Mixed() {
-		by(envoy.MetadataSpeaks)
-	}
-	if u.Listed && u.Mixed() {
+	by(envoy.MetadataSpeaks) // of every pool: a target that comes, goes or is re-pointed must not change the cluster
+	if u.Listed {
 		by(envoy.MetadataModel, envoy.MetadataSpeaks)
-	}
-	if selectors == nil {
-		return policy
 	}
 	return onePolicy("envoy.load_balancing_policies.subset", &subsetv3.Subset{
 		// Of requests that name no model and that all targets can be told; what no target has or

@@ -103,16 +103,11 @@ func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.M
 	if u.Open {
 		m.FilterMetadata[openMetadata] = openMetadataOf(t)
 	}
-	choose := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	choose := map[string]*structpb.Value{envoy.MetadataSpeaks: structpb.NewListValue(wordList(speaks(u, t)))}
 	if u.Listed {
-		choose.Fields[envoy.MetadataModel] = structpb.NewListValue(wordList(models(u, t)))
+		choose[envoy.MetadataModel] = structpb.NewListValue(wordList(models(u, t)))
 	}
-	if u.Mixed() {
-		choose.Fields[envoy.MetadataSpeaks] = structpb.NewListValue(wordList(speaks(u, t)))
-	}
-	if len(choose.Fields) > 0 {
-		m.FilterMetadata[envoy.MetadataLB] = choose
-	}
+	m.FilterMetadata[envoy.MetadataLB] = &structpb.Struct{Fields: choose}
 	return m
 }
 

@@ -6,6 +6,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
+	subsetv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/subset/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"millrace/config"
@@ -36,8 +37,11 @@ func TestHashingPools(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Fatalf("clusters %q, want %q", names, want)
 	}
-	policy := &maglevv3.Maglev{}
-	if err := all["default/one"].LoadBalancingPolicy.Policies[0].TypedExtensionConfig.TypedConfig.UnmarshalTo(policy); err != nil {
+	subsets, policy := &subsetv3.Subset{}, &maglevv3.Maglev{}
+	if err := all["default/one"].LoadBalancingPolicy.Policies[0].TypedExtensionConfig.TypedConfig.UnmarshalTo(subsets); err != nil {
+		t.Fatal(err)
+	}
+	if err := subsets.SubsetLbPolicy.Policies[0].TypedExtensionConfig.TypedConfig.UnmarshalTo(policy); err != nil {
 		t.Fatal(err)
 	}
 	hashing := policy.ConsistentHashingLbConfig
