@@ -50,7 +50,7 @@ func start(p *Provider, addr string, conf *tls.Config) (*Server, error) {
 			p.ServeHTTP(w, r)
 		}),
 		Protocols: new(http.Protocols),
-		TLSConfig: conf.Clone(), // the server changes it
+		TLSConfig: conf.Clone(),               // the server changes it
 		ErrorLog:  log.New(io.Discard, "", 0), // broken connections are what it is made for
 	}
 	s.http.Protocols.SetHTTP1(true)
