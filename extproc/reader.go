@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -285,7 +284,7 @@ func (r *reader) whole() error {
 // schema, else translated.
 func (r *reader) wholeError() error {
 	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), r.held)
-	if r.x.route.hedge > 0 || !r.native() || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
+	if r.x.route.hedge > 0 || !r.native() || !r.x.client.Client.IsError(r.held) {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)

@@ -67,7 +67,7 @@ func (p *peer) play(t *testing.T, target, body string, head []string, chunks []s
 	router.CloseSend()
 
 	upstream := p.open(t, envoy.StreamUpstream)
-	exchangeMessage(t, upstream, upstreamHeaders(id, target))
+	exchangeMessage(t, upstream, upstreamHeaders(id, p.targets[target]))
 	upstream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
 		ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(head...)},
 	}})
@@ -207,7 +207,7 @@ func (e echo) check(t *testing.T, p *peer, quoted, left string) {
 		return all
 	}
 	said := p.play(t, e.target, e.body, in(e.head), in(e.chunks), in(e.trailers)...)
-	record := p.server.Recent("default/chat/" + e.target)[0].Error + p.server.exchanges.get("played").attempts[0].Error
+	record := p.server.Recent(p.targets[e.target])[0].Error + p.server.exchanges.get("played").attempts[0].Error
 	if strings.Contains(said, left) || strings.Contains(record, left) {
 		t.Errorf("%q is left of %q:\n%s\nrecorded: %s", left, quoted, said, record)
 	}

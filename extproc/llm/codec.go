@@ -23,6 +23,8 @@ type ClientCodec interface {
 	EncodeResponse(*Response) ([]byte, error)
 	// EncodeError writes an error body. It never fails.
 	EncodeError(*Error) []byte
+	// IsError tells whether body is an error as the schema's clients read it. A same-schema error that is none is written anew.
+	IsError(body []byte) bool
 	// NewStreamEncoder starts the answer to a streaming request.
 	NewStreamEncoder(Head) StreamEncoder
 }

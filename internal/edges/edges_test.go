@@ -42,7 +42,7 @@ var table = []room{
 	{"extproc", "config envoy event internal/redact internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
 	{"extproc/provider", "extproc/llm extproc/provider/*", ""},
-	{"extproc/provider/*", "extproc/llm internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
+	{"extproc/provider/*", "extproc/llm internal/errorbody internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
 	{"extproc/policy", "extproc/llm internal/*", "*"},
 	{"extproc/limit", "", "*"},
 

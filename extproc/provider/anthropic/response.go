@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"millrace/extproc/llm"
+	"millrace/internal/errorbody"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -148,8 +149,8 @@ func (Messages) DecodeResponse(body []byte) (*llm.Response, error) {
 		Error        jsontext.Value `json:"error"`
 	}
 	err := json.Unmarshal(body, &in, lenient)
-	if in.Type == "error" || in.Error.Kind() == '{' || in.Error.Kind() == '"' {
-		return nil, failure(readError(body))
+	if said := errorbody.Read(body); in.Type == "error" || in.Error.Kind() == '{' || in.Content == nil && said.Message != "" {
+		return nil, failure(said)
 	}
 	if err != nil || in.Content == nil {
 		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a message")

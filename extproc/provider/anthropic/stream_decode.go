@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/extproc/llm"
+	"millrace/internal/errorbody"
 	"millrace/internal/sse"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -105,6 +106,12 @@ func (d *streamDecoder) fail(err *llm.Error) {
 	d.add(llm.Event{Kind: llm.Failure, Err: err})
 }
 
+// failed is fail with what the provider said, and tells whether a client of this schema reads it: SDKs go by the event's name.
+func (d *streamDecoder) failed(e sse.Event) (own bool) {
+	d.fail(failure(errorbody.Read(e.Data)))
+	return string(e.Name) == "error" && Messages{}.IsError(e.Data)
+}
+
 // envelope are the members of the API's events, as they stand in the event's data.
 type envelope struct {
 	kind, index, delta, block, message, usage, err jsontext.Value
@@ -157,12 +164,10 @@ func (d *streamDecoder) read(e sse.Event) (own bool) {
 	case "ping":
 		d.add(llm.Event{Kind: llm.Ping})
 	case "error":
-		d.fail(failure(readError(e.Data)))
-		return true
+		return d.failed(e)
 	default:
 		if in.err.Kind() == '{' {
-			d.fail(failure(readError(e.Data)))
-			return true
+			return d.failed(e)
 		}
 	}
 	return false

@@ -117,10 +117,8 @@ func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
 	var w completion
 	err := json.Unmarshal(body, &w, lenient)
 	switch {
-	case given(w.Error) || bool(w.Object) || err == nil && len(w.Choices) == 0:
+	case given(w.Error) || bool(w.Object) || err != nil || len(w.Choices) == 0:
 		return nil, insideError(body)
-	case err != nil:
-		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a chat completion")
 	case len(w.Choices) > maxChoices:
 		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer holds %d choices, more than %d", len(w.Choices), maxChoices)
 	}

@@ -164,7 +164,7 @@ func (d *streamDecoder) fail(err *llm.Error) {
 
 // failed is fail with what the provider said.
 func (d *streamDecoder) failed(data []byte) {
-	d.own = true
+	d.own = Chat{}.IsError(data)
 	d.fail(insideError(data))
 }
 
@@ -196,6 +196,10 @@ func (d *streamDecoder) chunk(data []byte) (injected bool) {
 		d.failed(data)
 		return false
 	case err != nil:
+		if said, ok := parseError(data); ok && said.Message != "" { // Google's, in an array
+			d.failed(data)
+			return false
+		}
 		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds something that is not a chat completion chunk"))
 		return false
 	}
