@@ -17,17 +17,18 @@ import (
 type phase uint8
 
 const (
-	begins  phase = iota // the request
-	waits                // the first token, or a whole answer
-	streams              // the rest of a stream
-	ends                 // the target's end, when all that counts has been said
-	over                 // Envoy's leave: the last byte is out
+	begins   phase = iota // the request
+	waits                 // the first token, or a whole answer
+	streams               // the rest of a stream
+	finishes              // the usage of a stream that has said why it stopped, and its own end
+	ends                  // the target's end, when all that counts has been said
+	over                  // Envoy's leave: the last byte is out
 )
 
 // receive waits for Envoy's next message, no longer than the phase allows: errLate. The client has a stream that has been silent for
 // keep_alive: errQuiet. Stop was called: errStopping.
 func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
-	if now := a.nextPhase(); now != a.phase {
+	if now := a.nextPhase(); now != a.phase || now == finishes {
 		a.phase = now
 		a.limit()
 	}
@@ -47,9 +48,11 @@ func (a *attempt) nextPhase() phase {
 		return begins
 	case r != nil && r.over:
 		return over
+	case r != nil && !r.finished.IsZero() && !r.ended && !r.told:
+		return finishes
 	case r == nil || !r.spoke && !r.told:
 		return waits
-	case r.told:
+	case r.told || r.ended:
 		return ends
 	default:
 		return streams
@@ -65,8 +68,10 @@ func (a *attempt) limit() {
 		}
 	case streams:
 		a.watched().within(a.x.route.interChunk)
+	case finishes:
+		a.watched().by(a.reader.finished.Add(usageWithin))
 	case ends:
-		a.watched().by(time.Now().Add(endsWithin))
+		a.watched().by(time.Now().Add(a.mayLinger()))
 		if a.withheld != nil {
 			a.watched().by(time.Now())
 		}
@@ -86,6 +91,19 @@ func (a *attempt) watched() *watch {
 
 // endsWithin is how long a target may take to end a stream that has failed.
 const endsWithin = time.Second
+
+// usageWithin is how long a stream that has said why it stopped is waited for to tell its usage and its end. OpenAI tells them in the
+// same moment; the client waits for it with a complete answer in its hands.
+const usageWithin = 2 * time.Second
+
+// mayLinger is how long a target may take to its end when the client has all it gets. A complete answer waits as long as for a next
+// event: Envoy can end the client's stream before the target's only by cutting it.
+func (a *attempt) mayLinger() time.Duration {
+	if !a.reader.finished.IsZero() {
+		return max(a.x.route.interChunk, endsWithin)
+	}
+	return endsWithin
+}
 
 // mostWait is how long the attempt may take to its first token, or of a whole answer to its end, 0 where Envoy's own clock tells.
 func (a *attempt) mostWait() time.Duration {
@@ -108,6 +126,9 @@ const queueTime = 5 * time.Second
 func (a *attempt) late() error {
 	if a.withheld != nil {
 		return a.stillHeld()
+	}
+	if a.phase == finishes {
+		return a.reader.done()
 	}
 	if a.phase == ends {
 		if a.reader.refusal != nil {

@@ -39,7 +39,7 @@ var table = []room{
 	{"config/*", "config proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event internal/redact internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event internal/redact internal/sse internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
 	{"extproc/provider", "extproc/llm extproc/provider/*", ""},
 	{"extproc/provider/*", "extproc/llm internal/errorbody internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
