@@ -66,8 +66,7 @@ func unpacking(open func(io.Reader) (io.Reader, error)) *unpacker {
 	return u
 }
 
-// push takes the next bytes; take gets what they unpack to, piece by piece, each valid until it returns. What comes behind the end of the
-// packed body means nothing.
+// push takes the next bytes; take gets what they unpack to, piece by piece, each valid until it returns.
 func (u *unpacker) push(chunk []byte, take func([]byte) error) error {
 	u.in = chunk
 	for {
@@ -104,7 +103,7 @@ type pushed struct {
 func (p *pushed) wait() error {
 	for len(p.in) == 0 {
 		if p.ended {
-			return io.ErrUnexpectedEOF
+			return io.EOF
 		}
 		if !p.yield(nil) {
 			return io.ErrClosedPipe
