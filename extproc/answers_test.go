@@ -260,6 +260,11 @@ func (p pair) check(t *testing.T, c *call) {
 	if diff := cmp.Diff(&answered, got); diff != "" {
 		t.Errorf("(-said +understood)\n%s\n%s", diff, c.body)
 	}
+	for _, denied := range []string{`"finish_reason":"stop"`, `"stop_reason":"end_turn"`} {
+		if strings.Contains(c.body, denied) {
+			t.Errorf("the answer calls a tool and says %s: %s", denied, c.body)
+		}
+	}
 	want := map[bool]string{false: "application/json", true: "text/event-stream"}[p.wants]
 	if media := c.header.Get("content-type"); media != want || c.header.Get("content-encoding") != "" {
 		t.Errorf("headers %v, want content-type %s", c.header, want)
