@@ -17,18 +17,19 @@ import (
 type phase uint8
 
 const (
-	begins  phase = iota // the request
-	waits                // the target's head, or a whole answer
-	thinks               // the first token
-	streams              // the rest of a stream
-	ends                 // the target's end, when all that counts has been said
-	over                 // Envoy's leave: the last byte is out
+	begins   phase = iota // the request
+	waits                 // the target's head, or a whole answer
+	thinks                // the first token
+	streams               // the rest of a stream
+	finishes              // the usage of a stream that has said why it stopped, and its own end
+	ends                  // the target's end, when all that counts has been said
+	over                  // Envoy's leave: the last byte is out
 )
 
 // receive waits for Envoy's next message, no longer than the phase allows: errLate. The client has a stream that has been silent for
 // keep_alive: errQuiet. Stop was called: errStopping.
 func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
-	if now := a.nextPhase(); now != a.phase {
+	if now := a.nextPhase(); now != a.phase || now == finishes {
 		a.phase = now
 		a.limit()
 	}
@@ -48,11 +49,13 @@ func (a *attempt) nextPhase() phase {
 		return begins
 	case r != nil && r.over:
 		return over
-	case r == nil || r.decoder == nil && !r.told:
+	case r != nil && !r.finished.IsZero() && !r.ended && !r.told:
+		return finishes
+	case r == nil || (r.decoder == nil || r.assembly != nil) && !r.told:
 		return waits
 	case !r.spoke && !r.told:
 		return thinks
-	case r.told:
+	case r.told || r.ended:
 		return ends
 	default:
 		return streams
@@ -70,8 +73,10 @@ func (a *attempt) limit() {
 		a.watched().within(a.target.first, soonest(a.startedPlus(a.target.firstToken), a.clientLeaves(), a.commitsAt()))
 	case streams:
 		a.watched().within(a.x.route.interChunk, time.Time{})
+	case finishes:
+		a.watched().by(a.reader.finished.Add(usageWithin))
 	case ends:
-		a.watched().by(time.Now().Add(endsWithin))
+		a.watched().by(time.Now().Add(a.mayLinger()))
 		if a.withheld != nil {
 			a.watched().by(time.Now())
 		}
@@ -91,6 +96,19 @@ func (a *attempt) watched() *watch {
 
 // endsWithin is how long a target may take to end a stream that has failed.
 const endsWithin = time.Second
+
+// usageWithin is how long a stream that has said why it stopped is waited for to tell its usage and its end. OpenAI tells them in the
+// same moment; the client waits for it with a complete answer in its hands.
+const usageWithin = 2 * time.Second
+
+// mayLinger is how long a target may take to its end when the client has all it gets. A complete answer waits as long as for a next
+// event: Envoy can end the client's stream before the target's only by cutting it.
+func (a *attempt) mayLinger() time.Duration {
+	if !a.reader.finished.IsZero() {
+		return max(a.x.route.interChunk, endsWithin)
+	}
+	return endsWithin
+}
 
 // mostWait is how long the attempt may take to the target's head, or of a whole answer to its end,
 // 0 where Envoy's own clock tells.
@@ -154,6 +172,9 @@ func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 func (a *attempt) late() error {
 	if a.withheld != nil {
 		return a.stillHeld()
+	}
+	if a.phase == finishes {
+		return a.reader.done()
 	}
 	if a.phase == ends {
 		if a.reader.refusal != nil {

@@ -3,20 +3,22 @@ package extproc
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
-	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"millrace/envoy"
 	"millrace/extproc/llm"
+	"millrace/internal/sse"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -25,19 +27,23 @@ import (
 // of any kind becomes an error status, and Envoy goes on to the next target unseen by the client.
 type reader struct {
 	*attempt
-	header headers
-	status int
+	header  headers
+	status  int
+	content content
 
-	decoder llm.StreamDecoder // nil: the answer is read whole
-	encoder llm.StreamEncoder // nil: the client speaks the target's schema and gets its bytes
+	decoder  llm.StreamDecoder // nil: the answer is read whole
+	encoder  llm.StreamEncoder // nil: the client speaks the target's schema and gets its bytes
+	assembly *llm.Assembly     // of a stream for a client that wants a whole answer; nil: it wants a stream
 
-	held      []byte     // whole: all of the answer so far; stream: what the client gets once the answer is committed
+	whole     []byte     // of an answer that is read whole, what has come so far
+	held      []byte     // what the client gets once the answer is committed
 	committed bool       // the headers are out
 	begun     bool       // some of the body came; Envoy takes none for the client before
 	spoke     bool       // a meaningful event came
 	bodiless  bool       // the answer had no body: what the client gets goes with the headers
 	over      bool       // the last byte for the client is out; what else comes is not for it
 	ended     bool       // the stream said that it was complete, or failed
+	finished  time.Time  // when the stream had all but its usage and its end; zero: it goes on, or has failed
 	closed    bool       // the target's last byte is in
 	told      bool       // all has been said but the end, which waits for the target's
 	refusal   *llm.Error // what is said then to a client that has nothing yet
@@ -47,14 +53,10 @@ type reader struct {
 const maxHeld = 1 << 20
 
 func newReader(a *attempt, h headers) *reader {
-	r := &reader{attempt: a, header: h}
+	r := &reader{attempt: a, header: h, content: newContent(h)}
 	r.status, _ = strconv.Atoi(h.get(":status"))
-	media, _, _ := mime.ParseMediaType(h.get("content-type"))
-	if r.ok() && a.x.head.Stream && media == "text/event-stream" && h.get("content-encoding") == "" {
-		r.decoder = a.target.codec.Target.NewStreamDecoder(a.x.head)
-		if !a.native() {
-			r.encoder = a.x.client.Client.NewStreamEncoder(a.x.head)
-		}
+	if r.ok() && a.x.head.Stream && r.content.labelled { // the first bytes may say otherwise
+		r.decode()
 	}
 	return r
 }
@@ -64,29 +66,77 @@ func (r *reader) ok() bool {
 	return r.status >= 200 && r.status < 300 && r.status != http.StatusNoContent && r.status != http.StatusResetContent
 }
 
-// push takes the next bytes of the answer.
+// decode begins to read a stream.
+func (r *reader) decode() {
+	r.decoder = r.target.codec.Target.NewStreamDecoder(r.x.head)
+	switch {
+	case !r.x.head.Stream:
+		r.assembly = &llm.Assembly{}
+	case !r.native():
+		r.encoder = r.x.client.Client.NewStreamEncoder(r.x.head)
+	}
+}
+
+// push takes the next bytes of the answer, as they came.
 func (r *reader) push(chunk []byte) error {
 	r.begun = true
-	if r.over || r.told {
+	if r.over || r.refusal != nil {
 		return nil
+	}
+	return r.unpacked(r.content.push(chunk, r.take))
+}
+
+// unpacked passes an error on. One that says that the body cannot be unpacked is the target's.
+func (r *reader) unpacked(err error) error {
+	switch {
+	case !errors.Is(err, errPacked):
+		return err
+	case r.told:
+		return nil
+	}
+	return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: the answer %v", r.record.Target, err))
+}
+
+// take takes the next bytes of the answer, unpacked, once it is known whether they are a stream.
+func (r *reader) take(plain []byte) error {
+	if r.content.form == formWhole || !r.ok() {
+		return r.takeWhole(plain)
 	}
 	if r.decoder == nil {
-		if int64(len(r.held)+len(chunk)) > r.x.runtime.maxBodyBytes {
-			return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: the answer is larger than %d bytes", r.record.Target, r.x.runtime.maxBodyBytes))
+		r.decode()
+		if r.x.route.atHeaders && r.assembly == nil {
+			if err := r.commit(r.status, -1); err != nil {
+				return err
+			}
 		}
-		r.held = append(r.held, chunk...)
-		return nil
 	}
-	frames, err := r.decoder.Push(chunk)
+	frames, err := r.decoder.Push(plain)
 	for _, f := range frames {
-		if err := r.frame(f); err != nil || r.over || r.told {
+		if r.told { // the client has its answer, the record lacks its usage perhaps
+			r.account(f)
+		} else if err := r.frame(f); err != nil || r.over {
 			return err
 		}
 	}
-	if err != nil {
+	if err != nil && !r.told {
 		return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: unreadable stream: %v", r.record.Target, err))
 	}
+	return r.flush()
+}
+
+func (r *reader) takeWhole(plain []byte) error {
+	if r.told {
+		return nil
+	}
+	if int64(len(r.whole)+len(plain)) > r.x.runtime.maxBodyBytes {
+		return r.broken(r.tooLarge())
+	}
+	r.whole = append(r.whole, plain...)
 	return nil
+}
+
+func (r *reader) tooLarge() *llm.Error {
+	return llm.Errorf(llm.ErrBadGateway, "target %q: the answer is larger than %d bytes", r.record.Target, r.x.runtime.maxBodyBytes)
 }
 
 // frame relays or translates one event of the target's stream, and commits the answer at the first meaningful one.
@@ -95,7 +145,7 @@ func (r *reader) frame(f llm.Frame) error {
 	for _, e := range f.Events {
 		switch e.Kind {
 		case llm.Failure:
-			r.ended = true
+			r.ended, r.finished = true, time.Time{}
 			if !r.committed && !commit {
 				return r.refuse(e.Err)
 			}
@@ -111,9 +161,16 @@ func (r *reader) frame(f llm.Frame) error {
 			}
 			return r.closeWith(said)
 		case llm.End:
-			r.ended = true
+			r.ended, r.finished = true, time.Now()
+			if r.relays() && len(f.Raw) == 0 {
+				r.held = append(r.held, r.x.client.Client.StreamEnd()...)
+			}
 		case llm.UsageReport, llm.Start:
 			r.count(e.Usage)
+		}
+		if r.assembly != nil {
+			r.assembly.Add(e)
+			continue
 		}
 		commit = commit || e.Meaningful()
 		r.spoke = r.spoke || commit
@@ -122,7 +179,7 @@ func (r *reader) frame(f llm.Frame) error {
 			r.held = r.encoder.Encode(r.held, e)
 		}
 	}
-	if r.encoder == nil && !f.Injected {
+	if r.relays() && !f.Injected {
 		raw := f.Raw
 		if r.ended { // it may be an error
 			raw = r.target.secrets.Events(raw)
@@ -130,12 +187,53 @@ func (r *reader) frame(f llm.Frame) error {
 		r.held = append(r.held, raw...)
 	}
 	switch {
+	case r.assembly != nil && int64(r.assembly.Bytes()) > r.x.runtime.maxBodyBytes:
+		return r.refuse(r.tooLarge())
 	case commit && !r.committed:
-		return r.commit(r.status, -1)
+		if err := r.commit(r.status, -1); err != nil {
+			return err
+		}
 	case !r.committed && len(r.held) > maxHeld:
 		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: %d bytes of stream without content", r.record.Target, len(r.held)))
 	}
+	return r.conclude(f)
+}
+
+// conclude ends an answer as soon as nothing more can come that the client is to get: its connection may stay open for long. What is
+// relayed as it is ends with the target's own last byte.
+func (r *reader) conclude(f llm.Frame) error {
+	complete := !r.finished.IsZero()
+	r.finish(f)
+	if !r.relays() && (r.ended || complete && onlyUsage(f)) {
+		return r.done()
+	}
 	return nil
+}
+
+// relays tells whether the client gets the target's own events.
+func (r *reader) relays() bool { return r.encoder == nil && r.assembly == nil }
+
+// finish notes whether the target has said all but its usage. Comments are no progress.
+func (r *reader) finish(f llm.Frame) {
+	switch {
+	case r.ended:
+	case !r.decoder.Complete():
+		r.finished = time.Time{}
+	case r.finished.IsZero() || slices.ContainsFunc(f.Events, func(e llm.Event) bool { return e.Kind != llm.Ping }):
+		r.finished = time.Now()
+	}
+}
+
+// onlyUsage tells whether the frame is the one that OpenAI sends behind the last choice's end.
+func onlyUsage(f llm.Frame) bool {
+	return len(f.Events) > 0 && !slices.ContainsFunc(f.Events, func(e llm.Event) bool { return e.Kind != llm.UsageReport })
+}
+
+// account takes the usage out of a frame that the client gets nothing of.
+func (r *reader) account(f llm.Frame) {
+	for _, e := range f.Events {
+		r.count(e.Usage)
+	}
 }
 
 func (r *reader) count(u *llm.Usage) {
@@ -159,15 +257,19 @@ func (r *reader) end(trailers *extprocv3.HttpTrailers) error {
 	}
 	r.closed = true
 	var err error
+	if r.refusal == nil {
+		err = r.unpacked(r.content.end(r.take))
+	}
 	switch {
+	case err != nil || r.over:
 	case r.withheld != nil:
-		return nil //nolint:nilerr // stillHeld says it when the time comes
+		return nil // stillHeld says it when the time comes
 	case r.refusal != nil:
 		err = r.completeError(r.refusal)
-	case r.decoder == nil:
-		err = r.whole()
 	case r.told:
 		err = r.send(true)
+	case r.decoder == nil || r.content.form == formWhole:
+		err = r.endWhole()
 	default:
 		err = r.endStream(llm.Errorf(llm.ErrBadGateway, "target %q: the stream broke off", r.record.Target))
 	}
@@ -182,7 +284,9 @@ func (r *reader) end(trailers *extprocv3.HttpTrailers) error {
 }
 
 // streaming tells whether the client has a part of a stream and waits for the rest.
-func (r *reader) streaming() bool { return r.decoder != nil && r.committed && !r.over }
+func (r *reader) streaming() bool {
+	return r.decoder != nil && r.assembly == nil && r.committed && !r.ended && !r.told && !r.over
+}
 
 // errAbandoned ends the attempt: Envoy closes the connection to the target, and the client's stream with it.
 var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up")
@@ -212,30 +316,59 @@ func (r *reader) endStream(unfinished *llm.Error) error {
 			return err
 		}
 	}
-	switch {
-	case !r.committed && r.ended:
-		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: empty stream", r.record.Target))
-	case !r.ended:
+	if !r.ended {
 		return r.broken(unfinished)
 	}
 	return r.done()
 }
 
-// done ends a stream that the target said was complete.
+// done ends a stream that is complete, whether the target has said so or only why it stopped.
 func (r *reader) done() error {
-	if r.encoder != nil {
+	switch {
+	case r.assembly != nil:
+		return r.assembled()
+	case !r.committed:
+		return r.refuse(r.empty())
+	case r.encoder != nil:
 		r.held = r.encoder.Close(r.held, nil)
+	case !r.ended:
+		r.held = append(r.held, r.x.client.Client.StreamEnd()...)
 	}
 	return r.finishStream()
 }
 
-// broken ends a stream that cannot go on: as a failed attempt while nothing is out, else in the client's own dialect.
-func (r *reader) broken(e *llm.Error) error {
-	if !r.committed {
-		return r.refuse(e)
+func (r *reader) empty() *llm.Error {
+	return llm.Errorf(llm.ErrBadGateway, "target %q: empty stream", r.record.Target)
+}
+
+// assembled gives a client that wants a whole answer what a stream has told.
+func (r *reader) assembled() error {
+	response := r.assembly.Response()
+	if len(response.Choices) == 0 {
+		return r.refuse(r.empty())
 	}
-	if r.ended { // what comes behind the end is nobody's loss
+	return r.encode(response)
+}
+
+// encode gives the client a whole answer in its schema.
+func (r *reader) encode(response *llm.Response) error {
+	r.call.RestoreNames(response)
+	body, err := r.x.client.Client.EncodeResponse(response)
+	if err != nil {
+		return r.refuse(asError(err))
+	}
+	r.held = body
+	return r.complete(r.status)
+}
+
+// broken ends an answer that cannot go on: as a failed attempt while nothing is out, else in the client's own dialect. What comes
+// behind the end of a stream is nobody's loss.
+func (r *reader) broken(e *llm.Error) error {
+	switch {
+	case r.ended || !r.finished.IsZero():
 		return r.done()
+	case !r.committed:
+		return r.refuse(e)
 	}
 	r.attempt.fail(e)
 	return r.closeWith(e)
@@ -262,45 +395,72 @@ func (r *reader) finishStream() error {
 	return r.sendEvents(r.closed)
 }
 
-// whole reads an answer that is complete.
-func (r *reader) whole() error {
-	if e := r.header.get("content-encoding"); e != "" && e != "identity" {
-		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: answered in %s, which was not asked for", r.record.Target, e))
-	}
+// endWhole reads a whole answer.
+func (r *reader) endWhole() error {
 	if !r.ok() {
 		return r.wholeError()
 	}
-	response, err := r.target.codec.Target.DecodeResponse(r.held)
+	response, err := r.target.codec.Target.DecodeResponse(r.whole)
 	if err != nil {
-		return r.refuse(asError(err))
-	}
-	if r.x.head.Stream {
-		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: asked for a stream, answered %q", r.record.Target, r.header.get("content-type")))
+		return r.broken(asError(err))
 	}
 	r.count(&response.Usage)
-	if !r.native() {
-		r.call.RestoreNames(response)
-		body, err := r.x.client.Client.EncodeResponse(response)
-		if err != nil {
-			return r.refuse(asError(err))
-		}
-		r.held = body
+	switch {
+	case r.x.head.Stream:
+		return r.replay(response)
+	case !r.native():
+		return r.encode(response)
 	}
+	r.held = r.target.codec.Target.PatchResponse(r.whole, response)
 	return r.complete(r.status)
 }
 
-// wholeError passes on the target's error: its own bytes to a client of the same schema, as far as they are an error of that
-// schema, else translated.
+// replay gives a client that wants a stream what a whole answer has told.
+func (r *reader) replay(response *llm.Response) error {
+	if !r.committed {
+		if err := r.commit(r.status, -1); err != nil {
+			return err
+		}
+	}
+	r.call.RestoreNames(response)
+	encoder := r.x.client.Client.NewStreamEncoder(r.x.head)
+	for _, e := range response.Events() {
+		r.held = encoder.Encode(r.held, e)
+	}
+	r.held = encoder.Close(r.held, nil)
+	return r.finishStream()
+}
+
+// wholeError passes on the target's error: its own bytes to a client of the same schema, if it is an error of that schema, else
+// translated.
 func (r *reader) wholeError() error {
-	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), r.held)
+	body := r.whole
+	if r.content.form == formStream {
+		body = firstData(body)
+	}
+	e := r.target.codec.Target.DecodeError(r.status, r.header.http(), body)
 	if r.status < 400 || r.status > 599 { // Envoy passes on any number; for a client it would be no answer, or no HTTP
 		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: the status %d is neither an answer's nor an error's: %s", r.record.Target, r.status, e.Message))
 	}
-	if r.x.route.hedge > 0 || !r.native() || r.attempt.told(e) != e || jsontext.Value(r.held).Kind() != '{' || !jsontext.Value(r.held).IsValid() {
+	if r.x.route.hedge > 0 || !r.native() || r.attempt.told(e) != e || !r.x.client.Client.IsError(body) {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)
+	r.held = body
 	return r.complete(r.attempt.status(e))
+}
+
+// firstData is what the first event of a stream has to say.
+func firstData(stream []byte) (data []byte) {
+	first := func(e sse.Event) {
+		if data == nil && e.Data != nil {
+			data = bytes.Clone(e.Data)
+		}
+	}
+	p := sse.Parser{MaxBytes: len(stream)}
+	_ = p.Push(stream, first) // it fits
+	p.Close(first)
+	return data
 }
 
 // refuse ends the attempt with an error in the client's schema. Should Envoy try another target, none of it is seen. It waits for the
@@ -359,6 +519,9 @@ func (r *reader) commit(status, length int) error {
 		want["content-length"] = strconv.Itoa(length)
 	} else {
 		delete(want, "content-length")
+		if !r.content.labelled {
+			want["content-type"] = "text/event-stream"
+		}
 		want["cache-control"] = "no-cache"
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
 	}

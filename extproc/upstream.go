@@ -212,6 +212,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	t := a.target.config
 	want["content-type"] = "application/json"
 	want["accept"] = "application/json"
+	want["accept-encoding"] = "identity"
 	if a.x.head.Stream {
 		want["accept"] = "text/event-stream"
 	}
@@ -329,6 +330,9 @@ func (a *attempt) close() {
 	a.noMoreHeld()
 	if a.watch != nil {
 		a.watch.stop()
+	}
+	if a.reader != nil {
+		a.reader.content.close()
 	}
 	a.note(func() {
 		switch {

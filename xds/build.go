@@ -42,7 +42,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	b.limits()
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
-			b.pools(g, u, filter("ext_proc", upstreamStream()))
+			b.pools(g, u, filter("ext_proc", upstreamStream()), filter("buffer", wholeBody()))
 			if u.Open {
 				b.openPools(g, u)
 			}

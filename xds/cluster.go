@@ -14,6 +14,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -353,6 +354,13 @@ func upstreamStream() *extprocv3.ExternalProcessor {
 		AllowContentLengthHeader: true,
 		StatusOnError:            &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 	}
+}
+
+// wholeBody collects the body behind the upstream stream, and says its length: Envoy 1.40.0 drops the content-length of a body that
+// ext_proc puts in with CONTINUE_AND_REPLACE, and the request would go out chunked, which some providers refuse (RFC 9112, section 6.3).
+// The body comes in one piece, so nothing waits. It is not bounded here: the sidecar has it whole.
+func wholeBody() *bufferv3.Buffer {
+	return &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(noBackPressure)}
 }
 
 // failedStatus matches the statuses of answers that count against a target, and that another target is asked after: 429 and 5xx. A

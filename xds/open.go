@@ -132,7 +132,7 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 			sent = append(sent, name)
 		}
 	}
-	request := []*mutationv3.HeaderMutation{removeOthers(sent), set("content-type", "application/json")}
+	request := []*mutationv3.HeaderMutation{removeOthers(sent), set("content-type", "application/json"), set("accept-encoding", "identity")}
 	own := map[string]bool{}
 	for _, t := range u.Targets {
 		for name := range targetHeaders(t) {
@@ -143,7 +143,7 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 		request = append(request, remove(name), setFromTarget(name, openHeader+name))
 	}
 
-	seen := append([]string{":*"}, envoy.ResponseHeaders...)
+	seen := append([]string{":*", "content-encoding"}, envoy.ResponseHeaders...) // nobody is there to unpack
 	for _, prefix := range envoy.FamilyResponsePrefixes {
 		seen = append(seen, prefix+"*")
 	}

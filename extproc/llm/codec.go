@@ -8,6 +8,7 @@ type Head struct {
 	Model        string // "" when the client names none
 	Stream       bool
 	IncludeUsage bool // the client's stream carries usage; always true for schemas that always send it
+	Choices      int  // how many answers the client wants side by side; 0 is 1
 }
 
 // ClientCodec is the half of a schema that faces an app: it reads the app's requests and writes its answers.
@@ -23,8 +24,12 @@ type ClientCodec interface {
 	EncodeResponse(*Response) ([]byte, error)
 	// EncodeError writes an error body. It never fails.
 	EncodeError(*Error) []byte
+	// IsError tells whether body is an error as the schema's clients read it. A same-schema error that is none is written anew.
+	IsError(body []byte) bool
 	// NewStreamEncoder starts the answer to a streaming request.
 	NewStreamEncoder(Head) StreamEncoder
+	// StreamEnd is the event that ends every stream of the schema.
+	StreamEnd() []byte
 }
 
 // TargetCodec is the half of a schema that faces a provider: it writes requests and reads answers.
@@ -39,6 +44,9 @@ type TargetCodec interface {
 	// DecodeResponse reads a whole 2xx answer, leniently (a sloppy provider is no reason for a 502). The error is an
 	// *Error: what the provider said when the body is an error all the same, else ErrBadGateway.
 	DecodeResponse(body []byte) (*Response, error)
+	// PatchResponse is the answer for a client of the same schema: body, which DecodeResponse has read as r, as it is but for a word
+	// that says the model was done where it called tools. It does not change body.
+	PatchResponse(body []byte, r *Response) []byte
 	// DecodeError reads a non-2xx answer: any status, any body, also HTML, empty or truncated. It never returns nil.
 	DecodeError(status int, h http.Header, body []byte) *Error
 	// NewStreamDecoder starts reading the answer to a streaming call that was made for a request with this head.

@@ -68,8 +68,8 @@ func (e Event) Meaningful() bool {
 	}
 }
 
-// Frame is one event of the provider's stream: its exact bytes, delimiter included, and what they mean. Raw is valid until
-// the next call to the decoder that made it. Events is empty for frames the schema ignores.
+// Frame is one event of the provider's stream: its exact bytes, delimiter included, and what they mean. In Raw a finish that
+// denies the tool calls before it is put right. Raw is valid until the next call to the decoder that made it. Events is empty for frames the schema ignores.
 type Frame struct {
 	Raw    []byte
 	Events []Event
@@ -88,6 +88,9 @@ type StreamDecoder interface {
 	Push(chunk []byte) ([]Frame, error)
 	// Close takes the end of the bytes and yields what an unterminated last frame still said.
 	Close() []Frame
+	// Complete tells whether every answer that was asked for has said why it stopped. What may still come is usage and the
+	// provider's own End, which some never send; content that comes all the same counts.
+	Complete() bool
 }
 
 // StreamEncoder writes one stream for the client. Its methods must not overlap.

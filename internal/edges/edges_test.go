@@ -39,10 +39,10 @@ var table = []room{
 	{"config/*", "config internal/folder proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event internal/redact internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event internal/redact internal/sse internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
 	{"extproc/provider", "extproc/llm extproc/provider/*", ""},
-	{"extproc/provider/*", "extproc/llm internal/jsonschema internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
+	{"extproc/provider/*", "extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
 	{"extproc/policy", "extproc/llm internal/*", "*"},
 	{"extproc/limit", "", "*"},
 

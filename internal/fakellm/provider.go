@@ -76,6 +76,7 @@ type Request struct {
 	Proto    string
 	Header   http.Header
 	Body     []byte
+	Length   int64     // its content-length; -1 when there was none: chunked, over HTTP/1.1
 	At       time.Time // when its headers had arrived
 
 	Refused *Failure // what the strict checks had against it; nil when nothing
@@ -191,7 +192,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec := &Request{
 		Method: r.Method, Host: r.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Proto: r.Proto,
-		Header: r.Header.Clone(), At: time.Now(),
+		Header: r.Header.Clone(), Length: r.ContentLength, At: time.Now(),
 	}
 	var err error
 	rec.Body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))

@@ -1,15 +1,14 @@
 package anthropic
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"millrace/extproc/llm"
+	"millrace/internal/errorbody"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -78,7 +77,7 @@ func appendString[S string | []byte](dst []byte, s S) []byte {
 
 // DecodeError reads an answer that is no 2xx.
 func (Messages) DecodeError(status int, h http.Header, body []byte) *llm.Error {
-	said := readError(body)
+	said := errorbody.Read(body)
 	e := &llm.Error{Type: llm.ErrorTypeOf(status), Message: said.Message, RetryAfter: retryAfter(status, h, time.Now())}
 	if t, ok := errorTypes[said.Type]; ok {
 		e.Type = t
@@ -92,63 +91,18 @@ func (Messages) DecodeError(status int, h http.Header, body []byte) *llm.Error {
 	return e
 }
 
-// readError finds type and message in {"error":{…}}, in {"type","message"} as some hosts of the API send it, in the first
-// element of an array, and in as much of them as there is before the body breaks off.
-func readError(body []byte) errorObject {
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), lenient)
-	if d.PeekKind() == '[' {
-		_, _ = d.ReadToken() // the kind has been seen: it cannot fail
+// IsError tells whether body is the error of this API: {"type":"error","error":{"type","message"}}.
+func (Messages) IsError(body []byte) bool {
+	var b struct {
+		Type  string      `json:"type"`
+		Error errorObject `json:"error"`
 	}
-	var said errorObject
-	_ = readErrorObject(d, &said)
-	return said
-}
-
-func readErrorObject(d *jsontext.Decoder, said *errorObject) error {
-	if d.PeekKind() != '{' {
-		return d.SkipValue()
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	for d.PeekKind() == '"' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		key, kind := name.String(), d.PeekKind()
-		switch {
-		case key == "error" && kind == '{':
-			inner := errorObject{}
-			err = readErrorObject(d, &inner)
-			*said = inner
-		case kind != '"':
-			err = d.SkipValue()
-		default:
-			var value jsontext.Token
-			if value, err = d.ReadToken(); err != nil {
-				break
-			}
-			switch {
-			case key == "type" && said.Type == "":
-				said.Type = value.String()
-			case (key == "message" || key == "Message" || key == "detail" || key == "error") && said.Message == "":
-				said.Message = value.String()
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	_, err := d.ReadToken()
-	return err
+	return json.Unmarshal(body, &b, lenient) == nil && b.Type == "error" && b.Error.Type != "" && b.Error.Message != ""
 }
 
 // unexplained words an error whose body says nothing in this schema: a short plain text is kept, a page of HTML is not.
 func unexplained(status int, body []byte) string {
-	const short = 200
-	text := strings.TrimSpace(string(body))
-	if text != "" && len(text) <= short && utf8.ValidString(text) && !strings.ContainsAny(text, "<{[\x00") {
+	if text := errorbody.Text(body); text != "" {
 		return text
 	}
 	answer := strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status)) // 529 has no name
@@ -193,7 +147,7 @@ func until(now, at time.Time) time.Duration {
 }
 
 // failure is what an error object inside a 2xx answer or a stream means, where there is no status to go by.
-func failure(said errorObject) *llm.Error {
+func failure(said errorbody.Said) *llm.Error {
 	t, ok := errorTypes[said.Type]
 	switch {
 	case ok:

@@ -40,7 +40,7 @@ func (Messages) ReadHead(_ string, body []byte) (llm.Head, error) {
 			}
 			head.Model = unquote(value)
 		case "stream":
-			if value.Kind() != 't' && value.Kind() != 'f' {
+			if value.Kind() != 't' && value.Kind() != 'f' && value.Kind() != 'n' {
 				return llm.Head{}, llm.Invalid("stream", "want a boolean, got %s", kindName(value.Kind()))
 			}
 			head.Stream = value.Kind() == 't'

@@ -2,9 +2,12 @@ package anthropic
 
 import (
 	"crypto/rand"
+	"slices"
 	"strings"
 
 	"millrace/extproc/llm"
+	"millrace/internal/errorbody"
+	"millrace/internal/strictjson"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,11 +28,32 @@ var stopOf = map[string]llm.Stop{
 	"refusal":                       llm.StopRefusal,
 }
 
-func decodeStop(reason string) llm.Stop {
-	if stop, ok := stopOf[reason]; ok {
-		return stop
+// decodeStop goes by the calls where the reason says no more than that the model was done: some hosts of the API say end_turn then.
+func decodeStop(reason string, called bool) llm.Stop {
+	stop, ok := stopOf[reason]
+	switch {
+	case called && (!ok || stop == llm.StopEnd):
+		return llm.StopTool
+	case !ok:
+		return llm.StopEnd
 	}
-	return llm.StopEnd
+	return stop
+}
+
+// endTurn is the stop_reason that is wrong beside tool calls, toolUse, in JSON, the one that is right.
+const endTurn = "end_turn"
+
+var toolUse = []byte(`"tool_use"`)
+
+// PatchResponse puts an end_turn beside tool calls right.
+func (Messages) PatchResponse(body []byte, r *llm.Response) []byte {
+	var in struct {
+		StopReason string `json:"stop_reason"`
+	}
+	if r.Choices[0].Stop != llm.StopTool || json.Unmarshal(body, &in, lenient) != nil || in.StopReason != endTurn {
+		return body
+	}
+	return strictjson.ReplaceAt(body, toolUse, "stop_reason")
 }
 
 var stopReasons = map[llm.Stop]string{
@@ -148,8 +172,8 @@ func (Messages) DecodeResponse(body []byte) (*llm.Response, error) {
 		Error        jsontext.Value `json:"error"`
 	}
 	err := json.Unmarshal(body, &in, lenient)
-	if in.Type == "error" || in.Error.Kind() == '{' || in.Error.Kind() == '"' {
-		return nil, failure(readError(body))
+	if said := errorbody.Read(body); in.Type == "error" || in.Error.Kind() == '{' || in.Content == nil && said.Message != "" {
+		return nil, failure(said)
 	}
 	if err != nil || in.Content == nil {
 		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a message")
@@ -162,8 +186,15 @@ func (Messages) DecodeResponse(body []byte) (*llm.Response, error) {
 	c.merge(in.Usage)
 	return &llm.Response{
 		ID: in.ID, Model: in.Model, Usage: c.usage(),
-		Choices: []llm.Choice{{Parts: parts, Stop: decodeStop(in.StopReason), StopSequence: in.StopSequence}},
+		Choices: []llm.Choice{{Parts: parts, Stop: decodeStop(in.StopReason, calls(parts)), StopSequence: in.StopSequence}},
 	}, nil
+}
+
+func calls(parts []llm.Part) bool {
+	return slices.ContainsFunc(parts, func(p llm.Part) bool {
+		_, call := p.(llm.ToolCall)
+		return call
+	})
 }
 
 // answerParts reads the blocks of an answer.

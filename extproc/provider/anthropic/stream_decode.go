@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	"millrace/extproc/llm"
+	"millrace/internal/errorbody"
 	"millrace/internal/sse"
+	"millrace/internal/strictjson"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -37,6 +39,8 @@ type streamDecoder struct {
 	tools  int           // tool calls begun so far
 	counts counts
 	over   bool // the terminal event has been seen
+	done   bool // the answer has said why it stopped
+	denies bool // the event at hand says end_turn though there were calls
 }
 
 // mark is a frame whose slices are not cut yet: raw and events may still move while the chunk is read.
@@ -61,12 +65,20 @@ func (d *streamDecoder) Push(chunk []byte) ([]llm.Frame, error) {
 	return d.cut(), err
 }
 
-// Close implements llm.StreamDecoder.
+// Close implements llm.StreamDecoder. An answer that has said why it stopped is whole, message_stop or not.
 func (d *streamDecoder) Close() []llm.Frame {
 	d.reset()
 	d.parser.Close(d.take)
+	if !d.over && d.done {
+		d.over = true
+		d.add(llm.Event{Kind: llm.End})
+		d.marks = append(d.marks, mark{len(d.raw), len(d.events), false})
+	}
 	return d.cut()
 }
+
+// Complete implements llm.StreamDecoder.
+func (d *streamDecoder) Complete() bool { return d.done }
 
 func (d *streamDecoder) reset() {
 	clear(d.events) // the strings of the last call are not held on to
@@ -93,8 +105,21 @@ func (d *streamDecoder) take(e sse.Event) {
 	own := false
 	if e.Data != nil && !d.over {
 		own = d.read(e)
+		d.putRight(e)
 	}
 	d.marks = append(d.marks, mark{len(d.raw), len(d.events), own})
+}
+
+// putRight gives the event that was read last the stop_reason that goes with tool calls. Data in several lines stays as it is.
+func (d *streamDecoder) putRight(e sse.Event) {
+	begin := len(d.raw) - len(e.Raw)
+	at := bytes.Index(e.Raw, e.Data)
+	if !d.denies || at < 0 {
+		return
+	}
+	d.denies = false
+	d.raw = append(d.raw[:begin+at], strictjson.ReplaceAt(e.Data, toolUse, "delta", "stop_reason")...)
+	d.raw = append(d.raw, e.Raw[at+len(e.Data):]...)
 }
 
 func (d *streamDecoder) add(e llm.Event) { d.events = append(d.events, e) }
@@ -103,6 +128,12 @@ func (d *streamDecoder) add(e llm.Event) { d.events = append(d.events, e) }
 func (d *streamDecoder) fail(err *llm.Error) {
 	d.over = true
 	d.add(llm.Event{Kind: llm.Failure, Err: err})
+}
+
+// failed is fail with what the provider said, and tells whether a client of this schema reads it: SDKs go by the event's name.
+func (d *streamDecoder) failed(e sse.Event) (own bool) {
+	d.fail(failure(errorbody.Read(e.Data)))
+	return string(e.Name) == "error" && Messages{}.IsError(e.Data)
 }
 
 // envelope are the members of the API's events, as they stand in the event's data.
@@ -157,12 +188,10 @@ func (d *streamDecoder) read(e sse.Event) (own bool) {
 	case "ping":
 		d.add(llm.Event{Kind: llm.Ping})
 	case "error":
-		d.fail(failure(readError(e.Data)))
-		return true
+		return d.failed(e)
 	default:
 		if in.err.Kind() == '{' {
-			d.fail(failure(readError(e.Data)))
-			return true
+			return d.failed(e)
 		}
 	}
 	return false
@@ -208,7 +237,10 @@ func (d *streamDecoder) messageDelta(in envelope) {
 		}
 	})
 	if reason.Kind() == '"' {
-		d.add(llm.Event{Kind: llm.Finish, Stop: decodeStop(d.string(reason)), StopSequence: d.string(sequence)})
+		word := d.string(reason)
+		d.done = true
+		d.denies = word == endTurn && d.tools > 0
+		d.add(llm.Event{Kind: llm.Finish, Stop: decodeStop(word, d.tools > 0), StopSequence: d.string(sequence)})
 	}
 	if in.usage.Kind() == '{' {
 		d.counts.merge(in.usage)

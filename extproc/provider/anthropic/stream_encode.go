@@ -285,8 +285,13 @@ func (e *streamEncoder) Close(dst []byte, err *llm.Error) []byte {
 	}
 	dst = appendUsage(append(dst, `},"usage":`...), e.usage)
 	dst = append(dst, "}\n\n"...)
-	return append(dst, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"...)
+	return append(dst, streamEnd...)
 }
+
+const streamEnd = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+
+// StreamEnd implements llm.ClientCodec.
+func (Messages) StreamEnd() []byte { return []byte(streamEnd) }
 
 // objectEnd watches text go by in pieces and knows when it has been one JSON object, without reading anything twice.
 type objectEnd struct {

@@ -42,6 +42,11 @@ func (Chat) ReadHead(_ string, body []byte) (llm.Head, error) {
 			err = unmarshal("model", value, &h.Model)
 		case "stream":
 			err = unmarshal("stream", value, &h.Stream)
+		case "n":
+			var n int // what else it is, its target says
+			if json.Unmarshal(value, &n) == nil && n > 0 {
+				h.Choices = min(n, maxChoices)
+			}
 		case "stream_options":
 			var o streamOptions
 			err = unmarshal("stream_options", value, &o)

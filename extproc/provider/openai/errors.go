@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/extproc/llm"
+	"millrace/internal/errorbody"
 )
 
 // errorWords are OpenAI's type for each class, and the code that goes with it when the error brings none.
@@ -79,7 +79,7 @@ func (Chat) DecodeError(status int, h http.Header, body []byte) *llm.Error {
 	}
 	e := said.error(class)
 	if e.Message == "" {
-		e.Message = plainMessage(h, body)
+		e.Message = errorbody.Text(body)
 	}
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("the provider answered with status %d and no readable error", status)
@@ -108,19 +108,16 @@ func insideError(body []byte) *llm.Error {
 	return e
 }
 
-// providerError is what the known forms of an error body have in common.
-type providerError struct {
-	message, code, param, typ string
-	detail                    jsontext.Value
-}
+// providerError is what an error body has said.
+type providerError struct{ errorbody.Said }
 
 func (p providerError) error(class llm.ErrorType) *llm.Error {
-	e := &llm.Error{Type: class, Message: shortened(p.message), Param: p.param, Code: p.code}
-	if _, err := strconv.Atoi(p.code); err == nil {
+	e := &llm.Error{Type: class, Message: shortened(p.Message), Param: p.Param, Code: p.Code}
+	if _, err := strconv.Atoi(p.Code); err == nil {
 		e.Code = "" // a status, not a word
 	}
-	if given(p.detail) {
-		e.Detail = []byte(p.detail)
+	if given(p.Detail) {
+		e.Detail = []byte(p.Detail)
 	}
 	return e
 }
@@ -138,12 +135,16 @@ var classes = map[string]llm.ErrorType{
 	"server_error": llm.ErrInternal, "api_error": llm.ErrInternal, "internal_error": llm.ErrInternal,
 	"internalservererror": llm.ErrInternal, "internal_server_error": llm.ErrInternal,
 	"service_unavailable": llm.ErrUnavailable, "service_unavailable_error": llm.ErrUnavailable,
+	// Google's, https://google.aip.dev/193
+	"invalid_argument": llm.ErrInvalidRequest, "failed_precondition": llm.ErrInvalidRequest, "unauthenticated": llm.ErrAuthentication,
+	"permission_denied": llm.ErrPermission, "not_found": llm.ErrNotFound, "resource_exhausted": llm.ErrRateLimit,
+	"deadline_exceeded": llm.ErrTimeout, "internal": llm.ErrInternal, "unavailable": llm.ErrUnavailable,
 	"overloaded": llm.ErrOverloaded, "overloaded_error": llm.ErrOverloaded, "engine_overloaded": llm.ErrOverloaded,
 }
 
 // class goes by the code, which is the finer word, then by the type; "" when neither says anything.
 func (p providerError) class() llm.ErrorType {
-	for _, word := range []string{p.code, p.typ} {
+	for _, word := range []string{p.Code, p.Type} {
 		if class := classes[strings.ToLower(word)]; class != "" {
 			return class
 		}
@@ -154,112 +155,20 @@ func (p providerError) class() llm.ErrorType {
 	return ""
 }
 
-// errorBody covers the forms met: OpenAI's and Azure's {"error":{...}}, Ollama's {"error":"..."}, vLLM's and Mistral's
-// {"object":"error","message":...}, FastAPI's {"detail":...}, Azure API Management's {"statusCode":...,"message":...}.
-type errorBody struct {
-	Error      jsontext.Value `json:"error"`
-	Message    jsontext.Value `json:"message"`
-	Detail     jsontext.Value `json:"detail"`
-	Type       word           `json:"type"`
-	Code       word           `json:"code"`
-	Param      text           `json:"param"`
-	StatusCode word           `json:"statusCode"`
-	InnerError jsontext.Value `json:"innererror"`
-}
-
-// parseError reads an error body; false when nothing in it reads as an error. Some gateways wrap it in an array.
+// parseError reads an error body; false when nothing in it reads as an error.
 func parseError(body []byte) (providerError, bool) {
-	raw := jsontext.Value(bytes.TrimSpace(body))
-	if raw.Kind() == jsontext.KindBeginArray {
-		var list []jsontext.Value
-		if json.Unmarshal(raw, &list, lenient) != nil || len(list) == 0 {
-			return providerError{}, false
-		}
-		raw = list[0]
-	}
-	var b errorBody
-	if raw.Kind() != jsontext.KindBeginObject || json.Unmarshal(raw, &b, lenient) != nil {
-		return providerError{}, false
-	}
-	switch b.Error.Kind() {
-	case jsontext.KindBeginObject:
-		var inner errorBody
-		if json.Unmarshal(b.Error, &inner, lenient) == nil {
-			b = inner
-		}
-	case jsontext.KindString:
-		b.Message = b.Error
-	}
-	p := providerError{code: string(b.Code), param: string(b.Param), typ: string(b.Type), detail: b.InnerError}
-	if p.code == "" {
-		p.code = string(b.StatusCode)
-	}
-	p.message = messageOf(b.Message, messageLevels)
-	if p.message == "" {
-		p.message = messageOf(b.Detail, messageLevels)
-	}
-	return p, p.message != "" || p.code != "" || p.typ != ""
+	p := providerError{errorbody.Read(body)}
+	return p, p.Message != "" || p.Code != "" || p.Type != ""
 }
 
-// messageLevels is how many objects may be around a message. One is what providers send. Every level is read again with the one
-// around it, so there is an end to them.
-const messageLevels = 3
-
-// messageOf reads a message: a string, FastAPI's list of what is wrong where, or Mistral's object around either.
-func messageOf(v jsontext.Value, levels int) string {
-	switch v.Kind() {
-	case jsontext.KindString:
-		var s text
-		_ = json.Unmarshal(v, &s, lenient) // a string was promised by its kind; if it is broken there is no message
-		return string(s)
-	case jsontext.KindBeginObject:
-		var o struct {
-			Detail  jsontext.Value `json:"detail"`
-			Message text           `json:"message"`
-		}
-		if levels == 0 || json.Unmarshal(v, &o, lenient) != nil {
-			return ""
-		}
-		if o.Message != "" {
-			return string(o.Message)
-		}
-		return messageOf(o.Detail, levels-1)
-	case jsontext.KindBeginArray:
-		return violations(v)
+// IsError implements llm.ClientCodec. OpenAI's SDKs read {"error":{"message":…}} and raise any error in a stream that has the member.
+func (Chat) IsError(body []byte) bool {
+	var b struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
 	}
-	return ""
-}
-
-func violations(v jsontext.Value) string {
-	var list []struct {
-		Where []word `json:"loc"`
-		What  text   `json:"msg"`
-	}
-	if json.Unmarshal(v, &list, lenient) != nil {
-		return ""
-	}
-	var all []string
-	for _, one := range list {
-		var where []string
-		for _, w := range one.Where {
-			where = append(where, string(w))
-		}
-		all = append(all, strings.TrimPrefix(strings.Join(where, ".")+": "+string(one.What), ": "))
-	}
-	return strings.Join(all, "; ")
-}
-
-// plainMessage takes a short plain text for the message that it is (Ollama's "404 page not found", Envoy's "upstream
-// connect error"). A page of HTML or a torn piece of JSON says nothing to a client.
-func plainMessage(h http.Header, body []byte) string {
-	line := bytes.TrimSpace(body)
-	if len(line) == 0 || len(line) > 500 || !utf8.Valid(line) || bytes.ContainsAny(line[:1], "<{[\"") {
-		return ""
-	}
-	if strings.Contains(h.Get("Content-Type"), "html") {
-		return ""
-	}
-	return string(line)
+	return json.Unmarshal(body, &b, lenient) == nil && b.Error.Message != ""
 }
 
 // maxMessageBytes keeps providers from answering with the whole prompt.

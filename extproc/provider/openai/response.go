@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/extproc/llm"
+	"millrace/internal/strictjson"
 )
 
 // A provider's whole answer, as far as it is read.
@@ -95,18 +96,18 @@ var finishes = map[string]llm.Stop{
 }
 
 // stopOf reads a finish_reason. stop says little: compatibles use it for an answer that calls tools, and OpenAI for one that
-// is a refusal (https://platform.openai.com/docs/guides/structured-outputs#refusals).
+// is a refusal (https://platform.openai.com/docs/guides/structured-outputs#refusals). Words that nobody knows say no more.
 func stopOf(reason string, calls, refused bool) llm.Stop {
 	stop, known := finishes[reason]
 	switch {
-	case !known:
-		return llm.StopEnd
-	case reason == "stop" && calls:
+	case known && stop != llm.StopEnd:
+		return stop
+	case calls:
 		return llm.StopTool
-	case reason == "stop" && refused:
+	case known && refused:
 		return llm.StopRefusal
 	}
-	return stop
+	return llm.StopEnd
 }
 
 // finishFailed is the finish_reason by which routers and Mistral say that generation broke off.
@@ -117,10 +118,8 @@ func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
 	var w completion
 	err := json.Unmarshal(body, &w, lenient)
 	switch {
-	case given(w.Error) || bool(w.Object) || err == nil && len(w.Choices) == 0:
+	case given(w.Error) || bool(w.Object) || err != nil || len(w.Choices) == 0:
 		return nil, insideError(body)
-	case err != nil:
-		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer is not a chat completion")
 	case len(w.Choices) > maxChoices:
 		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer holds %d choices, more than %d", len(w.Choices), maxChoices)
 	}
@@ -137,6 +136,28 @@ func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
 	}
 	return r, nil
 }
+
+// PatchResponse implements llm.TargetCodec: clients that go by the finish_reason do not carry out tool calls beside a stop.
+func (Chat) PatchResponse(body []byte, r *llm.Response) []byte {
+	if !slices.ContainsFunc(r.Choices, func(c llm.Choice) bool { return c.Stop == llm.StopTool }) {
+		return body
+	}
+	var w completion
+	if json.Unmarshal(body, &w, lenient) != nil {
+		return body
+	}
+	for i, c := range w.Choices {
+		if c.FinishReason == finishStop && len(c.Message.ToolCalls) > 0 {
+			body = strictjson.ReplaceAt(body, finishTools, "choices", i, "finish_reason")
+		}
+	}
+	return body
+}
+
+// finishStop is the finish_reason that is wrong beside tool calls, finishTools, in JSON, the one that is right.
+const finishStop = "stop"
+
+var finishTools = []byte(`"tool_calls"`)
 
 func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
 	m := &c.Message
@@ -239,10 +260,13 @@ var finishWords = map[llm.Stop]string{
 }
 
 // finishWord is the word for s. A refusal in words of its own (the refusal member) ends in stop, as OpenAI's do: its SDKs
-// raise content_filter as an error without looking for them.
-func finishWord(s llm.Stop, refused bool) string {
-	if s == llm.StopRefusal && refused {
+// raise content_filter as an error without looking for them. What called tools never does.
+func finishWord(s llm.Stop, refused, called bool) string {
+	switch {
+	case s == llm.StopRefusal && refused:
 		return "stop"
+	case called && (s == llm.StopEnd || s == ""):
+		return "tool_calls"
 	}
 	if word := finishWords[s]; word != "" {
 		return word
@@ -260,7 +284,7 @@ func (Chat) EncodeResponse(r *llm.Response) ([]byte, error) {
 	for i, c := range r.Choices {
 		m := messageForClient(c.Parts)
 		out.Choices[i] = answerChoice{
-			Index: i, Message: m, Logprobs: jsontext.Value("null"), FinishReason: finishWord(c.Stop, m.Refusal != nil),
+			Index: i, Message: m, Logprobs: jsontext.Value("null"), FinishReason: finishWord(c.Stop, m.Refusal != nil, len(m.ToolCalls) > 0),
 		}
 		if c.Logprobs != nil {
 			out.Choices[i].Logprobs = jsontext.Value(c.Logprobs)

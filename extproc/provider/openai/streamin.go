@@ -3,12 +3,14 @@ package openai
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/extproc/llm"
 	"millrace/internal/sse"
+	"millrace/internal/strictjson"
 )
 
 // A chunk of a provider's stream, as far as it is read.
@@ -73,9 +75,10 @@ type streamDecoder struct {
 	sse   sse.Parser
 	yield func(sse.Event)
 
-	started bool // Start has been told
-	over    bool // End or Failure has been told: what follows is passed on unread
-	own     bool // the frame at hand is the provider's own error event
+	started bool  // Start has been told
+	over    bool  // End or Failure has been told: what follows is passed on unread
+	own     bool  // the frame at hand is the provider's own error event
+	denying []int // its choices that end in stop though they called tools
 	ids     callIDs
 	choices []choiceIn
 
@@ -141,18 +144,37 @@ func (d *streamDecoder) complete() bool {
 	return len(d.choices) > 0
 }
 
+// Complete implements llm.StreamDecoder. Answers that were asked for side by side may come one after another.
+func (d *streamDecoder) Complete() bool { return len(d.choices) >= d.head.Choices && d.complete() }
+
 // frame copies the event's bytes, which the parser is going to use again, and reads it.
 func (d *streamDecoder) frame(e sse.Event) {
 	raw, events := len(d.raw), len(d.events)
 	d.raw = append(d.raw, e.Raw...)
 	injected := false
-	d.own = false
+	d.own, d.denying = false, d.denying[:0]
 	if !d.over {
 		injected = d.read(e)
+	}
+	if len(d.denying) > 0 {
+		d.raw = append(d.raw[:raw], d.putRight(d.raw[raw:], bytes.TrimSpace(e.Data))...)
 	}
 	d.frames = append(d.frames, llm.Frame{
 		Raw: d.raw[raw:len(d.raw):len(d.raw)], Events: d.events[events:len(d.events):len(d.events)], Injected: injected, OwnError: d.own,
 	})
+}
+
+// putRight is the frame's bytes with the finish_reason that goes with tool calls. Data in several lines stays as it is.
+func (d *streamDecoder) putRight(raw, data []byte) []byte {
+	at := bytes.Index(raw, data)
+	if at < 0 {
+		return raw
+	}
+	right := data
+	for _, i := range d.denying {
+		right = strictjson.ReplaceAt(right, finishTools, "choices", i, "finish_reason")
+	}
+	return slices.Concat(raw[:at], right, raw[at+len(data):])
 }
 
 func (d *streamDecoder) emit(e llm.Event) { d.events = append(d.events, e) }
@@ -164,7 +186,7 @@ func (d *streamDecoder) fail(err *llm.Error) {
 
 // failed is fail with what the provider said.
 func (d *streamDecoder) failed(data []byte) {
-	d.own = true
+	d.own = Chat{}.IsError(data)
 	d.fail(insideError(data))
 }
 
@@ -196,6 +218,10 @@ func (d *streamDecoder) chunk(data []byte) (injected bool) {
 		d.failed(data)
 		return false
 	case err != nil:
+		if said, ok := parseError(data); ok && said.Message != "" { // Google's, in an array
+			d.failed(data)
+			return false
+		}
 		d.fail(llm.Errorf(llm.ErrBadGateway, "the provider's stream holds something that is not a chat completion chunk"))
 		return false
 	}
@@ -204,6 +230,9 @@ func (d *streamDecoder) chunk(data []byte) (injected bool) {
 		d.choice(&c.Choices[i])
 		if d.over {
 			return false
+		}
+		if c.Choices[i].FinishReason == finishStop && len(d.choices[c.Choices[i].Index].tools) > 0 {
+			d.denying = append(d.denying, i)
 		}
 	}
 	if !c.Usage.ok {

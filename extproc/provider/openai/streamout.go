@@ -104,8 +104,13 @@ func (e *streamEncoder) Close(dst []byte, err *llm.Error) []byte {
 	if e.head.IncludeUsage {
 		dst = e.usageChunk(dst)
 	}
-	return append(dst, "data: [DONE]\n\n"...)
+	return append(dst, streamEnd...)
 }
+
+const streamEnd = "data: [DONE]\n\n"
+
+// StreamEnd implements llm.ClientCodec.
+func (Chat) StreamEnd() []byte { return []byte(streamEnd) }
 
 // start makes the frame of all chunks and opens the first choice. A stream that begins without a Start gets a made-up id.
 func (e *streamEncoder) start(dst []byte, ev llm.Event) []byte {
@@ -273,7 +278,7 @@ func (e *streamEncoder) finish(dst []byte, number int) []byte {
 	}
 	dst = e.beginDelta(dst, number)
 	dst = append(dst, `{},"logprobs":null,"finish_reason":"`...)
-	dst = append(dst, finishWord(c.stop, c.refused)...)
+	dst = append(dst, finishWord(c.stop, c.refused, len(c.tools) > 0)...)
 	dst = append(dst, `"}]`...)
 	return append(dst, e.suffix...)
 }

@@ -1,0 +1,176 @@
+package extproc
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/extproc/llm"
+)
+
+// ends are the last words of a stream of each schema.
+var lastWords = map[llm.Schema]string{llm.OpenAIChat: "data: [DONE]\n\n", llm.AnthropicMessages: `{"type":"message_stop"}` + "\n\n"}
+
+// unending are ways in which a target says all of its answer and does not end: what it says, and what it says then.
+var unending = []struct {
+	name string
+	cut  map[llm.Schema]int // how many events at the end it leaves out
+	then []string
+}{
+	{"all is said", nil, nil},
+	{"all is said, then heartbeats", nil, []string{": heartbeat\n\n", ": heartbeat\n\n"}},
+	{"no end of its own", map[llm.Schema]int{llm.OpenAIChat: 1, llm.AnthropicMessages: 1}, nil},
+	{"no end of its own, then heartbeats", map[llm.Schema]int{llm.OpenAIChat: 1, llm.AnthropicMessages: 1}, []string{": heartbeat\n\n", ": heartbeat\n\n"}},
+}
+
+// TestStreamEndsAtItsFinish: what is left to say to the client when the target has said why it stopped is said then, usage included, though
+// the target keeps the connection open, and never says [DONE] or message_stop. The end of the client's answer waits for the target's
+// (docs/rationale.md, "When is a stream complete?").
+func TestStreamEndsAtItsFinish(t *testing.T) {
+	for _, pair := range pairs() {
+		if !pair.streams {
+			continue
+		}
+		for _, c := range unending {
+			t.Run(pair.String()+", "+c.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					events := pair.answer()
+					events = events[:len(events)-c.cut[targetSchemas[pair.target]]]
+					last := "}"
+					if pair.wants {
+						last = lastWords[pair.app.schema]
+					}
+					call := newPeer(t).call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= text/event-stream")
+					call.says(events...).says(c.then...).until(last)
+					if call.ended {
+						t.Error("the client's answer ended before the target's")
+					}
+					said := call.body
+					pair.check(t, call)
+					call.ends(c.then...).ends("").all()
+					if strings.ReplaceAll(call.body, ": heartbeat\n\n", "") != strings.ReplaceAll(said, ": heartbeat\n\n", "") {
+						t.Errorf("after the end came %q", strings.TrimPrefix(call.body, said))
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestUsageBehindTheEnd: usage that comes too late for the client is still counted.
+func TestUsageBehindTheEnd(t *testing.T) { synctest.Test(t, usageBehindTheEnd) }
+
+func usageBehindTheEnd(t *testing.T) {
+	p := newPeer(t)
+	a := apps[1]
+	events := streamedAnswers[llm.OpenAIChat]
+	n := len(events)
+	call := p.call(t, a, a.stream, "same").head(":status= 200", "content-type= text/event-stream")
+	call.says(events[:n-2]...).until(lastWords[a.schema])
+	call.ends(events[n-2:]...).all()
+	if u := p.server.exchanges.get(callID).usage; u == nil || u.Input != 5 || u.Output != 7 {
+		t.Errorf("usage %+v", u)
+	}
+}
+
+// TestFinishThatIsNone: targets say finish_reason with every chunk, or go on after it, or say one of several answers after the other;
+// nothing is lost of what comes soon.
+func TestFinishThatIsNone(t *testing.T) {
+	chunk := func(choice, content, finish string) string {
+		return `data: {"id":"r1","model":"m","choices":[{"index":` + choice + `,"delta":{"content":"` + content + `"},"finish_reason":` + finish + `}],"usage":{"prompt_tokens":1,"completion_tokens":1}}` + "\n\n"
+	}
+	p := newPeer(t)
+	for name, c := range map[string]struct {
+		app  app
+		body string
+		said []string
+		want []string
+	}{
+		"stop with every chunk": {apps[1], apps[1].stream, []string{chunk("0", "one ", `"stop"`), chunk("0", "two", `"stop"`)}, []string{"one ", "two"}},
+		"two, one after the other": {apps[0], strings.Replace(apps[0].stream, `"stream"`, `"n":2,"stream"`, 1),
+			[]string{chunk("0", "one", `"stop"`), chunk("1", "two", `"stop"`)}, []string{"one", "two"}},
+	} {
+		call := p.call(t, c.app, c.body, "same").head(":status= 200", "content-type= text/event-stream")
+		for i, piece := range c.said {
+			call.says(piece).until(c.want[i]) // the next one comes when this one has arrived
+		}
+		call.ends("").all()
+		if _, err := understood(c.app, true, call.body); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestBrokenBehindTheFinish: what breaks after the finish breaks nothing that the client needs.
+func TestBrokenBehindTheFinish(t *testing.T) {
+	for _, pair := range pairs() {
+		if !pair.streams {
+			continue
+		}
+		t.Run(pair.String(), func(t *testing.T) {
+			events := slices.Clone(pair.answer())
+			events[len(events)-1] = "data: {\"half\":"
+			call := newPeer(t).call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= text/event-stream")
+			pair.check(t, call.ends(events...).all())
+		})
+	}
+}
+
+// TestStreamEndsWithTrailers: a target that ends its answer with trailers after the client has all of it.
+func TestStreamEndsWithTrailers(t *testing.T) {
+	a := apps[1]
+	call := newPeer(t).call(t, a, a.stream, "same").head(":status= 200", "content-type= text/event-stream")
+	call.says(streamedAnswers[llm.OpenAIChat]...).until(lastWords[a.schema])
+	call.stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{
+		ResponseTrailers: &extprocv3.HttpTrailers{Trailers: headerMap("x-late= 1")},
+	}})
+	call.all()
+}
+
+// TestTargetThatNeverEnds: a client that has its complete answer waits for the end of it as long as for a next event, and the target is
+// then given up; nothing is wrong with the attempt. One whose stream has failed waits for a second.
+func TestTargetThatNeverEnds(t *testing.T) {
+	for _, c := range []struct {
+		name, last, problem string
+		within              time.Duration
+	}{
+		{"complete", lastWords[llm.OpenAIChat], "", 30 * time.Second},
+		{"failed", `data: {"error":{"message":"broken","type":"server_error"}}` + "\n\n", "broken", time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPeer(t)
+				events := slices.Clone(streamedAnswers[llm.OpenAIChat])
+				events[len(events)-1] = c.last
+				call := p.call(t, apps[0], apps[0].stream, "same").head(":status= 200", "content-type= text/event-stream").says(events...).until(c.last)
+				said, sent := time.Now(), make(chan struct{})
+				go func() {
+					defer close(sent)
+					for call.stream.Context().Err() == nil {
+						call.says(": heartbeat\n\n")
+						time.Sleep(70 * time.Millisecond)
+					}
+				}()
+				var err error
+				for err == nil {
+					_, err = call.stream.Recv()
+				}
+				took := time.Since(said)
+				<-sent
+				if status.Code(err) != codes.Aborted || took != c.within {
+					t.Errorf("%v after %s, want it given up after %s", err, took, c.within)
+				}
+				synctest.Wait()
+				if got := p.server.exchanges.get(callID).attempts[0].Error; got != c.problem {
+					t.Errorf("recorded %q, want %q", got, c.problem)
+				}
+			})
+		})
+	}
+}
