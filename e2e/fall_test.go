@@ -81,7 +81,7 @@ func TestFall(t *testing.T) {
 			s.Start()
 			t.Cleanup(s.Close)
 			_, urlB := withHealth(t, b, (*tls.Config)(nil))
-			active := fmt.Sprintf("health_checks: {passive: false, active: {%s, interval: 0.2s, fall: 3, rise: 2}}", c.active)
+			active := fmt.Sprintf("health_checks: {passive: false, active: {%s, interval: 0.2s, timeout: 5s, fall: 3, rise: 2}}", c.active)
 			if name == "http" {
 				up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path != "/up" {

@@ -42,8 +42,8 @@ const openRouter, ping = ": OPENROUTER PROCESSING\n\n", "event: ping\ndata: {\"t
 func TestSilentThinking(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]string{
-		"held":      "timeouts: {first_byte_timeout: 1s}\nstreaming: {inter_chunk_timeout: 1s}",
-		"committed": "timeouts: {first_byte_timeout: 1s}",
+		"held":      "timeouts: {first_byte_timeout: 2s}\nstreaming: {inter_chunk_timeout: 2s}",
+		"committed": "timeouts: {first_byte_timeout: 2s}",
 	} {
 		for _, p := range []*fakellm.Provider{openAI("a"), anthropicAI("a")} {
 			t.Run(name+" "+p.Schema, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestSilentThinking(t *testing.T) {
 						if life == ping && p.Schema == fakellm.OpenAIChat {
 							continue
 						}
-						p.Script(thinking(p.Schema, life, 7))
+						p.Script(thinking(p.Schema, life, 12))
 						path, body, end := "/v1/chat/completions", chatStream, "[DONE]"
 						if i == 1 {
 							path, body, end = "/v1/messages", claudeStream, "message_stop"
