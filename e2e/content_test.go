@@ -239,3 +239,24 @@ func TestTaken(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenContentEncoding: while the sidecar is dead nobody unpacks an answer, so the client is told that it is packed.
+func TestOpenContentEncoding(t *testing.T) {
+	t.Parallel()
+	p := openAI("p")
+	g := prepare(t, "", openAndClosed(t, map[string][]*fakellm.Provider{"v1": {p}}))
+	twoProcesses(t, g)
+	p.Always(fakellm.Reply{Body: gzipped(t, capture(t, p, false)), Header: http.Header{"Content-Encoding": {"gzip"}}})
+	if r := g.post("/v1/chat/completions", chatHello, "Accept-Encoding: gzip").want(200, "hello to you"); r.Header.Get("content-encoding") != "" {
+		t.Errorf("headers %v", r.Header)
+	}
+	g.kill()
+	r := g.post("/v1/chat/completions", chatHello, "Accept-Encoding: gzip").want(200).header("content-encoding", "gzip")
+	unpacked, err := gzip.NewReader(strings.NewReader(r.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(unpacked); err != nil || !strings.Contains(string(body), "hello to you") {
+		t.Errorf("%v, %s", err, body)
+	}
+}
