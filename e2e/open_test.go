@@ -263,7 +263,7 @@ func checkServedOpen(t *testing.T, p *fakellm.Provider, r fakellm.Request) {
 		t.Errorf("target %s was called %q", p.Name, r.Host)
 	}
 	sent := []string{"Accept", "Content-Length", "Content-Type", "User-Agent", "X-Request-Id", "X-Millrace-Via"}
-	want := map[string]string{"User-Agent": "app/1", "Content-Type": "application/json", "X-Team-Token": "token-of-all"}
+	want := map[string]string{"User-Agent": "app/1", "Content-Type": "application/json", "Accept-Encoding": "identity", "X-Team-Token": "token-of-all"}
 	switch p.Name {
 	case "a":
 		want["X-Team"] = `100% "mine"`

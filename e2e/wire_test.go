@@ -262,7 +262,7 @@ func TestWireRequests(t *testing.T) {
 	}
 }
 
-var providerMaySee = []string{"Accept", "Authorization", "Content-Length", "Content-Type", "User-Agent", "X-Millrace-Via", "X-Request-Id"}
+var providerMaySee = []string{"Accept", "Accept-Encoding", "Authorization", "Content-Length", "Content-Type", "User-Agent", "X-Millrace-Via", "X-Request-Id"}
 
 // wire writes bytes to the listener, and reads the answer. goesOn tells whether what comes after them on the connection, a request for
 // /health, is answered as the request that it is.

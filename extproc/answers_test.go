@@ -331,3 +331,61 @@ func TestContentDecidesForEveryCut(t *testing.T) {
 		})
 	}
 }
+
+// TestContentAfterTheHead: with commit: headers the client may have the head of a stream before the bytes say that it is none. It gets
+// a stream all the same, and an error in its words.
+func TestContentAfterTheHead(t *testing.T) {
+	p := newPeerOf(t, "gateway: {streaming: {commit: headers}}\n"+document)
+	for _, pair := range pairs() {
+		if !pair.wants {
+			continue
+		}
+		for _, label := range []string{"text/event-stream", "application/json"} {
+			c := p.call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= "+label)
+			if label == "text/event-stream" {
+				c.receive() // the head
+			}
+			pair.check(t, c.ends(pair.answer()...).all())
+		}
+		for _, answer := range []string{`{"error":{"message":"` + words + `"}}`, "<html>", ""} {
+			c := p.call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= text/event-stream").ends(answer).all()
+			_, err := understood(pair.app, true, c.body)
+			if err == nil || strings.Contains(answer, words) && !strings.Contains(err.Error(), words) || strings.Contains(c.body, "<html>") {
+				t.Errorf("%s, %q: %v, %s", pair, answer, err, c.body)
+			}
+		}
+	}
+}
+
+// TestAnswersAreBounded: what is collected of an answer, and what it unpacks to, has a limit.
+func TestAnswersAreBounded(t *testing.T) {
+	p := newPeerOf(t, "gateway: {max_request_bytes: 64KB}\n"+document)
+	long := strings.Repeat("x", 10_000)
+	whole := map[llm.Schema]string{}
+	for schema, body := range wholeAnswers {
+		whole[schema] = strings.Replace(body, "let me look", strings.Repeat(long, 7), 1)
+	}
+	for _, pair := range pairs() {
+		schema := targetSchemas[pair.target]
+		var said []string
+		switch {
+		case pair.streams && pair.wants:
+			continue // nothing is collected
+		case pair.streams:
+			text := strings.Replace(streamedAnswers[schema][2], "let me look", long, 1)
+			said = append(said, streamedAnswers[schema][:2]...)
+			for range 7 {
+				said = append(said, text)
+			}
+		default:
+			said = []string{whole[schema]}
+		}
+		for _, encoding := range []string{"", "gzip"} {
+			c := p.call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= text/plain")
+			c.ends(string(packed(t, encoding, said...))).all()
+			if problem := errorProblem(pair.app, c, 502, false); problem != "" || !strings.Contains(c.body, "larger than 65536 bytes") {
+				t.Errorf("%s, %q: %s %.300s", pair, encoding, problem, c.body)
+			}
+		}
+	}
+}

@@ -304,14 +304,14 @@ func noModel(name string) *llm.Error {
 	return e
 }
 
-// operation finds what a request wants: the path below the rule and the version segment.
+// operation finds what a request wants: the path below the rule and the version segment, without a slash at its end.
 func (rt *route) operation(path string) string {
 	below, ok := strings.CutPrefix(path, rt.path)
 	if !ok {
 		below = path
 	}
 	for _, candidate := range []string{below, path} {
-		candidate = strings.TrimPrefix(candidate, "/v1")
+		candidate = strings.TrimSuffix(strings.TrimPrefix(candidate, "/v1"), "/")
 		if _, known := provider.At(candidate); known || candidate == operationModels || strings.HasPrefix(candidate, operationModels+"/") {
 			return candidate
 		}

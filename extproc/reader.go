@@ -92,7 +92,7 @@ func (r *reader) unpacked(err error) error {
 	case !errors.Is(err, errPacked):
 		return err
 	case r.told:
-		return nil
+		return nil //nolint:nilerr // the client has its answer
 	}
 	return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: the answer %v", r.record.Target, err))
 }
@@ -263,7 +263,7 @@ func (r *reader) end(trailers *extprocv3.HttpTrailers) error {
 	switch {
 	case err != nil || r.over:
 	case r.withheld != nil:
-		return nil // stillHeld says it when the time comes
+		return nil //nolint:nilerr // stillHeld says it when the time comes
 	case r.refusal != nil:
 		err = r.completeError(r.refusal)
 	case r.told:

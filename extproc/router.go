@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
@@ -232,6 +233,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 		return r.refuse(r.tooLarge())
 	}
 	r.server.exchanges.bodies.hold(r.x.id, int64(len(body)), r.maxBodies()) // no more than it was let in for
+	body = bytes.TrimPrefix(body, byteOrderMark)                            // JSON has none (RFC 8259, section 8.1), some editors and languages write one
 	head, err := r.x.client.Client.ReadHead("", body)
 	if err != nil {
 		return r.refuse(asError(err))

@@ -36,7 +36,7 @@ func Read(body []byte) Said {
 	case jsontext.KindBeginArray: // one error, as a rule
 		said = r.first()
 	case jsontext.KindBeginObject:
-		said = r.object(0)
+		said, _ = r.object(0)
 	}
 	return said
 }
@@ -72,25 +72,29 @@ var containers = map[string]bool{"error": true, "fault": true}
 
 type reader struct{ *jsontext.Decoder }
 
-// object reads an object. It ends where the body breaks off.
-func (r reader) object(depth int) Said {
-	var said Said
+// object reads an object. ok is false where the body breaks off.
+func (r reader) object(depth int) (said Said, ok bool) {
 	if _, err := r.ReadToken(); err != nil {
-		return said
+		return said, false
 	}
 	for r.PeekKind() == jsontext.KindString {
 		name, err := r.ReadToken()
 		if err != nil {
-			return said
+			return said, false
 		}
 		if key := name.String(); containers[key] && r.PeekKind() == jsontext.KindBeginObject && depth < maxDepth {
-			said.take(r.object(depth + 1))
-		} else if !r.member(&said, key, depth) {
-			return said
+			var inner Said
+			inner, ok = r.object(depth + 1)
+			said.take(inner)
+		} else {
+			ok = r.member(&said, key, depth)
+		}
+		if !ok {
+			return said, false
 		}
 	}
-	_, _ = r.ReadToken() // the end, or where the body breaks off
-	return said
+	_, err := r.ReadToken()
+	return said, err == nil
 }
 
 // take puts what a container says in the place of what is beside it. An empty one says nothing.
@@ -164,11 +168,11 @@ func (r reader) words(depth int) (text string, ok bool) {
 		ok = r.word(&text)
 		return strings.TrimSpace(text), ok
 	case kind == jsontext.KindBeginObject && depth < maxDepth:
-		said := r.object(depth)
+		said, ok := r.object(depth)
 		if said.where != "" && said.Message != "" {
 			said.Message = said.where + ": " + said.Message
 		}
-		return said.Message, true
+		return said.Message, ok
 	case kind == jsontext.KindBeginArray && depth < maxDepth:
 		return r.joined("; ", func() (string, bool) { return r.words(depth + 1) })
 	}
@@ -201,7 +205,8 @@ func (r reader) joined(separator string, one func() (string, bool)) (text string
 func (r reader) first() Said {
 	_, _ = r.ReadToken() // its kind has been seen: it cannot fail
 	if r.PeekKind() == jsontext.KindBeginObject {
-		return r.object(1)
+		said, _ := r.object(1)
+		return said
 	}
 	var all []string
 	for r.PeekKind() == jsontext.KindString {

@@ -47,6 +47,9 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 	}
 	sampling := takesSampling(targetVersion(o)) && (!renamed || traitsOf(o.Model).sampling)
 	for _, m := range members {
+		if m.Name == "stream" && body[m.Value] == 'n' { // null, which says what leaving it out says, is OpenAI's
+			p.Remove(m.Name)
+		}
 		if foreign[m.Name] || !sampling && isSampling(m.Name) {
 			p.Remove(m.Name)
 			call.Dropped = append(call.Dropped, m.Name)

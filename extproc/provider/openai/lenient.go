@@ -27,20 +27,6 @@ func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// word is a string or a number: error codes are either.
-type word string
-
-func (w *word) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	*w = ""
-	switch d.PeekKind() {
-	case jsontext.KindString, jsontext.KindNumber:
-		token, err := d.ReadToken()
-		*w = word(token.String())
-		return err
-	}
-	return d.SkipValue()
-}
-
 // count is a number of tokens, an index or a time: never negative, and whole even if a provider writes 12.0.
 type count int64
 
