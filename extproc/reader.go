@@ -81,7 +81,7 @@ func (r *reader) decode() {
 func (r *reader) push(chunk []byte) error {
 	r.begun = true
 	if r.over || r.refusal != nil {
-		return nil
+		return nil //nolint:nilerr // the refusal is said at the end
 	}
 	return r.unpacked(r.content.push(chunk, r.take))
 }
@@ -92,7 +92,7 @@ func (r *reader) unpacked(err error) error {
 	case !errors.Is(err, errPacked):
 		return err
 	case r.told:
-		return nil //nolint:nilerr // the client has its answer
+		return nil
 	}
 	return r.broken(llm.Errorf(llm.ErrBadGateway, "target %q: the answer %v", r.record.Target, err))
 }
