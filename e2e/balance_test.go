@@ -71,7 +71,7 @@ func TestPromptHash(t *testing.T) {
 				}
 			})
 			for target, weight := range map[string]int{"a": 50, "b": 30, "c": 20} {
-				if got, want := shares[target], conversations*weight/100; got < want-conversations/15 || got > want+conversations/15 {
+				if got, want := shares[target], conversations*weight/100; got < want-conversations/10 || got > want+conversations/10 { // five standard deviations
 					t.Errorf("target %s has %d conversations, want about %d", target, got, want)
 				}
 			}
