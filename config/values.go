@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	maxName  = 128 // bytes
-	maxModel = 512 // bytes, as of the names that clients give: both stand in headers and metadata
-	maxHost  = 253
+	maxName = 128 // bytes
+	maxHost = 253
+
+	// MaxModel bounds the names of models, in bytes, a configuration's and those that clients give: they stand in headers and metadata.
+	// It is more than any provider's names have; resource names of clouds have under 200.
+	MaxModel = 512
 )
 
 // values checks what texts are made of, where they end in a path, a header, a host or the name of something at Envoy: a value
@@ -101,8 +104,8 @@ func (v *validation) name(path, name string) {
 
 func (v *validation) model(path, model string) {
 	switch {
-	case len(model) > maxModel:
-		v.errorf(path, "is %d bytes long: want at most %d", len(model), maxModel)
+	case len(model) > MaxModel:
+		v.errorf(path, "is %d bytes long: want at most %d", len(model), MaxModel)
 	case hasControl(model):
 		v.errorf(path, "%s holds a control character", quoted(model))
 	}

@@ -184,6 +184,14 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	return compiled, nil
 }
 
+// options are what the target wants of its codec for a request for this model; the headers are the target's own and must not be changed.
+func (t *target) options(model string) llm.Options {
+	return llm.Options{
+		Model: model, Headers: t.config.Headers,
+		Dialect: t.config.Dialect, MaxTokens: t.config.DefaultMaxTokens, MaxOutput: t.config.MaxOutputTokens,
+	}
+}
+
 func compileRoute(g *config.Gateway, rule *config.Rule) *route {
 	compiled := &route{
 		gateway:    g.Name,

@@ -291,9 +291,7 @@ func (x *exchange) mustSpeak() llm.Schema {
 		if e != nil {
 			return x.client.Schema
 		}
-		o := llm.Options{Model: cmp.Or(t.config.Model(x.head.Model), "any"), Headers: t.config.Headers,
-			Dialect: t.config.Dialect, MaxTokens: t.config.DefaultMaxTokens, MaxOutput: t.config.MaxOutputTokens}
-		if _, err := t.codec.Target.EncodeRequest(request, o); err != nil {
+		if _, err := t.codec.Target.EncodeRequest(request, t.options(cmp.Or(t.config.Model(x.head.Model), "any"))); err != nil {
 			return x.client.Schema
 		}
 	}
@@ -307,13 +305,10 @@ const maxTried = 1 << 20 // bytes
 // hundred, a deep JSON schema 30 levels.
 var bounds = strictjson.Bounds{Members: 1000, Items: 20_000, Nested: 250_000, Depth: 256}
 
-// maxModelName is more than any provider's names have; resource names of clouds have under 200 bytes.
-const maxModelName = 512
-
 // usableModel checks the name as far as it goes into headers, metadata and paths.
 func usableModel(name string) *llm.Error {
-	if len(name) > maxModelName {
-		return llm.Invalid("model", "longer than %d bytes", maxModelName)
+	if len(name) > config.MaxModel {
+		return llm.Invalid("model", "longer than %d bytes", config.MaxModel)
 	}
 	if strings.ContainsFunc(name, unicode.IsControl) {
 		return llm.Invalid("model", "holds a control character")

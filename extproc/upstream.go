@@ -182,11 +182,8 @@ func (a *attempt) clientHeaders() map[string]string {
 // encode writes the body. sent are the client's headers that go along: with the target's own, which win, they say what
 // version of its API a provider is asked for.
 func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
-	t := a.target.config
-	o := llm.Options{
-		Model: a.record.Model, Headers: http.Header{},
-		Dialect: t.Dialect, MaxTokens: t.DefaultMaxTokens, MaxOutput: t.MaxOutputTokens,
-	}
+	o := a.target.options(a.record.Model)
+	o.Headers = http.Header{}
 	for name, v := range sent {
 		o.Headers.Set(name, v)
 	}
