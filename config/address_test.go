@@ -246,14 +246,7 @@ func TestAllowIsTheFilesAlone(t *testing.T) {
 func TestVia(t *testing.T) {
 	load := func(yaml string) *Gateway {
 		t.Helper()
-		doc, err := Load("x", []byte(yaml))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := Resolve(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := resolved(t, yaml)
 		return c.Gateways[0]
 	}
 	document := func(name, key, token, host, weight string) string {

@@ -47,7 +47,7 @@ func TestLoad(t *testing.T) {
 
 func TestResolve(t *testing.T) {
 	t.Setenv("OPENAI_KEY", "sk-1")
-	doc, err := Load("x", []byte(`
+	c := resolved(t, `
 upstreams:
 - name: chat
   targets:
@@ -60,14 +60,7 @@ rules:
 - {path: /, service: chat}
 - {path: /v1/, service: chat}
 - {path: /v2, service: chat, active: false}
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Resolve(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
+`)
 	type row struct {
 		Name, Provider, Schema, Authority, Base, Auth string
 		TLS                                           bool
@@ -109,14 +102,7 @@ func TestBaseOfAnthropic(t *testing.T) {
 		"https://gateway.example/anthropic/v1":  "/anthropic/v1",
 		"https://gateway.example/proxy/v1beta1": "/proxy/v1beta1",
 	} {
-		doc, err := Load("x", []byte("providers: {targets: [{provider: {type: anthropic, base_url: \""+url+"\"}}]}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := Resolve(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := resolved(t, "providers: {targets: [{provider: {type: anthropic, base_url: \""+url+"\"}}]}")
 		if got := c.Gateways[0].Upstreams[0].Targets[0].BasePath; got != want {
 			t.Errorf("%s: messages are posted below %q, want %q", url, got, want)
 		}
@@ -138,14 +124,7 @@ func TestDialects(t *testing.T) {
 		`provider: anthropic, default_max_tokens: 100, max_output_tokens: 200`:         {"anthropic", ""},
 		`provider: {type: anthropic, base_url: "http://localhost/v1"}, models: [a, b]`: {"anthropic", ""},
 	} {
-		doc, err := Load("x", []byte("providers: {targets: [{"+target+"}]}"))
-		if err != nil {
-			t.Fatalf("%s: %v", target, err)
-		}
-		c, err := Resolve(doc)
-		if err != nil {
-			t.Fatalf("%s: %v", target, err)
-		}
+		c := resolved(t, "providers: {targets: [{"+target+"}]}")
 		got := c.Gateways[0].Upstreams[0].Targets[0]
 		if got.Provider != want.provider || got.Dialect != want.dialect {
 			t.Errorf("%s: provider %q, dialect %q", target, got.Provider, got.Dialect)
@@ -248,18 +227,11 @@ func FuzzLoad(f *testing.F) {
 
 // TestBasePathStaysEscaped: a base URL's path is sent as it is written: an escaped line end in it begins no header of its own.
 func TestBasePathStaysEscaped(t *testing.T) {
-	doc, err := Load("x", []byte(`
+	c := resolved(t, `
 upstreams: [{name: u, targets: [{provider: {base_url: "http://a.example/v1%0D%0Ax-injected:%201/%C3%A4%2Fb/"}}]}]
 services: [{name: s, upstream: u}]
 rules: [{path: /v1, service: s}]
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Resolve(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
+`)
 	if got, want := c.Gateways[0].Upstreams[0].Targets[0].BasePath, "/v1%0D%0Ax-injected:%201/%C3%A4%2Fb"; got != want {
 		t.Errorf("base path %q, want %q", got, want)
 	}

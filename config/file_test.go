@@ -48,16 +48,9 @@ func TestOpenNeverWaits(t *testing.T) {
 // time it is read, and what was read of it is known by path.
 func TestSecretFileIsReadOnce(t *testing.T) {
 	const path = "/proc/sys/kernel/random/uuid"
-	doc, err := Load("x", []byte(`providers: {targets: [
+	c := resolved(t, `providers: {targets: [
 		{id: a, provider: {name: openai, secret_key_ref: {file: `+path+`}}},
-		{id: b, provider: {name: openai, secret_key_ref: {file: `+path+`}}}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Resolve(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
+		{id: b, provider: {name: openai, secret_key_ref: {file: `+path+`}}}]}`)
 	targets := c.Gateways[0].Upstreams[0].Targets
 	if targets[0].AuthValue != targets[1].AuthValue {
 		t.Errorf("%q and %q", targets[0].AuthValue, targets[1].AuthValue)

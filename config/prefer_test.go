@@ -12,7 +12,7 @@ import (
 // their priorities, and the others behind them in theirs; a model that all list, or none, to the upstream as it is written. Conditions of
 // the rule go on to hold.
 func TestPrefer(t *testing.T) {
-	doc, err := Load("x", []byte(`
+	c := resolved(t, `
 upstreams:
 - name: u
   model_choice: prefer
@@ -29,14 +29,7 @@ rules:
 - {path: /some, service: u, models: [large, other]}
 - {path: /ab, services: [{service: u, weight: 3}, {service: any, weight: 1}]}
 - {path: /any, service: any}
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Resolve(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
+`)
 	var got []string
 	for _, r := range c.Gateways[0].Rules {
 		line := fmt.Sprintf("%s %v %v", r.Path, r.Methods, r.Models)

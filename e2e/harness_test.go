@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,13 @@ var dependOnSources = sync.OnceValue(func() error {
 // provider starts a fake provider that lives as long as the test.
 func provider(t *testing.T, p *fakellm.Provider) *fakellm.Server {
 	t.Helper()
-	s, err := fakellm.Start(p, "")
+	return providerTLS(t, p, nil)
+}
+
+// providerTLS is provider for one that speaks TLS; with a nil conf it does not.
+func providerTLS(t *testing.T, p *fakellm.Provider, conf *tls.Config) *fakellm.Server {
+	t.Helper()
+	s, err := fakellm.StartTLS(p, "", conf)
 	if err != nil {
 		t.Fatal(err)
 	}

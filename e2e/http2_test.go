@@ -19,11 +19,7 @@ func TestHTTP2(t *testing.T) {
 	caFile, conf := certificate(t)
 	settings := "ca_file: " + caFile + "\nconnection_pool: {http2: true}"
 	p := openAI("p")
-	s, err := fakellm.StartTLS(p, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := providerTLS(t, p, conf)
 	_, port, err := net.SplitHostPort(s.Addr())
 	if err != nil {
 		t.Fatal(err)

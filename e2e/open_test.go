@@ -154,11 +154,7 @@ func TestOpenPools(t *testing.T) {
 	caFile, conf := certificate(t)
 	a, b, c, d := openAI("a"), openAI("b"), openAI("c"), openAI("d")
 	b.Key = a.Key
-	s, err := fakellm.StartTLS(d, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := providerTLS(t, d, conf)
 	_, port, _ := net.SplitHostPort(s.Addr())
 	g := prepare(t, "ca_file: "+caFile+"\nconnection_pool: {http2: true}", fmt.Sprintf(`upstreams:
 - {name: hash, algorithm: header-hash, hash_header: x-user, targets: [%s, %s]}

@@ -122,11 +122,7 @@ func TestTrailersStayHere(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)
 	p := openAI("p")
-	s, err := fakellm.StartTLS(p, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := providerTLS(t, p, conf)
 	_, port, err := net.SplitHostPort(s.Addr())
 	if err != nil {
 		t.Fatal(err)

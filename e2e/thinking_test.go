@@ -212,16 +212,8 @@ func TestThinkingOverTLS(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)
 	a, b := openAI("a"), openAI("b")
-	s, err := fakellm.StartTLS(a, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	other, err := fakellm.StartTLS(b, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(other.Close)
+	s := providerTLS(t, a, conf)
+	other := providerTLS(t, b, conf)
 	target := func(id string, s *fakellm.Server, priority int) string {
 		_, port, _ := net.SplitHostPort(s.Addr())
 		return fmt.Sprintf(`{id: %[1]s, provider: {type: openai, base_url: "https://localhost:%[2]s/v1", secret_key_ref: key-%[1]s}, priority: %[3]d}`, id, port, priority)

@@ -51,11 +51,7 @@ func TestTLSToAnAddress(t *testing.T) {
 	t.Parallel()
 	ca, conf := issue(t, []net.IP{net.IPv4(127, 0, 0, 1)}, "localhost")
 	p := openAI("p")
-	s, err := fakellm.StartTLS(p, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := providerTLS(t, p, conf)
 	for name, c := range map[string]struct{ settings, upstream string }{
 		"alone":   {},
 		"HTTP/2":  {settings: "connection_pool: {http2: true}"},
@@ -83,11 +79,7 @@ func TestTLSToAnAddress(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ca, conf := issue(t, c.addresses, c.names...)
-			s, err := fakellm.StartTLS(p, "", conf)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(s.Close)
+			s := providerTLS(t, p, conf)
 			g := start(t, "ca_file: "+ca, pool("", atPort("a", "127.0.0.1", s.Addr(), p.Key)))
 			g.post("/v1/chat/completions", chatHello).want(503)
 		})
@@ -107,19 +99,11 @@ func TestTLSFailureIsSaid(t *testing.T) {
 		says   string
 	}{
 		"an unknown authority": {func(t *testing.T, p *fakellm.Provider) string {
-			s, err := fakellm.StartTLS(p, "", stranger)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(s.Close)
+			s := providerTLS(t, p, stranger)
 			return atPort("a", "127.0.0.1", s.Addr(), p.Key)
 		}, "CERTIFICATE_VERIFY_FAILED"},
 		"another host": {func(t *testing.T, p *fakellm.Provider) string {
-			s, err := fakellm.StartTLS(p, "", good)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(s.Close)
+			s := providerTLS(t, p, good)
 			return atPort("a", "localhost", s.Addr(), p.Key)
 		}, "CERTIFICATE_VERIFY_FAILED"},
 		"no TLS": {func(t *testing.T, p *fakellm.Provider) string {

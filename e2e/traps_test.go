@@ -511,11 +511,7 @@ func TestTLSTarget(t *testing.T) {
 	t.Parallel()
 	ca, conf := certificate(t)
 	p := openAI("a")
-	s, err := fakellm.StartTLS(p, "", conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := providerTLS(t, p, conf)
 	_, port, _ := net.SplitHostPort(s.Addr())
 	target := "{id: %s, host: %s, port: " + port + ", protocol: https, provider: openai, credentials: {header_name: Authorization, header_value: Bearer key-a}}"
 	g := start(t, "ca_file: "+ca, pool("", fmt.Sprintf(target, "good", "localhost")))
