@@ -18,9 +18,8 @@ const statusCapacity = 498
 // condition is what retry.on calls the failure; "" is the request's own fault, which no other
 // target would mend.
 func (a *attempt) condition(e *llm.Error) string {
-	switch s := e.HTTPStatus(); {
-	case credential(s) && a.sentClientsKey(): // it is the client's that is refused
-	case credential(s):
+	switch s := a.meaning(e); {
+	case s == http.StatusUnauthorized, s == http.StatusPaymentRequired, s == http.StatusForbidden:
 		return config.OnCredential
 	case s == http.StatusNotFound && a.lacksModel(e):
 		return config.OnModel
@@ -35,8 +34,17 @@ func (a *attempt) condition(e *llm.Error) string {
 	return ""
 }
 
-func credential(status int) bool {
-	return status == http.StatusUnauthorized || status == http.StatusPaymentRequired || status == http.StatusForbidden
+// meaning is the failure's status, as far as it is the gateway's affair: a refusal of a credential
+// that the client has sent itself is the request's own fault.
+func (a *attempt) meaning(e *llm.Error) int {
+	s := e.HTTPStatus()
+	switch s {
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden:
+		if a.sentClientsKey() {
+			return http.StatusBadRequest
+		}
+	}
+	return s
 }
 
 // sentClientsKey tells whether the target was asked with a credential of the client's own (forward_headers).
@@ -60,8 +68,7 @@ func (a *attempt) lacksModel(e *llm.Error) bool {
 // trouble is what the failure says of the target that an operator has to see to; "" when it is
 // nothing of that kind.
 func (a *attempt) trouble(e *llm.Error) string {
-	switch s := e.HTTPStatus(); {
-	case credential(s) && a.sentClientsKey():
+	switch s := a.meaning(e); {
 	case s == http.StatusUnauthorized:
 		return "its key is refused"
 	case s == http.StatusPaymentRequired:
@@ -84,8 +91,7 @@ func (a *attempt) trouble(e *llm.Error) string {
 // and provider. A client that reads that a key is wrong looks at its own.
 func (a *attempt) told(e *llm.Error) *llm.Error {
 	id := a.record.Target
-	switch s := e.HTTPStatus(); {
-	case credential(s) && a.sentClientsKey():
+	switch s := a.meaning(e); {
 	case s == http.StatusUnauthorized:
 		return llm.Errorf(llm.ErrBadGateway, "target %q: the provider does not accept the gateway", id)
 	case s == http.StatusPaymentRequired:
