@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+
+	"millrace/internal/folder"
 )
 
 // The folder that run keeps its sockets and Envoy's bootstrap in, as os.MkdirTemp names it.
@@ -35,27 +37,13 @@ func newPrivate() (dir string, remove func(), err error) {
 // other run finds it unlocked while this one lives.
 func mark(dir string) (*os.File, error) {
 	name := filepath.Join(dir, runLock)
-	f, err := lockFile(name+".new", os.O_CREATE|os.O_EXCL)
+	f, err := folder.Lock(name+".new", os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.Rename(name+".new", name); err != nil {
 		f.Close()
 		return nil, err
-	}
-	return f, nil
-}
-
-// lockFile opens a file and locks it until it is closed, also by the end of the process. It fails
-// when somebody else has it locked.
-func lockFile(name string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
 	}
 	return f, nil
 }
@@ -71,7 +59,7 @@ func removeLeftovers(log *slog.Logger) {
 		if !privateName.MatchString(e.Name()) || !ours(dir) {
 			continue
 		}
-		locked, err := lockFile(filepath.Join(dir, runLock), 0)
+		locked, err := folder.Lock(filepath.Join(dir, runLock), 0)
 		if err != nil {
 			continue // its run lives, or it is no run's
 		}

@@ -1,5 +1,6 @@
 // Package folder makes folders that nobody but their owner can look into or change. It narrows the
-// mode of one that is there already, and refuses one that another user could put something into.
+// mode of one that is there already, and refuses one that another user could put something into. A
+// lock in it tells whether its process lives.
 package folder
 
 import (
@@ -166,3 +167,18 @@ func checkEntries(path string) error {
 }
 
 func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+// Lock opens a file, with further flags of os.OpenFile, and locks it until it is closed, also by the
+// end of the process. It fails with EWOULDBLOCK when somebody else has it locked. A link is not
+// followed.
+func Lock(name string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+	}
+	return f, nil
+}
