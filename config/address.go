@@ -161,11 +161,9 @@ func (g guard) refuse(host string, port uint32) string {
 	if strings.ContainsFunc(host, func(c rune) bool { return c > '~' }) {
 		return "want the host in ASCII (xn--…): others may read other letters as an address"
 	}
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	ip, err := netip.ParseAddr(name)
-	ip = ip.WithZone("")
+	name, ip := nameAndAddress(host)
 	why, entry := metadataNames[name], host
-	if err == nil {
+	if ip.IsValid() {
 		why = special(ip)
 	}
 	if why == "" {
@@ -175,6 +173,13 @@ func (g guard) refuse(host string, port uint32) string {
 		return ""
 	}
 	return fmt.Sprintf("%s is %s; if that is meant, put %q into gateway.allow_upstreams of the configuration file", entry, why, entry)
+}
+
+// nameAndAddress is a host as lists are searched for it: in lower case, and the address that it is, which is not valid for a name.
+func nameAndAddress(host string) (name string, ip netip.Addr) {
+	name = strings.ToLower(strings.TrimSuffix(host, "."))
+	ip, _ = netip.ParseAddr(name) // the zero address for a name
+	return name, ip.WithZone("")
 }
 
 func (a upstreamAddress) matches(name string, ip netip.Addr, port uint32) bool {
@@ -351,9 +356,7 @@ func hideVia(list []string, upstreams []*Upstream) {
 	entries, _ := parseUpstreamAddresses(list)
 	for _, u := range upstreams {
 		for _, t := range u.Targets {
-			name := strings.ToLower(strings.TrimSuffix(t.Host, "."))
-			ip, _ := netip.ParseAddr(name) // not valid for a name
-			ip = ip.WithZone("")
+			name, ip := nameAndAddress(t.Host)
 			t.HideVia = slices.ContainsFunc(entries, func(e upstreamAddress) bool { return e.matches(name, ip, t.Port) })
 		}
 	}

@@ -176,6 +176,13 @@ func (a Algorithm) Hashes() bool {
 // weighs tells whether the algorithm can give a target a part of its share.
 func (a Algorithm) weighs() bool { return !a.Hashes() && a != Random }
 
+// Open tells whether a service is to be served while the sidecar is dead.
+func (c *Config) Open() bool {
+	return slices.ContainsFunc(c.Gateways, func(g *Gateway) bool {
+		return slices.ContainsFunc(g.Upstreams, func(u *Upstream) bool { return u.Open })
+	})
+}
+
 // Upstream is a pool of targets.
 type Upstream struct {
 	Name      string // unique in all gateways: "gateway/upstream"

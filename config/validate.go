@@ -70,8 +70,8 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.errorf(path, "%s", reason)
 		} else if strings.HasPrefix(strings.ToLower(name), "content-") {
 			v.errorf(path, "says how an answer is to be read: it is the answer's own")
-		} else if hasControl(g.ResponseHeaders[name]) {
-			v.errorf(path, "holds a control character, which no header can carry")
+		} else {
+			v.headerValue(path, g.ResponseHeaders[name])
 		}
 	}
 	v.clients(g.GetClients())

@@ -241,12 +241,10 @@ func others(words []string) string {
 // openFilters are what the routes of open services need on the listener. Envoy calls the filter work in progress, so it is there
 // only with one.
 func (b *builder) openFilters() []*hcmv3.HttpFilter {
-	for _, g := range b.config.Gateways {
-		if slices.ContainsFunc(g.Upstreams, func(u *config.Upstream) bool { return u.Open }) {
-			return []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
-		}
+	if !b.config.Open() {
+		return nil
 	}
-	return nil
+	return []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
 }
 
 // unfitAnswers are those of a provider that no client may see while nobody is there to read them: one that refuses the gateway's

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"time"
-
-	"millrace/config"
 )
 
 const (
@@ -71,7 +68,7 @@ func (s *sidecar) drain(signalled context.Context) {
 	alone := func() bool { return !s.xds.Status().Connected }
 	done := func() bool { return !s.data.Busy() || alone() }
 	s.awaitNotice(ctx, signalled, alone)
-	if !s.open() {
+	if !s.plane.Config().Open() {
 		if err := s.xds.StopListening(whole); err != nil {
 			s.log.Warn("close the listener", "error", err)
 		}
@@ -81,16 +78,6 @@ func (s *sidecar) drain(signalled context.Context) {
 		until(whole, done)
 	}
 	s.awaitSettled()
-}
-
-// open tells whether a service is to be served without the sidecar.
-func (s *sidecar) open() bool {
-	for _, g := range s.plane.Config().Gateways {
-		if slices.ContainsFunc(g.Upstreams, func(u *config.Upstream) bool { return u.Open }) {
-			return true
-		}
-	}
-	return false
 }
 
 // until polls; it returns false when ctx ends before the state is there.
