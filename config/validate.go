@@ -74,6 +74,7 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.headerValue(path, g.ResponseHeaders[name])
 		}
 	}
+	v.cors(g.GetCors())
 	v.clients(g.GetClients())
 	v.memory(g)
 	v.upstreamLists(g)
@@ -478,6 +479,7 @@ func NotYet(doc *millracev1.Document) Errors {
 func Doubtful(doc *millracev1.Document) Errors {
 	v := &validation{}
 	v.withoutEffect(doc.Gateway)
+	v.openToPages(doc)
 	for i, u := range doc.Upstreams {
 		path := fmt.Sprintf("upstreams[%d]", i)
 		if h := u.GetHealthChecks(); !h.GetPassive() && (h.GetThreshold() > 0 || h.GetInterval() > 0) {
