@@ -1189,7 +1189,8 @@ type Upstream struct {
 	Retry        *Retry                 `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
 	// any: every target may serve every request, with its default_model where it lacks the one named. prefer: the same, and
 	// targets that list the model are asked before those that do not, whatever their priorities. listed: only targets that list the
-	// model serve it; a model no target lists is 404.
+	// model serve it; a model no target lists is 404. When it is left out: prefer, or any where a target has a default_model, which says
+	// that it takes requests for other models too.
 	ModelChoice string `protobuf:"bytes,7,opt,name=model_choice,json=modelChoice,proto3" json:"model_choice,omitempty"`
 	// The header whose value chooses the target with header-hash. A request without it goes to any target.
 	HashHeader string `protobuf:"bytes,8,opt,name=hash_header,json=hashHeader,proto3" json:"hash_header,omitempty"`
