@@ -72,6 +72,9 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.errorf(path, "says how an answer is to be read: it is the answer's own")
 		} else {
 			v.headerValue(path, g.ResponseHeaders[name])
+			if write, _ := referred(g.ResponseHeaders[name]); write != "" {
+				v.errorf(path, "is sent as it stands, and looks like a reference: write the value itself, for clients are to read it")
+			}
 		}
 	}
 	v.cors(g.GetCors())
