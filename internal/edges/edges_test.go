@@ -39,8 +39,9 @@ var table = []room{
 	{"config/*", "config internal/folder proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event internal/redact internal/sse internal/strictjson extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
+	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""}, // neither gRPC nor Envoy
 	{"extproc/provider", "extproc/llm extproc/provider/*", ""},
 	{"extproc/provider/*", "extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
 	{"extproc/policy", "extproc/llm internal/*", "*"},
