@@ -310,10 +310,7 @@ func cools(status int) bool {
 func (a *attempt) answered(status int) {
 	a.note(func() {
 		a.x.answered, a.x.status = a.record, uint32(status)
-		switch {
-		case status >= 200 && status < 300:
-			a.record.Status, a.record.Error = uint32(status), "" // if it was late, it was not too late
-		case a.record.Status == 0:
+		if status >= 200 && status < 300 || a.record.Status == 0 {
 			a.record.Status = uint32(status)
 		}
 	})

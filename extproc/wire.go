@@ -29,6 +29,9 @@ var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up"
 
 // say tells Envoy.
 func (a *attempt) say(o answer.Out) error {
+	if a.held && o.Commit != nil && o.Commit.Status < 300 { // it was late, and not too late
+		a.note(func() { a.record.Error = "" })
+	}
 	a.countHeld(withheld(a.answer))
 	if o.Instead != nil {
 		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body)); err != nil {
