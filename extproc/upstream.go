@@ -310,7 +310,7 @@ func cools(status int) bool {
 func (a *attempt) answered(status int) {
 	a.note(func() {
 		a.x.answered, a.x.status = a.record, uint32(status)
-		if status >= 200 && status < 300 || a.record.Status == 0 {
+		if a.record.Error == "" || a.record.Status == 0 { // else it has failed already, if behind the head
 			a.record.Status = uint32(status)
 		}
 	})
