@@ -15,6 +15,7 @@ func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 	if err != nil {
 		e := asError(err)
 		a.fail(e, true)
+		a.failed(e)
 		return refusal(a.x, e)
 	}
 	return a.instead(http.StatusOK, contentType, body)

@@ -146,6 +146,7 @@ func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.Proc
 	if a.server.stopped() { // this is a retry of what Stop has ended
 		e := shuttingDown()
 		a.fail(e, false)
+		a.failed(e)
 		return refusal(a.x, e), nil
 	}
 	if a.target.config.Answer != "" {
@@ -159,6 +160,7 @@ func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.Proc
 	if err != nil {
 		e := asError(err)
 		a.fail(e, true)
+		a.failed(e)
 		return refusal(a.x, a.outcome().unable(e, a.number)), nil
 	}
 	a.call = call
@@ -275,8 +277,8 @@ func (a *attempt) requestHeaders(want map[string]string) {
 // outcome is what the attempt's failures mean.
 func (a *attempt) outcome() outcome { return outcome{a.x, a.target, a.record.Model} }
 
-// fail notes why the attempt gave no answer, without the credentials a provider may have quoted, and tells what that means. It is
-// the target's fault unless it was ended for another's sake.
+// fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
+// attempt was ended for another's sake.
 func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	a.target.redactError(e)
 	o := a.outcome()
@@ -287,15 +289,16 @@ func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	if condition != "" {
 		a.x.failed(condition, told)
 	}
-	a.note(func() {
-		a.record.Status = uint32(a.status(e))
-		a.record.Error = e.Message
-	})
 	if d := min(e.RetryAfter, a.target.maxCooldown); fault && d >= leastCooldown && cools(e.HTTPStatus()) {
 		a.cools = true
 		a.server.options.Cool(a.target.config.Identity, d)
 	}
 	return answer.Verdict{Told: told, Again: a.target.retriedOn[condition]}
+}
+
+// failed writes the failure into the attempt's record.
+func (a *attempt) failed(e *llm.Error) {
+	a.note(func() { a.record.Status, a.record.Error = uint32(a.status(e)), e.Message })
 }
 
 // leastCooldown is what telling Envoy is worth.
@@ -310,7 +313,7 @@ func cools(status int) bool {
 func (a *attempt) answered(status int) {
 	a.note(func() {
 		a.x.answered, a.x.status = a.record, uint32(status)
-		if a.record.Error == "" || a.record.Status == 0 { // else it has failed already, if behind the head
+		if status >= 200 && status < 300 || a.record.Status == 0 {
 			a.record.Status = uint32(status)
 		}
 	})

@@ -27,10 +27,15 @@ var errAnswered = errors.New("answered")
 // errAbandoned ends the attempt: Envoy closes the connection to the target, and the client's stream with it.
 var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up")
 
-// say tells Envoy.
+// say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the client gets of it, and after the head of
+// an answer that it breaks off.
 func (a *attempt) say(o answer.Out) error {
-	if a.held && o.Commit != nil && o.Commit.Status < 300 { // it was late, and not too late
+	begins := o.Commit != nil && o.Commit.Status < 300
+	if begins && a.held { // it was late, and not too late
 		a.note(func() { a.record.Error = "" })
+	}
+	if o.Failed != nil && !begins {
+		a.failed(o.Failed)
 	}
 	a.countHeld(withheld(a.answer))
 	if o.Instead != nil {
@@ -39,8 +44,11 @@ func (a *attempt) say(o answer.Out) error {
 		}
 		return errAnswered
 	}
-	if o.Commit != nil {
-		a.answered(o.Commit.Status)
+	if err := a.send(o); err != nil {
+		return err
+	}
+	if o.Failed != nil && begins {
+		a.failed(o.Failed)
 	}
 	if o.Usage != nil {
 		a.note(func() {
@@ -48,9 +56,6 @@ func (a *attempt) say(o answer.Out) error {
 				a.x.usage = o.Usage
 			}
 		})
-	}
-	if err := a.send(o); err != nil {
-		return err
 	}
 	if o.Abandon {
 		return errAbandoned
@@ -63,6 +68,7 @@ func (a *attempt) say(o answer.Out) error {
 func (a *attempt) send(o answer.Out) error {
 	bodiless := false
 	if o.Commit != nil {
+		a.answered(o.Commit.Status)
 		reply := &extprocv3.CommonResponse{HeaderMutation: a.header.replace(a.clientsHeaders(o.Commit))}
 		if bodiless = a.bodiless; bodiless {
 			reply.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE

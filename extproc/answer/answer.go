@@ -58,7 +58,7 @@ type Env struct {
 
 	// Status is the HTTP status that Envoy and the client get for an error.
 	Status func(*llm.Error) int
-	// Fail is told why the attempt has failed, and whether that is the target's fault, before anybody else is. It may change e.
+	// Fail is asked what a failure means, before anybody hears of it. fault tells whether it is the target's. It may change e.
 	Fail func(e *llm.Error, fault bool) Verdict
 	// Rival tells whether another attempt at the request may still answer.
 	Rival func() bool
@@ -92,8 +92,9 @@ func (h Head) ok() bool {
 	return h.Status >= 200 && h.Status < 300 && h.Status != http.StatusNoContent && h.Status != http.StatusResetContent
 }
 
-// Out is what is to be said, in this order. The zero value says nothing.
+// Out is what an event has brought: what is known now, and what is to be said, in this order. The zero value is nothing.
 type Out struct {
+	Failed  *llm.Error // why the attempt has failed
 	Usage   *llm.Usage // of the answer that the client gets, as known so far
 	Instead *Reply     // an answer in the target's place; nothing else comes with it or after it
 	Commit  *Start     // the head of the client's answer
@@ -339,7 +340,7 @@ func (a *Answer) abandon() { a.state, a.out.Abandon = Done, true }
 // fail notes the failure, and returns what the client is told of it.
 func (a *Answer) fail(e *llm.Error, fault bool) *llm.Error {
 	v := a.env.Fail(e, fault)
-	a.again = v.Again
+	a.out.Failed, a.again = e, v.Again
 	return v.Told
 }
 
