@@ -288,6 +288,13 @@ func (req *anthropicRequest) readTools() {
 // readThinking checks the rules of https://docs.claude.com/en/docs/build-with-claude/extended-thinking.
 func (req *anthropicRequest) readThinking() {
 	thinking := req.root.get("thinking")
+	if kind := thinking.get("type").data; kind != "enabled" && kind != "adaptive" { // github.com/anthropics/claude-code/issues/11971
+		for _, edit := range req.root.get("context_management").get("edits").list() {
+			if name, _ := edit.get("type").data.(string); strings.HasPrefix(name, "clear_thinking_") {
+				req.refuse("`%s` strategy requires `thinking` to be enabled or adaptive", name)
+			}
+		}
+	}
 	if !thinking.given() {
 		return
 	}
@@ -456,8 +463,10 @@ func (req *anthropicRequest) block(b value, role string) {
 		req.document(b.only("type", "source", "title", "context", "citations", "cache_control").get("source").need())
 	case "thinking":
 		b.only("type", "thinking", "signature")
-		b.get("thinking").need().str()
-		b.get("signature").need().str()
+		thought := b.get("thinking").need().str()
+		if s := b.get("signature").need(); s.given() && s.str() != signature(thought) {
+			req.invalid(strings.TrimSuffix(b.path, "."+kind), "Invalid `signature` in `thinking` block")
+		}
 	case "redacted_thinking":
 		b.only("type", "data").get("data").need().str()
 	case "tool_use":

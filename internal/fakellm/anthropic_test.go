@@ -120,6 +120,13 @@ func TestAnthropicRefuses(t *testing.T) {
 		{"thinking and force", message(tools + `"tool_choice":{"type":"any"},"thinking":{"type":"enabled","budget_tokens":2000}`), "tool_choice forces tool use"},
 		{"thinking and temperature", message(`"temperature":0.5,"thinking":{"type":"enabled","budget_tokens":2000}`), "may only be set to 1"},
 		{"thinking unsigned", turnsOf(`{"role":"assistant","content":[{"type":"thinking","thinking":"x"}]}`), "thinking.signature: Field required"},
+		{"thinking of somebody else", turnsOf(`{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"y"}]}`),
+			"messages.1.content.0: Invalid `signature` in `thinking` block"},
+		{"thinking that nobody signed", turnsOf(`{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":""}]}`),
+			"messages.1.content.0: Invalid `signature` in `thinking` block"},
+		{"thinking that was changed", turnsOf(`{"role":"assistant","content":[{"type":"thinking","thinking":"z","signature":"` + signature("x") + `"}]}`),
+			"messages.1.content.0: Invalid `signature` in `thinking` block"},
+		{"thinking cleared that is off", message(`"context_management":{"edits":[{"type":"clear_thinking_20251015"}]}`), "context_management: Extra inputs"},
 		{"thinking left out", message(tools + `"thinking":{"type":"enabled","budget_tokens":2000},"messages":[{"role":"user","content":"hi"},` + toolUse +
 			`,{"role":"user","content":[` + toolResult + `]}]`), "Expected `thinking` or `redacted_thinking`, but found `tool_use`"},
 		{"open output schema", message(`"output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}`), "must be explicitly set to false"},
@@ -152,7 +159,7 @@ func TestAnthropicTakes(t *testing.T) {
 			{"type":"document","source":{"type":"url","url":"https://x/y.pdf"}},{"type":"image","source":{"type":"file","file_id":"f"}}`),
 		"same role twice": turnsOf(`{"role":"user","content":"again"}`),
 		"signed thinking": message(`"tools":[` + weatherTool + `],"thinking":{"type":"enabled","budget_tokens":2000},"messages":[
-			{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"y"},
+			{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"` + signature("x") + `"},
 			{"type":"tool_use","id":"t1","name":"f","input":{}}]},{"role":"user","content":[` + toolResult + `]}]`),
 		"system turn": message(`"model":"claude-opus-4-8","messages":[{"role":"user","content":"x"},{"role":"system","content":"y"}]`),
 		"old model":   message(`"model":"claude-sonnet-4-20250514","temperature":0.5,"top_p":0.5`),

@@ -46,7 +46,8 @@ func readDeepSeek(c *checker, root value, conv *conversation) {
 	}
 	openAIFormat(root.get("response_format"), conv)
 	openAITools(root, conv)
-	conv.thinks = conv.model == "deepseek-reasoner"
+	v4 := strings.HasPrefix(conv.model, "deepseek-v4")
+	conv.thinks = v4 || conv.model == "deepseek-reasoner"
 	if t := root.get("thinking"); t.given() {
 		conv.thinks = t.get("type").need().word("enabled", "disabled") == "enabled"
 	}
@@ -58,7 +59,29 @@ func readDeepSeek(c *checker, root value, conv *conversation) {
 				"index %d. For more information, please refer to https://api-docs.deepseek.com/guides/thinking_mode#tool-calls", i))
 		}
 	}
+	if conv.thinks && v4 && lostThoughts(list) {
+		c.fail(openAIInvalid("", "invalid_request_error", "The `reasoning_content` in the thinking mode must be passed back to the API."))
+	}
 	openAIMessages(root.get("messages"), conv)
+}
+
+// lostThoughts tells whether an assistant's message lacks its thoughts though tools were called between the user's words before it and
+// those after it, however long ago. Empty ones are none: github.com/NousResearch/hermes-agent/pull/18263.
+func lostThoughts(list []value) bool {
+	calls, lost := false, false
+	for _, m := range list {
+		switch m.get("role").data {
+		case "user":
+			calls, lost = false, false
+		case "assistant":
+			calls = calls || m.get("tool_calls").given()
+			lost = lost || m.get("reasoning_content").str() == ""
+		}
+		if calls && lost {
+			return true
+		}
+	}
+	return false
 }
 
 // hasUserAfter tells whether the user speaks behind message i: thoughts from before that are not asked for.

@@ -36,6 +36,10 @@ func TestDialects(t *testing.T) {
 		{DeepSeekChat, "thoughts lost, always thinks", strings.Replace(talk(user+","+call+","+result), "gpt-4o", "deepseek-reasoner", 1), "Missing `reasoning_content` field"},
 		{DeepSeekChat, "thoughts lost, before the user's words", strings.Replace(talk(user+","+call+","+result+","+user), `"messages"`, `"thinking":{"type":"enabled"},"messages"`, 1), ""},
 		{DeepSeekChat, "thoughts kept", strings.Replace(strings.Replace(talk(user+","+call+","+result), `"messages"`, `"thinking":{"type":"enabled"},"messages"`, 1), `"content":"",`, `"content":"","reasoning_content":"",`, 1), ""},
+		{DeepSeekChat, "thoughts empty, V4", strings.Replace(strings.Replace(talk(user+","+call+","+result+","+user), "gpt-4o", "deepseek-v4-pro", 1), `"content":"",`, `"content":"","reasoning_content":"",`, 1), "must be passed back to the API"},
+		{DeepSeekChat, "thoughts of the answer lost, V4", strings.Replace(strings.Replace(talk(user+","+call+","+result+`,{"role":"assistant","content":"x"},`+user), "gpt-4o", "deepseek-v4-pro", 1), `"content":"",`, `"content":"","reasoning_content":"x",`, 1), "must be passed back to the API"},
+		{DeepSeekChat, "thoughts of talk lost, V4", strings.Replace(talk(user+`,{"role":"assistant","content":"x"},`+user), "gpt-4o", "deepseek-v4-pro", 1), ""},
+		{DeepSeekChat, "thoughts lost, V4 that does not think", strings.Replace(strings.Replace(talk(user+","+call+","+result), "gpt-4o", "deepseek-v4-pro", 1), `"messages"`, `"thinking":{"type":"disabled"},"messages"`, 1), ""},
 		{DeepSeekChat, "name", strings.Replace(chat(f), `"name":"f"`, `"name":"a.b"`, 1), "string does not match pattern"},
 	} {
 		t.Run(c.schema+"/"+c.name, func(t *testing.T) {
