@@ -166,7 +166,8 @@ type ToolResult struct {
 	Cache   json.RawMessage
 }
 
-// Thinking is the model's reasoning. Only a signed or redacted one may be sent back, and only to the provider it is from.
+// Thinking is the model's reasoning. A signed or redacted one may be sent back only to the provider it is from, which is Anthropic; one
+// that nobody signed, to those that take thoughts as text.
 type Thinking struct {
 	Text      string
 	Signature string

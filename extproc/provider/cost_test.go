@@ -230,14 +230,16 @@ func request(client llm.ClientCodec, body []byte) error {
 	}
 	for _, to := range codecs {
 		for _, dialect := range []string{"", "mistral"} { // the latter changes most of what can be changed
-			o := llm.Options{Model: "other", Dialect: dialect}
-			if _, err := to.Target.EncodeRequest(r, o); err != nil {
+			if _, err := to.Target.EncodeRequest(r, llm.Options{Model: "other", Dialect: dialect}); err != nil {
 				return fmt.Errorf("to %s: %w", to.Schema, err)
 			}
-			if to.Client == client {
-				if _, err := to.Target.PatchRequest(head, body, o); err != nil {
-					return fmt.Errorf("patch: %w", err)
-				}
+		}
+		if to.Client != client {
+			continue
+		}
+		for _, dialect := range []string{"", "openai", "deepseek", "mistral"} {
+			if _, err := to.Target.PatchRequest(head, body, llm.Options{Model: "other", Dialect: dialect}); err != nil {
+				return fmt.Errorf("patch: %w", err)
 			}
 		}
 	}

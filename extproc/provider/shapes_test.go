@@ -139,6 +139,9 @@ var shapes = []shape{
 		numbered(`{"type":"tool_use","id":"c#","name":"f","input":{}}`), "]},", numbered(`{"role":"user","content":[{"type":"text","text":"hi"},{"type":"tool_result","tool_use_id":"c#","content":"hi"}]}`), "]}")},
 	{"request anthropic.messages", "many parts of a result", false, rows(messages+`[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":[`, always(`{"type":"text","text":"hi"}`), "]}]}]}")},
 	{"request anthropic.messages", "one id again and again", false, rows(messages+"[", always(`{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"tool_use","id":"c!","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c!"}]}`), "]}")},
+	{"request openai.chat", "many thoughts of others", false, rows(chat+`[{"role":"user","content":"hi"},`, always(`{"role":"assistant","content":[{"type":"thinking","thinking":"hm"}],"reasoning_content":"hm","thinking_blocks":[{}]}`), "]}")},
+	{"request anthropic.messages", "many thoughts of others", false, rows(messages+`[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"text","text":"ho"},`, always(`{"type":"thinking","thinking":"hm","signature":""}`), "]}]}")},
+	{"request anthropic.messages", "many words", false, rows(messages+`[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{"a":[`, always(`"thinking","signature"`), `]}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"hi"}]}]}`)},
 	{"request anthropic.messages", "many thoughts", false, rows(messages+`[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"text","text":"ho"},`, always(`{"type":"thinking","thinking":"hm","signature":"s"}`), "]}]}")},
 
 	// What an OpenAI-shaped provider can answer.

@@ -18,9 +18,7 @@ type turns struct {
 
 	results, others content // of the user turn that is open, which is not in list yet
 
-	used  map[string]bool // tool_use ids written so far
-	legal map[string]bool // the client's ids that need no change; they are never given to another call
-	next  map[string]int  // by the base of ids that were changed: the number to try next
+	ids   callIDs
 	calls map[string]*openCall
 	order []*openCall // calls in the order in which they were made
 	left  int         // how many of them have no result yet
@@ -36,7 +34,7 @@ type openCall struct {
 // messages writes the conversation. Where a path is named it counts the neutral messages, without the system ones that
 // opened the request.
 func (e *requestEncoder) messages() *llm.Error {
-	e.turns = turns{used: map[string]bool{}, legal: legalIDs(e.in.Messages), next: map[string]int{}}
+	e.turns = turns{ids: newCallIDs(legalIDs(e.in.Messages))}
 	for i, m := range e.in.Messages {
 		path := fmt.Sprintf("messages[%d]", i)
 		if m.Name != "" {
@@ -268,32 +266,11 @@ func (e *requestEncoder) toolCall(path string, p llm.ToolCall) (block, *llm.Erro
 	if _, again := t.calls[p.ID]; again {
 		return block{}, llm.Invalid(path+".id", "a second call %q in one assistant message", p.ID)
 	}
-	call := &openCall{id: p.ID, written: t.newID(p.ID), path: path}
+	call := &openCall{id: p.ID, written: t.ids.fit(p.ID), path: path}
 	t.calls[p.ID] = call
 	t.order = append(t.order, call)
 	t.left++
 	return block{Type: "tool_use", ID: call.written, Name: e.toolName(p.Name), Input: input, CacheControl: e.cache(p.Cache)}, nil
-}
-
-// newID makes an id that matches ^[a-zA-Z0-9_-]+$ and that no other call of the conversation has. A legal id stays as it
-// is the first time it is used; the same conversation always gets the same ids, for the provider's prompt cache.
-func (t *turns) newID(id string) string {
-	base := strings.Map(func(r rune) rune {
-		if legalIDRune(r) {
-			return r
-		}
-		return '_'
-	}, id)
-	if base == "" {
-		base = "call"
-	}
-	out := base
-	for n := max(t.next[base], 2); t.used[out] || out != id && t.legal[out]; n++ {
-		out = fmt.Sprintf("%s_%d", base, n)
-		t.next[base] = n + 1 // what is taken once stays taken
-	}
-	t.used[out] = true
-	return out
 }
 
 func legalIDs(messages []llm.Message) map[string]bool {
@@ -301,16 +278,12 @@ func legalIDs(messages []llm.Message) map[string]bool {
 	for _, m := range messages {
 		for _, p := range m.Parts {
 			call, ok := p.(llm.ToolCall)
-			if ok && call.ID != "" && strings.IndexFunc(call.ID, func(r rune) bool { return !legalIDRune(r) }) < 0 {
+			if ok && legalID(call.ID) {
 				legal[call.ID] = true
 			}
 		}
 	}
 	return legal
-}
-
-func legalIDRune(r rune) bool {
-	return r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
 // text writes a text block, or none when it is blank: the API refuses blank ones.

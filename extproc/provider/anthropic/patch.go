@@ -1,6 +1,8 @@
 package anthropic
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 
 	"millrace/extproc/llm"
@@ -27,9 +29,9 @@ var foreign = map[string]bool{
 	"systemInstruction": true, "system_instruction": true, "toolConfig": true, "tool_config": true, "cachedContent": true,
 }
 
-// PatchRequest passes a request of this schema on. It sets the model, takes out foreign members, and takes out the sampling
-// parameters where the target's version has none or where the gateway itself put a model that refuses them into the place
-// of the client's.
+// PatchRequest passes a request of this schema on. It sets the model, takes out foreign members and what only another provider takes
+// back (moved.go), and takes out the sampling parameters where the target's version has none or where the gateway itself put a model that
+// refuses them into the place of the client's.
 func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
@@ -45,6 +47,7 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 		}
 		p.Set("model", quoted)
 	}
+	var dropped llm.Names
 	sampling := takesSampling(targetVersion(o)) && (!renamed || traitsOf(o.Model).sampling)
 	for _, m := range members {
 		if m.Name == "stream" && body[m.Value] == 'n' { // null, which says what leaving it out says, is OpenAI's
@@ -52,17 +55,57 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 		}
 		if foreign[m.Name] || !sampling && isSampling(m.Name) {
 			p.Remove(m.Name)
-			call.Dropped = append(call.Dropped, m.Name)
+			dropped.Add(m.Name)
 		}
 	}
-	call.Dropped = append(call.Dropped, patchLimit(p, o, renamed)...)
-	call.Body = p.Bytes()
+	limit, lowered := patchLimit(p, o, renamed)
+	if lowered {
+		dropped.Add("max_tokens")
+	}
+	var t thinking
+	given := json.Unmarshal(p.Get("thinking"), &t) == nil
+	kind, budget := fitThinking(t, o, renamed, limit, lowered)
+	headless, err := patchMessages(p, kind == "enabled", &dropped)
+	if err != nil {
+		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+	}
+	if headless {
+		kind, budget = "", nil
+	}
+	if given && (kind != t.Type || budget != t.BudgetTokens) {
+		dropped.Add("thinking")
+		patchThinking(p, t, kind, budget, &dropped)
+	}
+	call.Body, call.Dropped = p.Bytes(), dropped.List()
 	return call, nil
 }
 
+// patchMessages takes out of the messages what only another provider takes back. headless tells that, after that, the turn of calls
+// that is being answered does not begin with thinking, which rules out thinking with a budget: "Expected `thinking` or
+// `redacted_thinking`, but found `tool_use`".
+func patchMessages(p *strictjson.Patch, budget bool, dropped *llm.Names) (headless bool, err error) {
+	messages := p.Get("messages")
+	legal, found := suspect(messages, budget)
+	if !found {
+		return false, nil
+	}
+	m := mover{ids: newCallIDs(legal)}
+	moved, err := m.move(messages)
+	if err != nil {
+		return false, err
+	}
+	if moved != nil {
+		p.Set("messages", moved)
+	}
+	if m.dropped {
+		dropped.Add("messages.content.thinking")
+	}
+	return budget && m.headless(), nil
+}
+
 // patchLimit fills in max_tokens where the target has a default, and lowers it to what the target gives; a model that the gateway
-// put into the place of the client's has a bound, and a way of thinking, of its own. It returns what it changed of the client's.
-func patchLimit(p *strictjson.Patch, o llm.Options, renamed bool) (changed []string) {
+// put into the place of the client's has a bound of its own. It returns the limit, and whether it lowered the client's.
+func patchLimit(p *strictjson.Patch, o llm.Options, renamed bool) (limit int64, lowered bool) {
 	var model traits
 	if renamed {
 		model = traitsOf(o.Model)
@@ -71,36 +114,24 @@ func patchLimit(p *strictjson.Patch, o llm.Options, renamed bool) (changed []str
 	limit, ok := integer(p.Get("max_tokens"))
 	switch {
 	case ok && limit > most:
-		limit = most
+		limit, lowered = most, true
 		p.Set("max_tokens", strconv.AppendInt(nil, limit, 10))
-		changed = append(changed, "max_tokens")
 	case p.Get("max_tokens") == nil && o.MaxTokens > 0:
 		limit = min(o.MaxTokens, most)
 		p.Set("max_tokens", strconv.AppendInt(nil, limit, 10))
 	}
-	var t thinking
-	if json.Unmarshal(p.Get("thinking"), &t) != nil {
-		return changed
-	}
-	if kind, budget := fitThinking(t, model, renamed, limit, len(changed) > 0); kind != t.Type || budget != t.BudgetTokens {
-		changed = append(changed, "thinking")
-		if kind == "" {
-			p.Remove("thinking")
-			return changed
-		}
-		t.Type, t.BudgetTokens = kind, budget
-		if written, err := json.Marshal(t, requestJSON); err == nil {
-			p.Set("thinking", written)
-		}
-	}
-	return changed
+	return limit, lowered
 }
 
 // fitThinking is the type and the budget of a thinking that fits the limit and the model that the gateway chose; "" for none.
-func fitThinking(t thinking, model traits, renamed bool, limit int64, lowered bool) (kind string, budget *int64) {
+func fitThinking(t thinking, o llm.Options, renamed bool, limit int64, lowered bool) (kind string, budget *int64) {
 	kind, budget = t.Type, t.BudgetTokens
+	var model traits
+	if renamed {
+		model = traitsOf(o.Model)
+	}
 	switch {
-	case !renamed, model.output == 0: // nothing is known of the model
+	case model.output == 0: // the client's own, or one of which nothing is known
 	case kind == "enabled" && model.adaptive:
 		return "adaptive", nil
 	case kind == "adaptive" && !model.adaptive:
@@ -118,6 +149,46 @@ func fitThinking(t thinking, model traits, renamed bool, limit int64, lowered bo
 		return "", nil
 	}
 	return kind, budget
+}
+
+// patchThinking writes another thinking, or with kind "" none. Without it nothing can be cleared of thinking: "`clear_thinking_20251015`
+// strategy requires `thinking` to be enabled" (anthropics/claude-code#11971).
+func patchThinking(p *strictjson.Patch, t thinking, kind string, budget *int64, dropped *llm.Names) {
+	if kind != "" {
+		t.Type, t.BudgetTokens = kind, budget
+		if written, err := json.Marshal(t, requestJSON); err == nil {
+			p.Set("thinking", written)
+		}
+		return
+	}
+	p.Remove("thinking")
+	if management := p.Get("context_management"); bytes.Contains(management, []byte(`"clear_thinking_`)) {
+		dropped.Add("context_management")
+		if rest := withoutClearing(management); rest != nil {
+			p.Set("context_management", rest)
+		} else {
+			p.Remove("context_management")
+		}
+	}
+}
+
+// withoutClearing is context_management without the edits that clear thinking, nil where there are no others.
+func withoutClearing(management jsontext.Value) jsontext.Value {
+	members, err := strictjson.Scan(management)
+	if err != nil {
+		return management // no object: the API will say so
+	}
+	p := strictjson.NewPatch(management, members)
+	edits, err := strictjson.Items(p.Get("edits"))
+	if err != nil {
+		return management
+	}
+	edits = slices.DeleteFunc(edits, func(e jsontext.Value) bool { return bytes.Contains(e, []byte(`"clear_thinking_`)) })
+	if len(edits) == 0 {
+		return nil
+	}
+	p.Set("edits", strictjson.List(edits))
+	return p.Bytes()
 }
 
 func isSampling(name string) bool { return name == "temperature" || name == "top_p" || name == "top_k" }

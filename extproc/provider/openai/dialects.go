@@ -11,8 +11,8 @@ import (
 type dialect struct {
 	// members are those of the request that are taken; nil: all but the foreign ones.
 	members map[string]bool
-	// message are the members of messages that are taken; nil: all.
-	message map[string]bool
+	// message are the members of messages that are taken, call those of the calls in them; nil: all.
+	message, call map[string]bool
 	// spelling is what members are called here.
 	spelling map[string]string
 	// newLimit: the token limit is max_completion_tokens for models that reason. Others know max_tokens only.
@@ -36,6 +36,8 @@ type dialect struct {
 	strict bool
 	// thinking: reasoning is asked for with {"type": "enabled"}, and what was thought must come back with the calls it led to.
 	thinking bool
+	// thoughts: what was thought stands in the content, as parts of the type thinking.
+	thoughts bool
 	// turns: behind tool messages only the assistant may speak, and a conversation that ends with it must say so (prefix).
 	turns bool
 
@@ -51,6 +53,8 @@ var openAI = dialect{
 		"metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key " +
 		"prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop " +
 		"store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"),
+	message:  set("role content name refusal audio annotations function_call tool_calls tool_call_id"),
+	call:     set("id type function custom"),
 	newLimit: true, developer: true,
 	name: toolName, callID: shortID, maxUser: 64, // "string too long. Expected a string with maximum length 64"
 	maxStops:  4,
@@ -75,11 +79,13 @@ var dialects = map[string]*dialect{
 		members: set("frequency_penalty logprobs max_tokens messages model presence_penalty response_format stop stream " +
 			"stream_options temperature thinking tool_choice tools top_logprobs top_p"),
 		message:  set("role content name prefix reasoning_content tool_calls tool_call_id"),
+		call:     set("id type function index"),
 		spelling: map[string]string{"max_completion_tokens": "max_tokens"},
 		name:     toolName, callID: sameID, maxStops: 16, maxTools: 128, asksUsage: true, thinking: true,
 		models: []family{
 			{line: "deepseek-chat", output: 8192},
 			{line: "deepseek-reasoner", output: 65536, thinks: true},
+			{line: "deepseek", thinks: true},
 		},
 	},
 
@@ -90,8 +96,9 @@ var dialects = map[string]*dialect{
 		members: set("frequency_penalty max_tokens messages metadata model n parallel_tool_calls prediction presence_penalty " +
 			"prompt_mode random_seed response_format safe_prompt stop stream temperature tool_choice tools top_p"),
 		message:  set("role content prefix tool_calls tool_call_id"),
+		call:     set("id type function index"),
 		spelling: map[string]string{"max_completion_tokens": "max_tokens", "seed": "random_seed"},
-		name:     toolName, callID: nineID, maxHeat: "1.5", schemas: true, strict: true, turns: true,
+		name:     toolName, callID: nineID, maxHeat: "1.5", schemas: true, strict: true, turns: true, thoughts: true,
 	},
 }
 

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -237,22 +236,11 @@ func (f *fitting) format() error {
 	return nil
 }
 
-// thinks tells whether the provider will ask for the thoughts that led to calls.
-func (f *fitting) thinks() bool {
-	if !f.dialect.thinking {
-		return false
-	}
-	var t struct {
-		Type string `json:"type"`
-	}
-	_ = json.Unmarshal(f.values["thinking"], &t)
-	return f.model.thinks || t.Type != "" && t.Type != "disabled"
-}
-
 // messages writes the messages: what goes before them, and each as the dialect has it.
 func (f *fitting) messages() error {
 	raw := f.values["messages"]
-	if len(f.front) == 0 && f.dialect.developer && f.dialect.message == nil {
+	anew := f.dialect.message != nil && (f.dialect.foreigner() || f.dialect.moved(raw))
+	if len(f.front) == 0 && !anew {
 		return nil
 	}
 	if raw.Kind() != jsontext.KindBeginArray {
@@ -262,7 +250,7 @@ func (f *fitting) messages() error {
 	if len(f.front) > 0 {
 		first = append(append(jsontext.Value(`{"role":"system","content":`), quote(strings.Join(f.front, "\n\n"))...), '}')
 	}
-	if f.dialect.developer && f.dialect.message == nil { // the messages themselves keep their bytes
+	if !anew { // the messages themselves keep their bytes
 		out := append(append([]byte{'['}, first...), ',')
 		rest := raw[1:]
 		if rest.Kind() == jsontext.KindEndArray { // Kind skips white space
@@ -271,7 +259,7 @@ func (f *fitting) messages() error {
 		f.p.Set("messages", append(out, rest...))
 		return nil
 	}
-	list, err := elements(raw)
+	list, err := items(raw)
 	if err != nil {
 		return err
 	}
@@ -279,76 +267,88 @@ func (f *fitting) messages() error {
 	if first != nil {
 		all = append(all, first)
 	}
-	tools := false // the message before is a tool's
-	for i, m := range list {
-		m, role, err := f.message(m, i == len(list)-1)
+	result := "" // the call that the message before answers
+	for i, raw := range list {
+		m, err := f.message(raw, result, i == len(list)-1)
 		if err != nil {
 			return err
 		}
-		if f.dialect.turns && tools && role != "tool" && role != "assistant" {
+		if f.dialect.turns && result != "" && m.role != "tool" && m.role != "assistant" {
 			all = append(all, jsontext.Value(`{"role":"assistant","content":"OK."}`))
 		}
-		tools = role == "tool"
-		all = append(all, m)
+		result = m.result
+		all = append(all, m.raw)
 	}
-	f.p.Set("messages", array(all))
+	f.p.Set("messages", strictjson.List(all))
 	return nil
 }
 
-// message writes one message. last tells that the conversation ends with it.
-func (f *fitting) message(raw jsontext.Value, last bool) (out jsontext.Value, role string, err error) {
+// fitted is a message as it is sent.
+type fitted struct {
+	raw    jsontext.Value
+	role   string
+	result string // the id of the call that it answers, "" for none
+}
+
+// message writes one message. result is the call that the one before answers, last tells that the conversation ends with it.
+func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted, error) {
+	out := fitted{raw: raw}
 	members, err := strictjson.Scan(raw)
 	if err != nil {
-		return raw, "", nil //nolint:nilerr // no object: the target will say so
+		return out, nil //nolint:nilerr // no object: the target will say so
 	}
 	p := strictjson.NewPatch(raw, members)
 	var calls jsontext.Value
-	thoughts := false
 	for _, m := range members {
 		value := raw[m.Value:m.End]
 		switch m.Name {
 		case "role":
-			role = unquoted(value)
+			out.role = unquoted(value)
 		case "tool_call_id":
-			p.Set(m.Name, quote(f.dialect.callID(unquoted(value))))
+			out.result = f.dialect.callID(unquoted(value))
+			p.Set(m.Name, quote(out.result))
 		case "tool_calls":
 			calls = value
-		case "reasoning_content":
-			thoughts = given(value)
 		}
 		if !f.dialect.message[m.Name] {
-			p.Remove(m.Name)
-			if !saysNothing(m.Name, value) {
-				f.dropped.Add("messages[]." + m.Name)
-			}
+			f.removeFrom(p, m.Name, value)
 		}
 	}
-	if role == "developer" {
+	if out.role == "developer" && !f.dialect.developer {
 		p.Set("role", []byte(`"system"`))
 	}
-	if given(calls) {
-		if err := f.calls(p, calls); err != nil {
-			return nil, "", err
-		}
-		if f.thinks() && !thoughts { // the client has lost them; that there were some is all that is checked
-			p.Set("reasoning_content", []byte(`""`))
+	if calls.Kind() == jsontext.KindBeginArray {
+		if calls, err = f.calls(p, calls); err != nil {
+			return fitted{}, err
 		}
 	}
-	if last && role == "assistant" && f.dialect.turns && p.Get("prefix") == nil && !given(calls) {
+	if out.role == "assistant" {
+		f.thoughts(p, calls, result)
+	}
+	if last && out.role == "assistant" && f.dialect.turns && p.Get("prefix") == nil && !given(calls) {
 		p.Set("prefix", []byte("true"))
 	}
-	return p.Bytes(), role, nil
+	out.raw = p.Bytes()
+	return out, nil
 }
 
-// calls gives the calls of a message ids that are taken.
-func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) error {
-	list, err := elements(calls)
+// removeFrom takes a member out of a message and says so, unless it says nothing.
+func (f *fitting) removeFrom(p *strictjson.Patch, name string, value jsontext.Value) {
+	p.Remove(name)
+	if !saysNothing(name, value) {
+		f.dropped.Add("messages[]." + name)
+	}
+}
+
+// calls gives the calls of a message ids that are taken, and returns them; nil for none.
+func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) (jsontext.Value, error) {
+	list, err := items(calls)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(list) == 0 {
 		p.Remove("tool_calls")
-		return nil
+		return nil, nil
 	}
 	for i, call := range list {
 		members, err := strictjson.Scan(call)
@@ -357,26 +357,25 @@ func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) error {
 		}
 		inner := strictjson.NewPatch(call, members)
 		for _, m := range members {
-			switch value := call[m.Value:m.End]; m.Name {
-			case "id":
-				inner.Set(m.Name, quote(f.dialect.callID(unquoted(value))))
-			case "type", "function", "index":
-			default:
+			if !f.dialect.call[m.Name] {
 				inner.Remove(m.Name)
+			} else if m.Name == "id" {
+				inner.Set(m.Name, quote(f.dialect.callID(unquoted(call[m.Value:m.End]))))
 			}
 		}
 		list[i] = inner.Bytes()
 	}
-	p.Set("tool_calls", array(list))
-	return nil
+	calls = strictjson.List(list)
+	p.Set("tool_calls", calls)
+	return calls, nil
 }
 
 // tools gives every function parameters where they are required, and takes out what other schemas mark tools with.
 func (f *fitting) tools() error {
-	if f.dialect.message == nil || !f.hasTools() {
+	if !f.dialect.foreigner() || !f.hasTools() {
 		return nil
 	}
-	list, err := elements(f.values["tools"])
+	list, err := items(f.values["tools"])
 	if err != nil {
 		return err
 	}
@@ -400,7 +399,7 @@ func (f *fitting) tools() error {
 			return llm.Errorf(llm.ErrInternal, "write a tool: %v", err)
 		}
 	}
-	f.p.Set("tools", array(list))
+	f.p.Set("tools", strictjson.List(list))
 	return nil
 }
 
@@ -412,36 +411,11 @@ func unquoted(v jsontext.Value) string {
 	return string(text)
 }
 
-// elements are the values of an array.
-func elements(raw jsontext.Value) ([]jsontext.Value, error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
-	if _, err := d.ReadToken(); err != nil {
+// items are the values of a list.
+func items(raw jsontext.Value) ([]jsontext.Value, error) {
+	all, err := strictjson.Items(raw)
+	if err != nil {
 		return nil, notStrict(err)
 	}
-	var all []jsontext.Value
-	for d.PeekKind() != jsontext.KindEndArray {
-		v, err := d.ReadValue()
-		if err != nil {
-			return nil, notStrict(err)
-		}
-		end := int(d.InputOffset())
-		all = append(all, raw[end-len(v):end])
-	}
 	return all, nil
-}
-
-// array writes values as an array.
-func array(values []jsontext.Value) jsontext.Value {
-	size := 2
-	for _, v := range values {
-		size += len(v) + 1
-	}
-	out := append(make(jsontext.Value, 0, size), '[')
-	for i, v := range values {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, v...)
-	}
-	return append(out, ']')
 }

@@ -15,7 +15,7 @@ type family struct {
 	reasons bool     // knows reasoning_effort, and counts reasoning to max_completion_tokens
 	plain   bool     // answers reasoning_effort with a 400
 	efforts []string // the words that are taken, weakest first; nil: any word that is known
-	thinks  bool     // DeepSeek: always
+	thinks  bool     // DeepSeek: unless it is told not to
 	// fixed: temperature, top_p, the penalties, logprobs and stop are refused while it reasons.
 	fixed bool
 	idle  bool // it does not reason unless it is asked to

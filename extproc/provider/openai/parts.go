@@ -14,11 +14,11 @@ import (
 type partReader func(path string, p *part) (llm.Part, error)
 
 // What each role's content may hold. Images and files in tool messages are not OpenAI's, but its compatibles' and other
-// gateways': they have a neutral meaning, so they are read.
+// gateways', and thinking is Mistral's: they have a neutral meaning, so they are read.
 var (
 	textParts      = map[string]partReader{"text": readText}
 	userParts      = map[string]partReader{"text": readText, "image_url": readImage, "input_audio": readAudio, "file": readFile}
-	assistantParts = map[string]partReader{"text": readText, "refusal": readRefusal}
+	assistantParts = map[string]partReader{"text": readText, "refusal": readRefusal, "thinking": readThinking}
 	resultParts    = map[string]partReader{"text": readText, "image_url": readImage, "file": readFile}
 )
 
@@ -79,6 +79,10 @@ func readRefusal(path string, p *part) (llm.Part, error) {
 		return nil, llm.Invalid(path+".refusal", "required")
 	}
 	return llm.Refusal{Text: *p.Refusal}, nil
+}
+
+func readThinking(_ string, p *part) (llm.Part, error) {
+	return llm.Thinking{Text: string(p.Thinking)}, nil
 }
 
 func readImage(path string, p *part) (llm.Part, error) {

@@ -83,6 +83,7 @@ type part struct {
 	InputAudio   *inputAudio    `json:"input_audio,omitzero"`
 	File         *file          `json:"file,omitzero"`
 	Refusal      *string        `json:"refusal,omitzero"`
+	Thinking     thought        `json:"thinking,omitzero"` // Mistral's; never written
 	CacheControl jsontext.Value `json:"cache_control,omitzero"`
 	Rest         jsontext.Value `json:",embed"`
 }
