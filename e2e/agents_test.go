@@ -28,6 +28,7 @@ var agentTargets = []struct{ name, schema, model string }{
 	{"haiku3", fakellm.AnthropicMessages, "claude-3-haiku-20240307"},
 	{"deepseek", fakellm.DeepSeekChat, "deepseek-chat"},
 	{"reasoner", fakellm.DeepSeekChat, "deepseek-reasoner"},
+	{"v4", fakellm.DeepSeekChat, "deepseek-v4-pro"},
 	{"mistral", fakellm.MistralChat, "mistral-large-latest"},
 }
 
@@ -196,7 +197,7 @@ func newClaudeAgent(url string, streamed bool) agent {
 	a := &claudeAgent{
 		streamed: streamed,
 		client: anthropic.NewClient(anthropicoption.WithBaseURL(url), anthropicoption.WithAPIKey("client-key"), anthropicoption.WithMaxRetries(0),
-			anthropicoption.WithHeader("anthropic-beta", "interleaved-thinking-2025-05-14")),
+			anthropicoption.WithHeader("anthropic-beta", "interleaved-thinking-2025-05-14,context-management-2025-06-27")),
 		params: anthropic.MessageNewParams{
 			Model:       "claude-sonnet-4-5",
 			MaxTokens:   32000,
@@ -260,10 +261,14 @@ func (a *claudeAgent) ask(blocks []anthropic.ContentBlockParamUnion, force strin
 		params.ToolChoice = anthropic.ToolChoiceParamOfTool(force)
 	}
 	a.forced = force != "" || a.forced && blocks[0].OfToolResult != nil
+	var more []anthropicoption.RequestOption
 	if !a.forced {
 		params.Thinking = anthropic.ThinkingConfigParamOfEnabled(31999)
+		more = append(more, anthropicoption.WithJSONSet("context_management", map[string]any{"edits": []any{
+			map[string]any{"type": "clear_thinking_20251015", "keep": "all"}, map[string]any{"type": "clear_tool_uses_20250919"},
+		}}))
 	}
-	m, err := a.send(params)
+	m, err := a.send(params, more...)
 	if err != nil {
 		return reply{err: err}
 	}
@@ -283,11 +288,11 @@ func (a *claudeAgent) ask(blocks []anthropic.ContentBlockParamUnion, force strin
 	return r
 }
 
-func (a *claudeAgent) send(params anthropic.MessageNewParams) (*anthropic.Message, error) {
+func (a *claudeAgent) send(params anthropic.MessageNewParams, more ...anthropicoption.RequestOption) (*anthropic.Message, error) {
 	if !a.streamed { // the SDK has a limit of its own for whole answers that may take long
-		return a.client.Messages.New(context.Background(), params, anthropicoption.WithRequestTimeout(patience))
+		return a.client.Messages.New(context.Background(), params, append(more, anthropicoption.WithRequestTimeout(patience))...)
 	}
-	stream := a.client.Messages.NewStreaming(context.Background(), params)
+	stream := a.client.Messages.NewStreaming(context.Background(), params, more...)
 	m := &anthropic.Message{}
 	for stream.Next() {
 		if err := m.Accumulate(stream.Current()); err != nil {
@@ -310,6 +315,8 @@ func agentTools(weather string) []string {
 type codexAgent struct {
 	client   openai.Client
 	streamed bool
+	keepAll  bool // what the SDK does not know of an answer goes back, too
+	kept     collected
 	params   openai.ChatCompletionNewParams
 }
 
@@ -382,8 +389,15 @@ func (a *codexAgent) ask(force string) reply {
 		return reply{err: err}
 	}
 	message := c.Choices[0].Message
-	a.params.Messages = append(a.params.Messages, message.ToParam())
-	r := reply{text: message.Content, stop: map[string]string{"tool_calls": "call", "stop": "end"}[c.Choices[0].FinishReason]}
+	said := message.ToParam()
+	switch {
+	case a.keepAll && a.streamed:
+		said, err = a.kept.param(message)
+	case a.keepAll:
+		said = verbatim(message)
+	}
+	a.params.Messages = append(a.params.Messages, said)
+	r := reply{text: message.Content, stop: map[string]string{"tool_calls": "call", "stop": "end"}[c.Choices[0].FinishReason], err: err}
 	for _, call := range message.ToolCalls {
 		r.calls = append(r.calls, toolCall{call.ID, call.Function.Name, call.Function.Arguments})
 	}
@@ -400,7 +414,11 @@ func (a *codexAgent) send(params openai.ChatCompletionNewParams) (*openai.ChatCo
 	params.StreamOptions = openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)}
 	stream := a.client.Chat.Completions.NewStreaming(context.Background(), params)
 	var all openai.ChatCompletionAccumulator
+	a.kept = collected{}
 	for stream.Next() {
+		if err := a.kept.add(stream.Current().RawJSON()); err != nil {
+			return nil, err
+		}
 		if !all.AddChunk(stream.Current()) {
 			return nil, fmt.Errorf("the SDK's accumulator refuses %s", stream.Current().RawJSON())
 		}
