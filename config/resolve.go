@@ -168,6 +168,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	}
 	g.NeedsKey = asksKey(doc)
 	g.Via = via(g)
+	g.plan()
 	return g
 }
 

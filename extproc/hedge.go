@@ -17,7 +17,7 @@ const startSlack = time.Second
 
 // holds tells whether the attempt must keep its failure to itself, and has it do so.
 func (a *attempt) holds(e *llm.Error) bool {
-	if a.x.route.hedge == 0 || !a.again {
+	if a.route.hedge == 0 || !a.again {
 		return false
 	}
 	if a.withheld == nil {
@@ -32,7 +32,7 @@ func (a *attempt) holds(e *llm.Error) bool {
 func (a *attempt) hope() bool {
 	a.x.mu.Lock()
 	defer a.x.mu.Unlock()
-	more := len(a.x.attempts) < a.x.route.attempts && time.Since(a.started) < a.x.route.hedge+startSlack
+	more := len(a.x.attempts) < a.route.attempts && time.Since(a.started) < a.route.hedge+startSlack
 	return more || a.x.open > a.x.held
 }
 

@@ -38,7 +38,7 @@ func (a *attempt) receive() (*extprocv3.ProcessingRequest, error) {
 	}
 	a.watch.beat = 0
 	if a.reader != nil && a.reader.streaming() && a.reader.begun {
-		a.watch.beat = a.x.route.keepAlive
+		a.watch.beat = a.route.keepAlive
 	}
 	return a.watch.receive()
 }
@@ -72,7 +72,7 @@ func (a *attempt) limit() {
 	case thinks:
 		a.watched().within(a.target.first, soonest(a.startedPlus(a.target.firstToken), a.clientLeaves(), a.commitsAt()))
 	case streams:
-		a.watched().within(a.x.route.interChunk, time.Time{})
+		a.watched().within(a.route.interChunk, time.Time{})
 	case finishes:
 		a.watched().by(a.reader.finished.Add(usageWithin))
 	case ends:
@@ -105,7 +105,7 @@ const usageWithin = 2 * time.Second
 // event: Envoy can end the client's stream before the target's only by cutting it.
 func (a *attempt) mayLinger() time.Duration {
 	if !a.reader.finished.IsZero() {
-		return max(a.x.route.interChunk, endsWithin)
+		return max(a.route.interChunk, endsWithin)
 	}
 	return endsWithin
 }
@@ -113,7 +113,7 @@ func (a *attempt) mayLinger() time.Duration {
 // mostWait is how long the attempt may take to the target's head, or of a whole answer to its end,
 // 0 where Envoy's own clock tells.
 func (a *attempt) mostWait() time.Duration {
-	switch rt := a.x.route; {
+	switch rt := a.route; {
 	case a.x.head.Stream && rt.queues:
 		return min(a.target.first, a.target.firstToken) + queueTime
 	case a.x.head.Stream:
@@ -151,7 +151,7 @@ func (a *attempt) commitsAt() time.Time {
 	if a.reader.committed {
 		return time.Time{}
 	}
-	return a.startedPlus(a.x.route.commitBy)
+	return a.startedPlus(a.route.commitBy)
 }
 
 // soonest is the earliest of the times that are not zero.
@@ -196,13 +196,13 @@ func (a *attempt) late() error {
 	switch {
 	case a.reader != nil && a.reader.committed:
 		return a.reader.abandon(e)
-	case a.x.route.hedge > 0 && !gone:
+	case a.route.hedge > 0 && !gone:
 		a.fail(e)
 		if a.holds(e) {
 			return a.stillHeld()
 		}
 		return a.giveUp(e)
-	case final, a.reader == nil && a.x.route.queues:
+	case final, a.reader == nil && a.route.queues:
 		a.fail(e)
 		return a.giveUp(e)
 	case a.reader != nil:
@@ -221,7 +221,7 @@ func (a *attempt) lateness() *llm.Error {
 	}
 	switch {
 	case a.phase == streams:
-		return late("the stream was silent for %s", a.x.route.interChunk)
+		return late("the stream was silent for %s", a.route.interChunk)
 	case passed(a.clientLeaves()):
 		return late("no answer within the time that the client waits")
 	case a.phase == thinks && passed(a.startedPlus(a.target.firstToken)):
@@ -233,7 +233,7 @@ func (a *attempt) lateness() *llm.Error {
 }
 
 // last tells whether Envoy makes no attempt after this one.
-func (a *attempt) last() bool { return a.number >= a.x.route.attempts }
+func (a *attempt) last() bool { return a.number >= a.route.attempts }
 
 // giveUp ends an attempt that has failed, whatever the target still says, and the request with it.
 func (a *attempt) giveUp(e *llm.Error) error {

@@ -104,7 +104,7 @@ func (r *reader) take(plain []byte) error {
 	}
 	if r.decoder == nil {
 		r.decode()
-		if r.x.route.atHeaders && r.assembly == nil {
+		if r.route.atHeaders && r.assembly == nil {
 			if err := r.commit(r.status, -1); err != nil {
 				return err
 			}
@@ -442,7 +442,7 @@ func (r *reader) wholeError() error {
 	if r.status < 400 || r.status > 599 { // Envoy passes on any number; for a client it would be no answer, or no HTTP
 		return r.refuse(llm.Errorf(llm.ErrBadGateway, "target %q: the status %d is neither an answer's nor an error's: %s", r.record.Target, r.status, e.Message))
 	}
-	if r.x.route.hedge > 0 || !r.native() || r.attempt.told(e) != e || !r.x.client.Client.IsError(body) {
+	if r.route.hedge > 0 || !r.native() || r.attempt.told(e) != e || !r.x.client.Client.IsError(body) {
 		return r.refuse(e)
 	}
 	r.attempt.fail(e)
@@ -478,7 +478,7 @@ func (r *reader) refuse(e *llm.Error) error {
 // cutOff refuses though the target goes on. Where Envoy goes to another target it closes the connection to this one; where it would
 // not, or may not, the sidecar answers.
 func (r *reader) cutOff(e *llm.Error) error {
-	if r.last() || !r.again || r.x.route.budgeted {
+	if r.last() || !r.again || r.route.budgeted {
 		return r.giveUp(e)
 	}
 	return r.completeError(e)
@@ -526,7 +526,7 @@ func (r *reader) commit(status, length int) error {
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
 	}
 	maps.Copy(want, r.provenance())
-	if status >= 400 && r.again && r.x.route.hedge == 0 {
+	if status >= 400 && r.again && r.route.hedge == 0 {
 		want[envoy.HeaderRetry] = "1"
 	}
 	if len(r.call.Dropped) > 0 {

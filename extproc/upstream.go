@@ -28,6 +28,7 @@ type attempt struct {
 	stream *interruptible
 	unhook func() bool // makes Stop forget the attempt; nil until it has begun
 	x      *exchange
+	route  *route // of the rule that Envoy took
 	target *target
 	record *millracev1.Attempt // the exchange's; written under its lock
 	call   llm.Call
@@ -81,7 +82,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	switch m := message.Request.(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		number, _ := strconv.Atoi(attribute(message, envoy.AttributeAttempt))
-		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeTarget), number)
+		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeRoute), attribute(message, envoy.AttributeTarget), number)
 		if err != nil {
 			return err
 		}
@@ -89,7 +90,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		return a.stream.Send(reply)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))
-		if a.x.route.atHeaders && a.reader.decoder != nil && !m.ResponseHeaders.EndOfStream {
+		if a.route.atHeaders && a.reader.decoder != nil && !m.ResponseHeaders.EndOfStream {
 			return a.reader.commit(a.reader.status, -1)
 		}
 		if m.ResponseHeaders.EndOfStream {
@@ -119,7 +120,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 
 // begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
 // client's own bytes and headers: nothing of an earlier attempt is in it. number counts from 1.
-func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.ProcessingResponse, error) {
+func (a *attempt) begin(h headers, routeName, identity string, number int) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
 	if a.x == nil {
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
@@ -128,6 +129,7 @@ func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.Proc
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)
 	}
+	a.route = a.server.rule(a.x, routeName)
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
 	if a.server.stopped() { // this is a retry of what Stop has ended
@@ -222,7 +224,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 		want[strings.ToLower(t.AuthHeader)] = t.AuthValue
 	}
 	if !t.HideVia {
-		want[envoy.HeaderVia] = strings.Join(append(slices.Clip(a.x.via), a.x.route.via), ",")
+		want[envoy.HeaderVia] = strings.Join(append(slices.Clip(a.x.via), a.route.via), ",")
 	}
 	want[":authority"] = t.Authority()
 	want[":path"] = t.Path
