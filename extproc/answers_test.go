@@ -15,6 +15,7 @@ import (
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
+	"millrace/internal/golden"
 )
 
 // app is a client of a schema.
@@ -294,7 +295,7 @@ func TestContentDecides(t *testing.T) {
 						if packing.called != "" {
 							head = append(head, "content-encoding= "+packing.called)
 						}
-						answer := packed(t, packing.is, append([]string{mark}, pair.answer()...)...)
+						answer := golden.Packed(t, packing.is, append([]string{mark}, pair.answer()...)...)
 						pair.check(t, p.call(t, pair.app, pair.request(), pair.target).head(head...).ends(string(answer)).all())
 						if t.Failed() {
 							t.Fatalf("%q, %v, begins with %q", label, packing, mark)
@@ -312,7 +313,7 @@ func TestContentDecidesForEveryCut(t *testing.T) {
 	for _, pair := range pairs() {
 		t.Run(pair.String(), func(t *testing.T) {
 			for _, packing := range []string{"", "gzip"} {
-				answer := string(packed(t, packing, append([]string{"\xef\xbb\xbf"}, pair.answer()...)...))
+				answer := string(golden.Packed(t, packing, append([]string{"\xef\xbb\xbf"}, pair.answer()...)...))
 				play := func(chunks ...string) string {
 					c := p.call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= text/plain").ends(chunks...).all()
 					pair.check(t, c)
@@ -382,7 +383,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 		for _, encoding := range []string{"", "gzip"} {
 			c := p.call(t, pair.app, pair.request(), pair.target).head(":status= 200", "content-type= text/plain")
-			c.ends(string(packed(t, encoding, said...))).all()
+			c.ends(string(golden.Packed(t, encoding, said...))).all()
 			if problem := errorProblem(pair.app, c, 502, false); problem != "" || !strings.Contains(c.body, "larger than 65536 bytes") {
 				t.Errorf("%s, %q: %s %.300s", pair, encoding, problem, c.body)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
+	"millrace/internal/golden"
 )
 
 // words are what a client must be told of every error here that has any.
@@ -58,7 +59,7 @@ func TestErrorsOfAnyShape(t *testing.T) {
 			for _, pair := range pairs() {
 				for _, label := range []string{"application/json", "text/html", "text/event-stream"} {
 					for _, encoding := range []string{"", "gzip"} {
-						said := packed(t, encoding, strings.Replace(body, "WORDS", words, 1))
+						said := golden.Packed(t, encoding, strings.Replace(body, "WORDS", words, 1))
 						c := p.call(t, pair.app, pair.request(), pair.target)
 						c.head(":status= 429", "content-type= "+label, "content-encoding= "+encoding).ends(string(said)).all()
 						if problem := errorProblem(pair.app, c, 429, strings.Contains(body, "WORDS")); problem != "" {

@@ -22,13 +22,13 @@ type Readiness struct {
 func (s *Server) health(path string) *extprocv3.ProcessingResponse {
 	switch path {
 	case envoy.PathHealth:
-		return answer(200, s.healthBody("ok", Readiness{}))
+		return respond(200, s.healthBody("ok", Readiness{}))
 	case envoy.PathReady:
 		ready := s.options.Ready()
 		if ready.Reason != "" {
-			return answer(503, s.healthBody("not ready", ready))
+			return respond(503, s.healthBody("not ready", ready))
 		}
-		return answer(200, s.healthBody("ready", ready))
+		return respond(200, s.healthBody("ready", ready))
 	}
 	return nil
 }

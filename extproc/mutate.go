@@ -103,8 +103,8 @@ func header(name, v string) *corev3.HeaderValueOption {
 	}
 }
 
-// answer ends the request here with a JSON body, or another that the extra headers tell.
-func answer(status int, body []byte, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+// respond ends the request here with a JSON body, or another that the extra headers tell.
+func respond(status int, body []byte, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	set := []*corev3.HeaderValueOption{header("content-type", "application/json")}
 	for _, h := range extra {
 		if len(h.Header.RawValue) > 0 {
@@ -127,7 +127,7 @@ func refusal(x *exchange, e *llm.Error, extra ...*corev3.HeaderValueOption) *ext
 	if e.Type == llm.ErrConflict || e.Type == llm.ErrLoop {
 		extra = append(extra, header("x-should-retry", "false")) // the SDKs retry 409 and all from 500
 	}
-	return answer(e.HTTPStatus(), x.client.Client.EncodeError(e), extra...)
+	return respond(e.HTTPStatus(), x.client.Client.EncodeError(e), extra...)
 }
 
 // retryAfter is the header for an error that says when to come back; it is empty, and left out, otherwise.

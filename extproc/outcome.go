@@ -8,8 +8,13 @@ import (
 	"millrace/extproc/llm"
 )
 
-// What a failure of an attempt means: whether another target is asked, what the client is told, and
-// what the operator has to see to.
+// outcome is what a failure of an attempt means: whether another target is asked, what the client is told, and what the operator has
+// to see to.
+type outcome struct {
+	x      *exchange
+	target *target
+	model  string // that the target was asked for
+}
 
 // statusCapacity is Groq's for flex processing without capacity
 // (https://console.groq.com/docs/errors).
@@ -17,11 +22,11 @@ const statusCapacity = 498
 
 // condition is what retry.on calls the failure; "" is the request's own fault, which no other
 // target would mend.
-func (a *attempt) condition(e *llm.Error) string {
-	switch s := a.meaning(e); {
+func (o outcome) condition(e *llm.Error) string {
+	switch s := o.meaning(e); {
 	case s == http.StatusUnauthorized, s == http.StatusPaymentRequired, s == http.StatusForbidden:
 		return config.OnCredential
-	case s == http.StatusNotFound && a.lacksModel(e):
+	case s == http.StatusNotFound && o.lacksModel(e):
 		return config.OnModel
 	case s == http.StatusRequestTimeout, e.Type == llm.ErrTimeout:
 		return config.OnNoAnswer
@@ -36,11 +41,11 @@ func (a *attempt) condition(e *llm.Error) string {
 
 // meaning is the failure's status, as far as it is the gateway's affair: a refusal of a credential
 // that the client has sent itself is the request's own fault.
-func (a *attempt) meaning(e *llm.Error) int {
+func (o outcome) meaning(e *llm.Error) int {
 	s := e.HTTPStatus()
 	switch s {
 	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden:
-		if a.sentClientsKey() {
+		if o.sentClientsKey() {
 			return http.StatusBadRequest
 		}
 	}
@@ -48,9 +53,9 @@ func (a *attempt) meaning(e *llm.Error) int {
 }
 
 // sentClientsKey tells whether the target was asked with a credential of the client's own (forward_headers).
-func (a *attempt) sentClientsKey() bool {
-	for name := range a.x.forward {
-		if config.IsCredential(name) && a.target.config.Forwards(name) {
+func (o outcome) sentClientsKey() bool {
+	for name := range o.x.forward {
+		if config.IsCredential(name) && o.target.config.Forwards(name) {
 			return true
 		}
 	}
@@ -60,23 +65,23 @@ func (a *attempt) sentClientsKey() bool {
 // lacksModel tells whether a 404 is for the model that was asked for, and not for the path.
 // Providers say so in many ways: a code (OpenAI, Azure), "model: NAME" (Anthropic), "model 'NAME'
 // not found" (Ollama), "The model `NAME` does not exist" (vLLM).
-func (a *attempt) lacksModel(e *llm.Error) bool {
+func (o outcome) lacksModel(e *llm.Error) bool {
 	said := strings.ToLower(e.Code + " " + e.Message)
-	return strings.Contains(said, "model") || strings.Contains(said, "deployment") || a.record.Model != "" && strings.Contains(said, strings.ToLower(a.record.Model))
+	return strings.Contains(said, "model") || strings.Contains(said, "deployment") || o.model != "" && strings.Contains(said, strings.ToLower(o.model))
 }
 
 // trouble is what the failure says of the target that an operator has to see to; "" when it is
 // nothing of that kind.
-func (a *attempt) trouble(e *llm.Error) string {
-	switch s := a.meaning(e); {
+func (o outcome) trouble(e *llm.Error) string {
+	switch s := o.meaning(e); {
 	case s == http.StatusUnauthorized:
 		return "its key is refused"
 	case s == http.StatusPaymentRequired:
 		return "its account has no credit"
 	case s == http.StatusForbidden:
 		return "it refuses access"
-	case s == http.StatusNotFound && a.lacksModel(e):
-		return "it has no model " + a.record.Model
+	case s == http.StatusNotFound && o.lacksModel(e):
+		return "it has no model " + o.model
 	case s == http.StatusRequestTimeout:
 		return "it says that requests take too long to arrive"
 	case s == http.StatusTooEarly:
@@ -89,17 +94,17 @@ func (a *attempt) trouble(e *llm.Error) string {
 
 // told is what the client is told of a failure: the failure itself, unless that is between gateway
 // and provider. A client that reads that a key is wrong looks at its own.
-func (a *attempt) told(e *llm.Error) *llm.Error {
-	id := a.record.Target
-	switch s := a.meaning(e); {
+func (o outcome) told(e *llm.Error) *llm.Error {
+	id := o.target.config.ID
+	switch s := o.meaning(e); {
 	case s == http.StatusUnauthorized:
 		return llm.Errorf(llm.ErrBadGateway, "target %q: the provider does not accept the gateway", id)
 	case s == http.StatusPaymentRequired:
 		return llm.Errorf(llm.ErrBadGateway, "target %q: the gateway's account has no credit", id)
 	case s == http.StatusForbidden: // its words may be about the input (OpenRouter)
 		return llm.Errorf(llm.ErrBadGateway, "target %q: the provider refuses the gateway's request: %s", id, e.Message)
-	case s == http.StatusNotFound && a.lacksModel(e):
-		missing := llm.Errorf(llm.ErrBadGateway, "target %q: the provider has no model %q", id, a.record.Model)
+	case s == http.StatusNotFound && o.lacksModel(e):
+		missing := llm.Errorf(llm.ErrBadGateway, "target %q: the provider has no model %q", id, o.model)
 		missing.Code = "model_not_found"
 		return missing
 	case s == http.StatusRequestTimeout, s == http.StatusTooEarly, s == statusCapacity:
@@ -107,7 +112,7 @@ func (a *attempt) told(e *llm.Error) *llm.Error {
 		busy.RetryAfter = e.RetryAfter
 		return busy
 	}
-	return a.x.unless(a, e)
+	return o.x.unless(o, e)
 }
 
 // earlier is the first failure of a request that another target was asked after.
@@ -128,10 +133,10 @@ func (x *exchange) failed(condition string, told *llm.Error) {
 // unless is the failure that an attempt ends the request with: e, unless it says that the request
 // is at fault and an earlier target failed in a way that passes. The client is to ask again then,
 // and not to give up.
-func (x *exchange) unless(a *attempt, e *llm.Error) *llm.Error {
+func (x *exchange) unless(o outcome, e *llm.Error) *llm.Error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if a.condition(e) == "" && x.before != nil && x.before.passing {
+	if o.condition(e) == "" && x.before != nil && x.before.passing {
 		return x.before.told
 	}
 	return e
@@ -139,14 +144,14 @@ func (x *exchange) unless(a *attempt, e *llm.Error) *llm.Error {
 
 // unable is the failure that a request ends with which this target cannot be told: that of the
 // first target, if one was asked.
-func (a *attempt) unable(e *llm.Error) *llm.Error {
-	a.x.mu.Lock()
-	defer a.x.mu.Unlock()
+func (o outcome) unable(e *llm.Error, attempt int) *llm.Error {
+	o.x.mu.Lock()
+	defer o.x.mu.Unlock()
 	switch {
-	case a.number == 1:
+	case attempt == 1:
 		return e
-	case a.x.before != nil:
-		return a.x.before.told
+	case o.x.before != nil:
+		return o.x.before.told
 	}
 	return llm.Errorf(llm.ErrUnavailable, "no target could answer")
 }

@@ -8,7 +8,6 @@ import (
 
 	"millrace/config"
 	"millrace/extproc/llm"
-	millracev1 "millrace/proto/millrace/v1"
 )
 
 // TestConditions: what a failure is called in retry.on. Providers word a missing model in many
@@ -35,8 +34,8 @@ func TestConditions(t *testing.T) {
 		{failure(529, "", "no"), config.OnServerError}, {failure(302, "", "no"), config.OnServerError}, {llm.Errorf(llm.ErrBadGateway, "no"), config.OnServerError},
 		{llm.Errorf(llm.ErrAuthentication, "inside a stream"), config.OnCredential},
 	} {
-		a := &attempt{x: &exchange{}, record: &millracev1.Attempt{Model: "gpt-x"}}
-		if got := a.condition(c.failure); got != c.want {
+		o := outcome{x: &exchange{}, model: "gpt-x"}
+		if got := o.condition(c.failure); got != c.want {
 			t.Errorf("%d %s %s: %q, want %q", c.failure.HTTPStatus(), c.failure.Code, c.failure.Message, got, c.want)
 		}
 	}
@@ -44,11 +43,11 @@ func TestConditions(t *testing.T) {
 
 // TestClientsOwnKey: a target that is asked with the client's own key says of that one that it is wrong.
 func TestClientsOwnKey(t *testing.T) {
-	a := &attempt{x: &exchange{forward: map[string]string{"authorization": "Bearer own"}}, record: &millracev1.Attempt{Target: "t"},
+	o := outcome{x: &exchange{forward: map[string]string{"authorization": "Bearer own"}},
 		target: &target{config: &config.Target{Forward: []string{"authorization"}}}}
 	e := llm.Errorf(llm.ErrAuthentication, "Incorrect API key provided")
-	if a.condition(e) != "" || a.trouble(e) != "" || a.told(e) != e {
-		t.Errorf("%q, %q, told %v", a.condition(e), a.trouble(e), a.told(e))
+	if o.condition(e) != "" || o.trouble(e) != "" || o.told(e) != e {
+		t.Errorf("%q, %q, told %v", o.condition(e), o.trouble(e), o.told(e))
 	}
 }
 

@@ -171,13 +171,13 @@ func (r *routing) models(method, name string) *extprocv3.ProcessingResponse {
 		return r.refuse(llm.Errorf(llm.ErrMethod, "this path takes GET"), header("allow", "GET"))
 	}
 	if name == "" {
-		return answer(200, r.x.route.list)
+		return respond(200, r.x.route.list)
 	}
 	if plain, err := url.PathUnescape(name); err == nil {
 		name = plain
 	}
 	if card := r.x.route.models[name]; card != nil {
-		return answer(200, card)
+		return respond(200, card)
 	}
 	return r.refuse(noModel(name))
 }
@@ -301,6 +301,8 @@ func (x *exchange) mustSpeak() llm.Schema {
 }
 
 const maxTried = 1 << 20 // bytes
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // bounds are on what a body makes of its bytes: work and memory follow the number of its parts. No
 // client comes near: a long agent session has some thousands of messages, a large set of tools a

@@ -14,7 +14,8 @@ func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 	body, contentType, err := a.fixedBody()
 	if err != nil {
 		e := asError(err)
-		a.fail(e)
+		a.fail(e, true)
+		a.failed(e)
 		return refusal(a.x, e)
 	}
 	return a.instead(http.StatusOK, contentType, body)

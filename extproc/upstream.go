@@ -1,7 +1,6 @@
 package extproc
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -17,37 +16,38 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/envoy"
+	"millrace/extproc/answer"
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
 // attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
-// Its goroutine owns it.
+// Its goroutine owns it, all of it.
 type attempt struct {
-	server *Server
-	stream *interruptible
-	unhook func() bool // makes Stop forget the attempt; nil until it has begun
-	x      *exchange
-	route  *route // of the rule that Envoy took
-	target *target
-	record *millracev1.Attempt // the exchange's; written under its lock
-	call   llm.Call
-	reader *reader // of the answer; nil until its headers came
+	server   *Server
+	stream   extprocv3.ExternalProcessor_ProcessServer
+	x        *exchange
+	route    *route // of the rule that Envoy took
+	target   *target
+	record   *millracev1.Attempt // the exchange's; written under its lock
+	call     llm.Call
+	answer   *answer.Answer // from when the target is asked
+	header   headers        // of the target's answer; nil until it came
+	bodiless bool           // the header is all there is of it
 
 	number    int // of the attempts at this request, from 1
 	started   time.Time
-	again     bool   // it failed, and Envoy is to ask another target
 	problem   string // what it says of the target that an operator has to see to
-	phase     phase
-	cools     bool       // the target said when to come back
-	impatient bool       // it was ended because the client would not have waited any longer
-	withheld  *llm.Error // why it failed, while another attempt may still answer; nil: it has not, or has said so
-	watch     *watch     // from the first phase on that has a limit; nil until then
+	cools     bool   // the target said when to come back
+	blameless bool   // it was ended for a reason that is not the target's
+	held      bool   // it has failed, and has not said so
 }
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
 func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	a := &attempt{server: s, stream: &interruptible{ExternalProcessor_ProcessServer: stream}, started: time.Now()}
+	a := &attempt{server: s, stream: stream, started: time.Now()}
+	w := newWatch(stream, s.stopping.Done())
+	defer w.stop()
 	defer func() {
 		if a.record != nil {
 			a.close()
@@ -56,14 +56,19 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 		}
 	}()
 	for {
-		message, err := a.receive()
+		var deadline time.Time
+		if a.answer != nil {
+			deadline = a.answer.Deadline()
+		}
+		message, err := w.receive(deadline)
 		switch {
-		case errors.Is(err, errQuiet):
-			err = a.reader.keepAlive()
 		case errors.Is(err, errLate):
-			err = a.late()
+			err = a.say(a.answer.Tick(time.Now()))
 		case errors.Is(err, errStopping):
-			err = a.stopped()
+			err = nil
+			if a.answer != nil {
+				err = a.say(a.answer.Stop(shuttingDown(), time.Now()))
+			}
 		case errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled:
 			return nil
 		case err == nil:
@@ -89,31 +94,37 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		a.call.Body = nil // it is Envoy's now: the answer may take minutes
 		return a.stream.Send(reply)
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
-		a.reader = newReader(a, headersOf(m.ResponseHeaders.Headers))
-		if a.route.atHeaders && a.reader.decoder != nil && !m.ResponseHeaders.EndOfStream {
-			return a.reader.commit(a.reader.status, -1)
-		}
-		if m.ResponseHeaders.EndOfStream {
-			a.reader.bodiless = true
-			return a.reader.end(nil)
-		}
-		return nil
-	case *extprocv3.ProcessingRequest_ResponseBody:
-		if a.reader == nil {
+		if a.answer == nil {
 			break
 		}
-		if err := a.reader.push(m.ResponseBody.Body); err != nil {
+		a.header, a.bodiless = headersOf(m.ResponseHeaders.Headers), m.ResponseHeaders.EndOfStream
+		code, _ := strconv.Atoi(a.header.get(":status"))
+		return a.say(a.answer.Head(answer.Head{
+			Status:          code,
+			ContentType:     a.header.get("content-type"),
+			ContentEncoding: a.header.get("content-encoding"),
+			Header:          a.header.http,
+			Bodiless:        a.bodiless,
+		}, time.Now()))
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		if a.header == nil {
+			break
+		}
+		if err := a.say(a.answer.Push(m.ResponseBody.Body, time.Now())); err != nil || !m.ResponseBody.EndOfStream {
 			return err
 		}
-		if m.ResponseBody.EndOfStream {
-			return a.reader.end(nil)
-		}
-		return a.reader.flush()
+		return a.say(a.answer.End(time.Now()))
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
-		if a.reader == nil {
+		if a.header == nil {
 			break
 		}
-		return a.reader.end(m.ResponseTrailers)
+		if a.answer.State() == answer.Done {
+			return nil
+		}
+		if err := a.say(a.answer.End(time.Now())); err != nil {
+			return err
+		}
+		return a.dropTrailers(m.ResponseTrailers)
 	}
 	return status.Errorf(codes.InvalidArgument, "upstream stream: unexpected %T", message.Request)
 }
@@ -125,19 +136,19 @@ func (a *attempt) begin(h headers, routeName, identity string, number int) (*ext
 	if a.x == nil {
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
+	a.route = a.server.rule(a.x, routeName)
 	a.target = a.server.target(a.x, identity)
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)
 	}
-	a.route = a.server.rule(a.x, routeName)
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
 	if a.server.stopped() { // this is a retry of what Stop has ended
 		e := shuttingDown()
-		a.fail(e)
+		a.fail(e, false)
+		a.failed(e)
 		return refusal(a.x, e), nil
 	}
-	a.unhook = context.AfterFunc(a.server.stopping, a.interrupt)
 	if a.target.config.Answer != "" {
 		return a.fixed(), nil
 	}
@@ -148,10 +159,12 @@ func (a *attempt) begin(h headers, routeName, identity string, number int) (*ext
 	}
 	if err != nil {
 		e := asError(err)
-		a.fail(e)
-		return refusal(a.x, a.unable(e)), nil
+		a.fail(e, true)
+		a.failed(e)
+		return refusal(a.x, a.outcome().unable(e, a.number)), nil
 	}
 	a.call = call
+	a.answer = answer.New(a.env())
 	a.requestHeaders(want)
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
@@ -160,6 +173,33 @@ func (a *attempt) begin(h headers, routeName, identity string, number int) (*ext
 			BodyMutation:   &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: call.Body}},
 		}},
 	}}, nil
+}
+
+// env is what the answer needs to know.
+func (a *attempt) env() answer.Env {
+	return answer.Env{
+		Target:    a.target.config.ID,
+		Client:    a.x.client.Client,
+		Codec:     a.target.codec.Target,
+		Native:    a.native(),
+		Request:   a.x.head,
+		Call:      &a.call,
+		MaxBytes:  a.x.runtime.maxBodyBytes,
+		AtHeaders: a.route.atHeaders,
+		Clock:     a.clock(),
+		Retry: answer.Retry{
+			Last:     a.number >= a.route.attempts,
+			Alone:    a.target.alone,
+			Hedged:   a.route.hedge > 0,
+			Queued:   a.route.queues,
+			Budgeted: a.route.budgeted,
+		},
+		Secrets: a.target.secrets,
+		Certain: a.target.certain,
+		Status:  a.status,
+		Fail:    a.fail,
+		Rival:   a.rival,
+	}
 }
 
 // native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
@@ -234,29 +274,31 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	want["content-length"] = strconv.Itoa(len(a.call.Body))
 }
 
-// fail notes why the attempt gave no answer, without the credentials a provider may have quoted,
-// and whether another target is asked. It is for the attempt's goroutine.
-func (a *attempt) fail(e *llm.Error) {
+// outcome is what the attempt's failures mean.
+func (a *attempt) outcome() outcome { return outcome{a.x, a.target, a.record.Model} }
+
+// fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
+// attempt was ended for another's sake.
+func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	a.target.redactError(e)
-	condition := a.condition(e)
-	a.again = a.target.retriedOn[condition]
-	a.problem = a.trouble(e)
+	o := a.outcome()
+	condition := o.condition(e)
+	a.blameless = !fault
+	a.problem = o.trouble(e)
+	told := o.told(e)
 	if condition != "" {
-		a.x.failed(condition, a.told(e))
+		a.x.failed(condition, told)
 	}
-	a.noteFailure(e)
-	if d := min(e.RetryAfter, a.target.maxCooldown); d >= leastCooldown && cools(e.HTTPStatus()) {
+	if d := min(e.RetryAfter, a.target.maxCooldown); fault && d >= leastCooldown && cools(e.HTTPStatus()) {
 		a.cools = true
 		a.server.options.Cool(a.target.config.Identity, d)
 	}
+	return answer.Verdict{Told: told, Again: a.target.retriedOn[condition]}
 }
 
-// noteFailure writes the failure into the attempt's record, which any goroutine may do.
-func (a *attempt) noteFailure(e *llm.Error) {
-	a.note(func() {
-		a.record.Status = uint32(a.status(e))
-		a.record.Error = e.Message
-	})
+// failed writes the failure into the attempt's record.
+func (a *attempt) failed(e *llm.Error) {
+	a.note(func() { a.record.Status, a.record.Error = uint32(a.status(e)), e.Message })
 }
 
 // leastCooldown is what telling Envoy is worth.
@@ -276,16 +318,6 @@ func (a *attempt) answered(status int) {
 		}
 	})
 	a.judge()
-}
-
-// provenance are the headers that tell the client where its answer came from.
-func (a *attempt) provenance() map[string]string {
-	return map[string]string{
-		"x-millrace-request-id": a.x.id,
-		"x-selected-provider":   a.record.Provider,
-		"x-millrace-target":     a.record.Target,
-		"x-millrace-attempts":   a.x.log(),
-	}
 }
 
 // note changes the attempt's record under the exchange's lock.
@@ -322,16 +354,11 @@ func (a *attempt) remember() {
 // close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
 // or the client went away, or Envoy gave up.
 func (a *attempt) close() {
-	if a.unhook != nil {
-		a.unhook()
-	}
-	a.stream.close()
-	a.noMoreHeld()
-	if a.watch != nil {
-		a.watch.stop()
-	}
-	if a.reader != nil {
-		a.reader.content.close()
+	a.countHeld(false)
+	torn := false
+	if a.answer != nil {
+		torn = a.answer.Torn()
+		a.answer.Close()
 	}
 	a.note(func() {
 		switch {
@@ -341,7 +368,7 @@ func (a *attempt) close() {
 			if a.x.before == nil {
 				a.x.before = &earlier{told: llm.Errorf(llm.ErrUnavailable, "target %q: no answer", a.record.Target), passing: true}
 			}
-		case a.reader != nil && a.reader.streaming() && !a.reader.told:
+		case torn:
 			a.record.Error = "the stream was cut"
 		}
 	})

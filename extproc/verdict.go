@@ -14,7 +14,7 @@ import (
 // judge says what the outcome tells of the target. One that has said when to come back is left alone for so long and not longer, and a
 // client's own haste is no target's fault.
 func (a *attempt) judge() {
-	if a.target.config.Answer != "" || a.cools || a.impatient {
+	if a.target.config.Answer != "" || a.cools || a.blameless {
 		return
 	}
 	status, why := 0, ""

@@ -29,26 +29,26 @@ func (p *paced) Recv() (*extprocv3.ProcessingRequest, error) {
 func TestWatch(t *testing.T) {
 	const s = time.Second
 	for name, c := range map[string]struct {
-		set  func(*watch)
-		want []error
+		within time.Duration // of each wait; 0: no deadline
+		want   []error
 	}{
-		"no limit":               {func(w *watch) { w.by(time.Time{}) }, []error{nil, nil, nil, io.EOF}},
-		"silence within bounds":  {func(w *watch) { w.within(6*s, time.Time{}) }, []error{nil, nil, nil, io.EOF}},
-		"silence":                {func(w *watch) { w.within(4*s, time.Time{}) }, []error{nil, errLate}},
-		"a time":                 {func(w *watch) { w.by(time.Now().Add(7 * s)) }, []error{nil, errLate}},
-		"a time in the past":     {func(w *watch) { w.by(time.Now().Add(-s)) }, []error{errLate}},
-		"beats":                  {func(w *watch) { w.within(6*s, time.Time{}); w.beat = 2 * s }, []error{errQuiet, nil, errQuiet, errQuiet, nil, errQuiet, nil, io.EOF}},
-		"beats, then the limit":  {func(w *watch) { w.within(4*s+s/2, time.Time{}); w.beat = 2 * s }, []error{errQuiet, nil, errQuiet, errQuiet, errLate}},
-		"a beat beyond the time": {func(w *watch) { w.within(4*s, time.Time{}); w.beat = 5 * s }, []error{nil, errLate}},
+		"no limit":            {0, []error{nil, nil, nil, io.EOF}},
+		"in time":             {6 * s, []error{nil, nil, nil, io.EOF}},
+		"late, and goes on":   {4 * s, []error{nil, errLate, nil, nil, io.EOF}},
+		"a time in the past":  {-s, []error{errLate, errLate}},
+		"a short time, twice": {2 * s, []error{errLate, nil, errLate, errLate, nil, errLate, nil, io.EOF}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWatch(&paced{waits: []time.Duration{3 * s, 5 * s, 3 * s}}, nil)
 				defer time.Sleep(time.Minute) // until the goroutine that receives has ended
 				defer w.stop()
-				c.set(w)
 				for i, want := range c.want {
-					if _, err := w.receive(); !errors.Is(err, want) {
+					var deadline time.Time
+					if c.within != 0 {
+						deadline = time.Now().Add(c.within)
+					}
+					if _, err := w.receive(deadline); !errors.Is(err, want) {
 						t.Fatalf("receive %d: %v, want %v", i+1, err, want)
 					}
 				}
@@ -62,10 +62,24 @@ func TestWatchPrefersMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatch(&paced{waits: []time.Duration{time.Second}}, nil)
 		defer w.stop()
-		w.by(time.Now().Add(2 * time.Second))
 		time.Sleep(time.Minute)
-		if _, err := w.receive(); err != nil {
+		if _, err := w.receive(time.Now().Add(-time.Second)); err != nil {
 			t.Fatalf("the message that came in time: %v", err)
+		}
+	})
+}
+
+// TestWatchTellsOfStop: once.
+func TestWatchTellsOfStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stopping := make(chan struct{})
+		close(stopping)
+		w := newWatch(&paced{waits: []time.Duration{time.Second}}, stopping)
+		defer w.stop()
+		for i, want := range []error{errStopping, nil, io.EOF} {
+			if _, err := w.receive(time.Time{}); !errors.Is(err, want) {
+				t.Fatalf("receive %d: %v, want %v", i+1, err, want)
+			}
 		}
 	})
 }

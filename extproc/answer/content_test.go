@@ -1,47 +1,14 @@
-package extproc
+package answer
 
 import (
 	"bytes"
-	"compress/gzip"
-	"compress/zlib"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 
 	"millrace/internal/golden"
 )
-
-// packed compresses pieces, each flushed by itself, as a provider does whose stream is not to wait.
-func packed(t testing.TB, encoding string, pieces ...string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	var w interface {
-		io.WriteCloser
-		Flush() error
-	}
-	switch encoding {
-	case "gzip":
-		w = gzip.NewWriter(&b)
-	case "deflate":
-		w = zlib.NewWriter(&b)
-	default:
-		return []byte(strings.Join(pieces, ""))
-	}
-	for _, piece := range pieces {
-		if _, err := io.WriteString(w, piece); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Flush(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
 
 // TestForm: how a body begins says what it is.
 func TestForm(t *testing.T) {
@@ -94,20 +61,20 @@ func TestContent(t *testing.T) {
 		{"a text that is called a stream", "", true, []byte("oops"), `1 "oops" <nil>`},
 		{"one byte", "", false, []byte("x"), `1 "x" <nil>`},
 		{"nothing", "gzip", false, nil, `1 "" <nil>`},
-		{"gzip", "gzip", false, packed(t, "gzip", "data: a\n", "\n", "data: b\n\n"), `2 "data: a\n\ndata: b\n\n" <nil>`},
-		{"gzip that nobody calls so", "", false, packed(t, "gzip", `{"a":`, `1}`), `1 "{\"a\":1}" <nil>`},
-		{"gzip with a byte order mark in it", "x-gzip", false, packed(t, "gzip", "\xef\xbb\xbf{}"), `1 "{}" <nil>`},
-		{"deflate", "deflate", true, packed(t, "deflate", "data: a\n\n"), `2 "data: a\n\n" <nil>`},
+		{"gzip", "gzip", false, golden.Packed(t, "gzip", "data: a\n", "\n", "data: b\n\n"), `2 "data: a\n\ndata: b\n\n" <nil>`},
+		{"gzip that nobody calls so", "", false, golden.Packed(t, "gzip", `{"a":`, `1}`), `1 "{\"a\":1}" <nil>`},
+		{"gzip with a byte order mark in it", "x-gzip", false, golden.Packed(t, "gzip", "\xef\xbb\xbf{}"), `1 "{}" <nil>`},
+		{"deflate", "deflate", true, golden.Packed(t, "deflate", "data: a\n\n"), `2 "data: a\n\n" <nil>`},
 		{"called gzip, and is not", "gzip", false, []byte(`{"a":1}`), `1 "{\"a\":1}" <nil>`},
 		{"called deflate, and is not", "deflate", false, []byte(`{"a":1}`), `1 "{\"a\":1}" <nil>`},
-		{"gzip, each event by itself", "gzip", false, append(packed(t, "gzip", "data: a\n\n"), packed(t, "gzip", "data: b\n\n")...), `2 "data: a\n\ndata: b\n\n" <nil>`},
-		{"what is not gzip behind it", "gzip", false, append(packed(t, "gzip", "{}"), "not what it should be"...), `1 "{}" cannot be unpacked: gzip: invalid header`},
+		{"gzip, each event by itself", "gzip", false, append(golden.Packed(t, "gzip", "data: a\n\n"), golden.Packed(t, "gzip", "data: b\n\n")...), `2 "data: a\n\ndata: b\n\n" <nil>`},
+		{"what is not gzip behind it", "gzip", false, append(golden.Packed(t, "gzip", "{}"), "not what it should be"...), `1 "{}" cannot be unpacked: gzip: invalid header`},
 		{"brotli", "br", false, []byte("\x0b\x02\x80{}\x03"), `0 "" cannot be unpacked: it is in br, which was not asked for`},
 		{"two encodings", "gzip, br", false, []byte("\x0b\x02\x80{}\x03"), `0 "" cannot be unpacked: it is in gzip, br, which was not asked for`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := func(chunks [][]byte) string {
-				return (&content{encoding: newContent(headersOf(headerMap("content-encoding= " + c.encoding))).encoding, labelled: c.labelled}).read(chunks)
+				return (&content{encoding: newContent("", c.encoding).encoding, labelled: c.labelled}).read(chunks)
 			}
 			if got := f([][]byte{c.body}); got != c.want {
 				t.Fatalf("got  %s\nwant %s", got, c.want)
@@ -119,7 +86,7 @@ func TestContent(t *testing.T) {
 
 // TestContentTorn: a packed body that breaks off, wherever, is an error, and what had come of it is not lost.
 func TestContentTorn(t *testing.T) {
-	whole := packed(t, "gzip", "data: a\n\n", "data: b\n\n")
+	whole := golden.Packed(t, "gzip", "data: a\n\n", "data: b\n\n")
 	for i := len(gzipMagic); i < len(whole); i++ {
 		got := (&content{encoding: "gzip"}).read([][]byte{whole[:i]})
 		if !strings.Contains(got, "cannot be unpacked: unexpected EOF") || i > 40 && !strings.Contains(got, `data: a\n\n`) {
@@ -136,9 +103,9 @@ func TestContentComesAtOnce(t *testing.T) {
 		var pieces []string
 		for i := range 20 {
 			pieces = append(pieces, fmt.Sprintf("data: event %d\n\n", i))
-			all := packed(t, encoding, pieces...)
+			all := golden.Packed(t, encoding, pieces...)
 			if encoding != "" { // without what ends it
-				more, n := packed(t, encoding, append(pieces, "next")...), 0
+				more, n := golden.Packed(t, encoding, append(pieces, "next")...), 0
 				for n < len(all) && n < len(more) && all[n] == more[n] {
 					n++
 				}
@@ -159,7 +126,7 @@ func TestContentComesAtOnce(t *testing.T) {
 
 // TestContentBomb: a body that unpacks to far more than it is is handed on in pieces, and no longer than they are taken.
 func TestContentBomb(t *testing.T) {
-	bomb := packed(t, "gzip", strings.Repeat("{", 100<<20))
+	bomb := golden.Packed(t, "gzip", strings.Repeat("{", 100<<20))
 	enough := errors.New("enough")
 	taken, largest := 0, 0
 	c := content{encoding: "gzip"}
@@ -178,8 +145,8 @@ func TestContentBomb(t *testing.T) {
 
 func FuzzContent(f *testing.F) {
 	f.Add([]byte("data: a\n\n"), "gzip", false)
-	f.Add(packed(f, "gzip", "data: a\n\n", "{}"), "", true)
-	f.Add(packed(f, "deflate", "{}"), "deflate", false)
+	f.Add(golden.Packed(f, "gzip", "data: a\n\n", "{}"), "", true)
+	f.Add(golden.Packed(f, "deflate", "{}"), "deflate", false)
 	f.Fuzz(func(t *testing.T, body []byte, encoding string, labelled bool) {
 		read := func(size int) string {
 			var chunks [][]byte

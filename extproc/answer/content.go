@@ -1,4 +1,4 @@
-package extproc
+package answer
 
 import (
 	"bytes"
@@ -27,9 +27,9 @@ type content struct {
 	unpack   *unpacker // nil: the body is not packed
 }
 
-func newContent(h headers) content {
-	media, _, _ := mime.ParseMediaType(h.get("content-type"))
-	return content{encoding: strings.ToLower(strings.TrimSpace(h.get("content-encoding"))), labelled: media == "text/event-stream"}
+func newContent(contentType, encoding string) content {
+	media, _, _ := mime.ParseMediaType(contentType)
+	return content{encoding: strings.ToLower(strings.TrimSpace(encoding)), labelled: media == "text/event-stream"}
 }
 
 // push takes the next bytes of the body. take gets what they unpack to, from where the form is known on. Its error is returned.

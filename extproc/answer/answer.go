@@ -1,0 +1,358 @@
+// Package answer is one attempt's answer as a state machine: what happens goes in (the target's head, a chunk, its end, a moment that
+// has come, a stop), and what Envoy is to be told comes out. It knows nothing of gRPC and Envoy, takes no lock and reads no clock: every
+// method is given the time.
+//
+//	           first released event              complete, or failed in mid-stream
+//	Waiting ───────────────────────► Streaming ─────────────────────────────────────► Concluded ──► Done
+//	 │ │ │                               ▲                                               ▲ ▲       ▲ ▲
+//	 │ │ └─ a whole answer, or an error, and the target has not ended ───────────────────┘ │       │ │
+//	 │ └─── it failed and goes on ──► Failing ── a second is over ─────────────────────────┘       │ │
+//	 │                                   └────── the target ends: the error is said ───────────────┘ │
+//	 └───── it failed, and a rival may answer ──► Withheld ── no rival is left: the error is said ───┘
+//	                                                 └── it was only late: back to Streaming or Concluded
+//
+// The client hears nothing, not even the status, while the answer is Waiting: what fails until then can be asked of another target
+// unseen. In Concluded it has everything but the end, which Envoy must not get before the target's (see Answer.conclude).
+//
+// What becomes of a stream's frame on its way to the client is one list: passage, in stream.go.
+package answer
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"millrace/extproc/llm"
+	"millrace/internal/redact"
+)
+
+// State is how far an answer has come.
+type State uint8
+
+// The states. What leads from one to the other is in the package comment.
+const (
+	Waiting   State = iota // the client has nothing
+	Streaming              // it has the head of a stream, and gets the rest as it comes
+	Failing                // it is to get an error, which waits for the target's end: that follows, as a rule, at once
+	Withheld               // as Failing, but nothing is said while another attempt at the request may still answer
+	Concluded              // it has all but the end, which waits for the target's
+	Done                   // nothing more is said
+)
+
+// Env is what an answer depends on beside what the target says.
+type Env struct {
+	Target  string          // the target's id, for the words of errors
+	Client  llm.ClientCodec // writes for the client
+	Codec   llm.TargetCodec // reads the target
+	Native  bool            // both speak one schema: bytes are relayed, not translated
+	Request llm.Head
+	Call    *llm.Call // as it was sent to the target: it knows the client's own names of tools
+
+	MaxBytes  int64 // of what is collected of an answer
+	AtHeaders bool  // the head of a stream goes out with the target's, before the first token
+	Clock     Clock
+	Retry     Retry
+
+	Secrets redact.Set // what must not be in errors
+	Certain redact.Set // what must not be in answers either
+
+	// Status is the HTTP status that Envoy and the client get for an error.
+	Status func(*llm.Error) int
+	// Fail is asked what a failure means, before anybody hears of it. fault tells whether it is the target's. It may change e.
+	Fail func(e *llm.Error, fault bool) Verdict
+	// Rival tells whether another attempt at the request may still answer.
+	Rival func() bool
+}
+
+// Verdict is what a failure means.
+type Verdict struct {
+	Told  *llm.Error // what the client is told
+	Again bool       // another target is to be asked
+}
+
+// Retry is what becomes of a request whose attempt fails.
+type Retry struct {
+	Last     bool // no attempt is made after this one
+	Alone    bool // there is no other target
+	Hedged   bool // others are made beside it
+	Queued   bool // it may have waited for a connection
+	Budgeted bool // Envoy may make fewer attempts than it is allowed
+}
+
+// Head is the head of the target's answer.
+type Head struct {
+	Status                       int
+	ContentType, ContentEncoding string
+	Header                       func() http.Header // all of it; called for an error, once
+	Bodiless                     bool               // it is all there is
+}
+
+// ok tells whether the status is an answer's. 204 and 205 promise that there is no body.
+func (h Head) ok() bool {
+	return h.Status >= 200 && h.Status < 300 && h.Status != http.StatusNoContent && h.Status != http.StatusResetContent
+}
+
+// Out is what an event has brought: what is known now, and what is to be said, in this order. The zero value is nothing.
+type Out struct {
+	Failed  *llm.Error // why the attempt has failed
+	Usage   *llm.Usage // of the answer that the client gets, as known so far
+	Instead *Reply     // an answer in the target's place; nothing else comes with it or after it
+	Commit  *Start     // the head of the client's answer
+	Body    []byte     // valid until the next event
+	End     bool       // the body ends here
+	Abandon bool       // the attempt is given up: Envoy closes the connection to the target, and cuts what the client has
+}
+
+// Start is the head of the client's answer.
+type Start struct {
+	Status   int
+	Length   int  // of the body; -1 for a stream
+	Labelled bool // the target's head calls the answer a stream
+	Retry    bool // another target is to be asked
+}
+
+// Reply is a whole answer, in JSON.
+type Reply struct {
+	Status int
+	Body   []byte
+}
+
+// Answer is the answer of one attempt. Its methods must not overlap.
+type Answer struct {
+	env   Env
+	state State
+	clock clock
+	out   Out
+
+	head    Head
+	content content
+	begun   bool // something of the body has come
+	closed  bool // the target's last byte is in
+
+	decoder  llm.StreamDecoder // nil: the answer is read whole
+	encoder  llm.StreamEncoder // nil: the client speaks the target's schema and gets its bytes
+	assembly *llm.Assembly     // of a stream for a client that wants a whole answer; nil: it wants a stream
+	whole    []byte            // of an answer that is read whole, what has come so far
+	held     []byte            // what the client is to get next
+	said     bool              // held has been said, in the last event
+
+	spoke    bool       // a meaningful event has come
+	ended    bool       // the stream has said that it is complete, or failed
+	finished time.Time  // when the stream had all but its usage and its end; zero: it goes on, or has failed
+	usage    *llm.Usage // not said yet
+	good     bool       // the client gets an answer of the target's, not an error
+	failure  *llm.Error // what is said of the attempt's failure; in Failing and Withheld
+	again    bool       // another target is to be asked
+	tardy    bool       // in Withheld: it was only late, and may answer yet
+}
+
+// New returns an answer whose target has been asked at env.Clock.Started.
+func New(env Env) *Answer {
+	return &Answer{env: env, clock: clock{Clock: env.Clock, heard: env.Clock.Started, said: env.Clock.Started}}
+}
+
+// State is how far it has come.
+func (a *Answer) State() State { return a.state }
+
+// Torn tells whether the client has a part of a stream and lacks the rest.
+func (a *Answer) Torn() bool { return a.state == Streaming && !a.ended }
+
+// Close lets go of what the answer holds. No event may come afterwards.
+func (a *Answer) Close() { a.content.close() }
+
+// Head takes the head of the target's answer.
+func (a *Answer) Head(h Head, now time.Time) Out {
+	a.clock.hear(now)
+	return a.event(now, func() {
+		a.head, a.content = h, newContent(h.ContentType, h.ContentEncoding)
+		switch {
+		case h.Bodiless:
+			a.end()
+		case a.reads() && h.ok() && a.env.Request.Stream && a.content.labelled: // the first bytes may say otherwise
+			a.decode()
+		}
+	})
+}
+
+// Push takes the next bytes of the target's answer, as they came.
+func (a *Answer) Push(chunk []byte, now time.Time) Out {
+	a.clock.hear(now)
+	return a.event(now, func() {
+		a.begun = true
+		if a.reads() {
+			a.unpacked(a.content.push(chunk, a.take))
+		}
+	})
+}
+
+// End takes the end of the target's answer.
+func (a *Answer) End(now time.Time) Out {
+	a.clock.hear(now)
+	return a.event(now, a.end)
+}
+
+// Stop ends the answer, with e as far as the client is to get anything yet.
+func (a *Answer) Stop(e *llm.Error, now time.Time) Out {
+	return a.event(now, func() {
+		switch a.state {
+		case Done:
+		case Concluded:
+			a.abandon()
+		case Streaming:
+			a.giveUp(e)
+		default:
+			a.fail(e, false)
+			a.instead(e)
+		}
+	})
+}
+
+// event runs one, and says what has come of it.
+func (a *Answer) event(now time.Time, happen func()) Out {
+	a.out, a.clock.now = Out{}, now
+	if a.said {
+		a.held, a.said = a.held[:0], false
+	}
+	happen()
+	if a.state != Waiting && a.state != Failing && a.state != Withheld && len(a.held) > 0 {
+		a.out.Body, a.said = a.env.Certain.Events(a.held), true
+	}
+	if a.good && a.usage != nil {
+		a.out.Usage, a.usage = a.usage, nil
+	}
+	return a.out
+}
+
+// reads tells whether what the target says still matters.
+func (a *Answer) reads() bool {
+	switch a.state {
+	case Waiting, Streaming, Concluded: // the record may lack the usage yet
+		return true
+	case Withheld:
+		return a.tardy
+	}
+	return false
+}
+
+// begin says the head of a stream. The attempt is then the one that the client hears.
+func (a *Answer) begin() {
+	a.state, a.good = Streaming, true
+	a.out.Commit = &Start{Status: a.head.Status, Length: -1, Labelled: a.content.labelled}
+}
+
+// complete says a whole answer, without the credentials that the target may have quoted.
+func (a *Answer) complete(status int, body []byte) {
+	secrets := a.env.Certain
+	if status >= 400 {
+		secrets = a.env.Secrets
+	}
+	a.held = a.held[:0]
+	a.good = status < 300
+	a.out.Body = secrets.JSON(body)
+	a.out.Commit = &Start{Status: status, Length: len(a.out.Body), Labelled: a.content.labelled, Retry: status >= 400 && a.again && !a.env.Retry.Hedged}
+	a.conclude()
+}
+
+// conclude follows the last byte for the client. The end must not be said before the target's is in: Envoy 1.40.0 then leaves the
+// connection to the target open and takes what still comes on it to an object that is gone ("envoy bug failure: Wrapped decoder use
+// after free detected"). A target that does not end is given up.
+func (a *Answer) conclude() {
+	if a.closed {
+		a.state, a.out.End = Done, true
+		return
+	}
+	a.state = Concluded
+	a.clock.endBy = a.clock.now.Add(endsWithin)
+	if !a.finished.IsZero() { // a complete answer waits as long as for a next event: Envoy would cut the client's, too
+		a.clock.endBy = a.clock.now.Add(max(a.clock.InterChunk, endsWithin))
+	}
+}
+
+// end takes the target's last byte.
+func (a *Answer) end() {
+	a.closed = true
+	if a.reads() {
+		a.unpacked(a.content.end(a.take))
+	}
+	switch a.state {
+	case Concluded:
+		a.state, a.out.End = Done, true
+	case Failing:
+		a.completeError(a.failure)
+	case Waiting, Streaming, Withheld:
+		switch {
+		case !a.reads():
+		case a.decoder == nil || a.content.form == formWhole:
+			a.endWhole()
+		default:
+			a.endStream(a.problem("the stream broke off"))
+		}
+	}
+}
+
+// refuse ends an attempt of which the client has nothing. Should Envoy ask another target, none of it is seen.
+func (a *Answer) refuse(e *llm.Error) {
+	if a.state == Withheld { // it has failed already
+		a.tardy = false
+		return
+	}
+	a.refused(a.fail(e, true))
+}
+
+// refused says why the attempt has failed when the target has ended, and nobody else may answer.
+func (a *Answer) refused(told *llm.Error) {
+	a.failure, a.held = told, a.held[:0]
+	switch {
+	case a.env.Retry.Hedged && a.again:
+		a.withhold()
+	case a.closed:
+		a.completeError(told)
+	default:
+		a.state, a.clock.endBy = Failing, a.clock.now.Add(endsWithin)
+	}
+}
+
+func (a *Answer) withhold() { a.state, a.clock.endBy = Withheld, a.clock.now }
+
+// cutOff says why the attempt has failed though the target goes on. Where Envoy goes to another target it closes the connection to
+// this one; where it would not, or may not, the sidecar answers.
+func (a *Answer) cutOff(told *llm.Error) {
+	if a.env.Retry.Last || a.env.Retry.Budgeted || !a.again {
+		a.instead(told)
+		return
+	}
+	a.completeError(told)
+}
+
+func (a *Answer) completeError(told *llm.Error) {
+	a.complete(a.env.Status(told), a.env.Client.EncodeError(told))
+}
+
+// instead ends the attempt, whatever the target still says, and the request with it.
+func (a *Answer) instead(told *llm.Error) {
+	a.state, a.held = Done, a.held[:0]
+	a.out.Instead = &Reply{Status: a.env.Status(told), Body: a.env.Client.EncodeError(told)}
+}
+
+// abandon gives the target up, and what the client has with it.
+func (a *Answer) abandon() { a.state, a.out.Abandon = Done, true }
+
+// fail notes the failure, and returns what the client is told of it.
+func (a *Answer) fail(e *llm.Error, fault bool) *llm.Error {
+	v := a.env.Fail(e, fault)
+	a.out.Failed, a.again = e, v.Again
+	return v.Told
+}
+
+// problem is a failure of the target's that is known by what it does.
+func (a *Answer) problem(format string, args ...any) *llm.Error {
+	return llm.Errorf(llm.ErrBadGateway, "target %q: "+format, append([]any{a.env.Target}, args...)...)
+}
+
+func asError(err error) *llm.Error {
+	var e *llm.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return llm.Errorf(llm.ErrInternal, "internal error")
+}

@@ -1,0 +1,116 @@
+package answer
+
+import (
+	"bytes"
+
+	"millrace/extproc/llm"
+	"millrace/internal/sse"
+)
+
+func (a *Answer) takeWhole(plain []byte) {
+	switch {
+	case a.state == Concluded:
+	case int64(len(a.whole)+len(plain)) > a.env.MaxBytes:
+		a.broken(a.tooLarge())
+	default:
+		a.whole = append(a.whole, plain...)
+	}
+}
+
+func (a *Answer) tooLarge() *llm.Error {
+	return a.problem("the answer is larger than %d bytes", a.env.MaxBytes)
+}
+
+// endWhole reads a whole answer.
+func (a *Answer) endWhole() {
+	if !a.head.ok() {
+		a.wholeError()
+		return
+	}
+	response, err := a.env.Codec.DecodeResponse(a.whole)
+	if err != nil {
+		a.broken(asError(err))
+		return
+	}
+	a.usage = &response.Usage
+	switch {
+	case a.env.Request.Stream:
+		a.replay(response)
+	case a.env.Native:
+		a.complete(a.head.Status, a.env.Codec.PatchResponse(a.whole, response))
+	default:
+		a.encode(response)
+	}
+}
+
+// encode gives the client a whole answer in its schema.
+func (a *Answer) encode(response *llm.Response) {
+	a.env.Call.RestoreNames(response)
+	body, err := a.env.Client.EncodeResponse(response)
+	if err != nil {
+		a.refuse(asError(err))
+		return
+	}
+	a.complete(a.head.Status, body)
+}
+
+// assembled gives a client that wants a whole answer what a stream has told.
+func (a *Answer) assembled() {
+	response := a.assembly.Response()
+	if len(response.Choices) == 0 {
+		a.refuse(a.empty())
+		return
+	}
+	a.encode(response)
+}
+
+// replay gives a client that wants a stream what a whole answer has told.
+func (a *Answer) replay(response *llm.Response) {
+	if a.state != Streaming {
+		a.begin()
+	}
+	a.env.Call.RestoreNames(response)
+	encoder := a.env.Client.NewStreamEncoder(a.env.Request)
+	for _, e := range response.Events() {
+		a.held = encoder.Encode(a.held, e)
+	}
+	a.held = encoder.Close(a.held, nil)
+	a.conclude()
+}
+
+// wholeError passes on the target's error: its own bytes to a client of the same schema, if it is an error of that schema and the
+// client is to hear it, else in the client's words.
+func (a *Answer) wholeError() {
+	body := a.whole
+	if a.content.form == formStream {
+		body = firstData(body)
+	}
+	e := a.env.Codec.DecodeError(a.head.Status, a.head.Header(), body)
+	if a.head.Status < 400 || a.head.Status > 599 { // Envoy passes on any number; for a client it would be no answer, or no HTTP
+		a.refuse(a.problem("the status %d is neither an answer's nor an error's: %s", a.head.Status, e.Message))
+		return
+	}
+	if a.state == Withheld {
+		a.tardy = false
+		return
+	}
+	told := a.fail(e, true)
+	if a.env.Retry.Hedged || !a.env.Native || told != e || !a.env.Client.IsError(body) {
+		a.refused(told)
+		return
+	}
+	a.complete(a.env.Status(e), body)
+}
+
+// firstData is what the first event of a stream has to say.
+func firstData(stream []byte) (data []byte) {
+	first := func(e sse.Event) {
+		if data == nil && e.Data != nil {
+			data = bytes.Clone(e.Data)
+		}
+	}
+	p := sse.Parser{MaxBytes: len(stream)}
+	_ = p.Push(stream, first) // it fits
+	p.Close(first)
+	return data
+}

@@ -1,0 +1,190 @@
+package extproc
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/envoy"
+	"millrace/extproc/answer"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// What an answer says, in Envoy's messages. The body's mode is FULL_DUPLEX_STREAMED: Envoy takes what it is told when it is told.
+
+// errAnswered ends the stream of an attempt that has its answer.
+var errAnswered = errors.New("answered")
+
+// errAbandoned ends the attempt: Envoy closes the connection to the target, and the client's stream with it.
+var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up")
+
+// say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the client gets of it, and after the head of
+// an answer that it breaks off.
+func (a *attempt) say(o answer.Out) error {
+	begins := o.Commit != nil && o.Commit.Status < 300
+	if begins && a.held { // it was late, and not too late
+		a.note(func() { a.record.Error = "" })
+	}
+	if o.Failed != nil && !begins {
+		a.failed(o.Failed)
+	}
+	a.countHeld(withheld(a.answer))
+	if o.Instead != nil {
+		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body)); err != nil {
+			return err
+		}
+		return errAnswered
+	}
+	if err := a.send(o); err != nil {
+		return err
+	}
+	if o.Failed != nil && begins {
+		a.failed(o.Failed)
+	}
+	if o.Usage != nil {
+		a.note(func() {
+			if a.x.answered == a.record {
+				a.x.usage = o.Usage
+			}
+		})
+	}
+	if o.Abandon {
+		return errAbandoned
+	}
+	return nil
+}
+
+// send sends the head and a piece of the body, each in its message. Envoy drops a body behind headers that ended the stream: it goes
+// with them.
+func (a *attempt) send(o answer.Out) error {
+	bodiless := false
+	if o.Commit != nil {
+		a.answered(o.Commit.Status)
+		reply := &extprocv3.CommonResponse{HeaderMutation: a.header.replace(a.clientsHeaders(o.Commit))}
+		if bodiless = a.bodiless; bodiless {
+			reply.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE
+			reply.BodyMutation = &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: o.Body}}
+		}
+		if err := a.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
+			ResponseHeaders: &extprocv3.HeadersResponse{Response: reply},
+		}}); err != nil {
+			return err
+		}
+	}
+	if bodiless || len(o.Body) == 0 && !o.End {
+		return nil
+	}
+	return a.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+		ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
+			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+				StreamedResponse: &extprocv3.StreamedBodyResponse{Body: o.Body, EndOfStream: o.End},
+			}},
+		}},
+	}})
+}
+
+// dropTrailers answers the target's trailers: the client sees none of them.
+func (a *attempt) dropTrailers(t *extprocv3.HttpTrailers) error {
+	return a.stream.Send(&extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_ResponseTrailers{ResponseTrailers: &extprocv3.TrailersResponse{
+			HeaderMutation: headersOf(t.Trailers).replace(nil),
+		}},
+	})
+}
+
+// clientsHeaders are all that the client gets.
+func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
+	want := map[string]string{}
+	for _, v := range a.header {
+		if mayReachClient(v.Key, a.native()) {
+			want[v.Key] = a.target.secrets.String(value(v))
+		}
+	}
+	want[":status"] = strconv.Itoa(s.Status)
+	if s.Length >= 0 {
+		want["content-type"] = "application/json"
+		want["content-length"] = strconv.Itoa(s.Length)
+	} else {
+		delete(want, "content-length")
+		if !s.Labelled {
+			want["content-type"] = "text/event-stream"
+		}
+		want["cache-control"] = "no-cache"
+		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream
+	}
+	maps.Copy(want, a.provenance())
+	if s.Retry {
+		want[envoy.HeaderRetry] = "1"
+	}
+	if len(a.call.Dropped) > 0 {
+		want["x-millrace-dropped"] = droppedHeader(a.call.Dropped)
+	}
+	return want
+}
+
+// provenance are the headers that tell the client where its answer came from.
+func (a *attempt) provenance() map[string]string {
+	return map[string]string{
+		"x-millrace-request-id": a.x.id,
+		"x-selected-provider":   a.record.Provider,
+		"x-millrace-target":     a.record.Target,
+		"x-millrace-attempts":   a.x.log(),
+	}
+}
+
+// instead is an answer that the sidecar gives in the target's place.
+func (a *attempt) instead(status int, contentType string, body []byte) *extprocv3.ProcessingResponse {
+	a.answered(status)
+	headers := a.provenance()
+	headers["content-type"] = contentType
+	var set []*corev3.HeaderValueOption
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		set = append(set, header(name, headers[name]))
+	}
+	return respond(status, body, set...)
+}
+
+// maxDropped bounds the header: clients choose how many names there are, and how long they are.
+const maxDropped = 4 << 10
+
+// droppedHeader lists names of members, which the client chose. What cannot stand in a header is quoted, and what does not fit is
+// counted.
+func droppedHeader(names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' || c == ',' || c == '"' }) {
+			name = strconv.QuoteToASCII(name)
+		}
+		if b.Len()+len(name) > maxDropped {
+			fmt.Fprintf(&b, "and %d more", len(names)-i)
+			break
+		}
+		b.WriteString(name)
+		if i < len(names)-1 {
+			b.WriteString(", ")
+		}
+	}
+	return b.String()
+}
+
+// attemptLog words attempts for the response header: "openai=429;claude=200".
+func attemptLog(attempts []*millracev1.Attempt) string {
+	words := make([]string, len(attempts))
+	for i, a := range attempts {
+		outcome := strconv.Itoa(int(a.Status))
+		if a.Status == 0 {
+			outcome = "none"
+		}
+		words[i] = fmt.Sprintf("%s=%s", cmp.Or(a.Target, "unreached"), outcome)
+	}
+	return strings.Join(words, ";")
+}
