@@ -84,6 +84,8 @@ type Gateway struct {
 	NeedsKey  bool // a request is let in by one of Keys alone
 	// ResponseHeaders are set on answers.
 	ResponseHeaders map[string]string
+	// Origins are those of the web pages that may use it, as the operator wrote them.
+	Origins []string
 }
 
 // Key admits a client.

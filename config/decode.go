@@ -19,7 +19,7 @@ func Decode(data []byte, m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	found := duplicates(root, "")
+	found := unread(root, "")
 	if err := unmarshal(data, m); err != nil {
 		found = append(found, located(root, err)...)
 	}

@@ -82,7 +82,7 @@ func expandProviders(doc *millracev1.Document) {
 
 func setUpstreamDefaults(u *millracev1.Upstream) {
 	setIfZero(&u.Algorithm, string(RoundRobin))
-	setIfZero(&u.ModelChoice, "any")
+	setIfZero(&u.ModelChoice, defaultChoice(u))
 	setHashDefaults(u)
 	h := ensure(&u.HealthChecks)
 	if h.Passive == nil { // what else is said of health checks does not switch these off
@@ -104,6 +104,15 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 			t.Weight = proto.Uint32(1)
 		}
 	}
+}
+
+// defaultChoice has the targets that list a model asked first, unless one has a model to put in place of another: that one takes whatever
+// is asked, and the source documents share such requests evenly.
+func defaultChoice(u *millracev1.Upstream) string {
+	if slices.ContainsFunc(u.Targets, func(t *millracev1.Target) bool { return t.DefaultModel != "" }) {
+		return "any"
+	}
+	return "prefer"
 }
 
 func setActiveDefaults(a *millracev1.ActiveHealthCheck) {

@@ -76,7 +76,7 @@ func Load(file string, data []byte) (*millracev1.Document, error) {
 	}
 	doc := &millracev1.Document{}
 	var found Errors
-	found = append(found, duplicates(root, "")...)
+	found = append(found, unread(root, "")...)
 	if err := unmarshal(data, doc); err != nil {
 		found = append(found, located(root, err)...)
 	} else if empty := Empty(doc); empty != nil {
@@ -183,9 +183,14 @@ type rules struct{}
 
 func (rules) Validate(m proto.Message) error { return protovalidate.Validate(m) }
 
-// duplicates finds keys that stand twice in one mapping; the YAML decoder would take the last of them.
-func duplicates(n *yaml.Node, path string) Errors {
+// unread finds what the YAML decoder passes over in silence: keys that stand twice in one mapping, of which it takes the last, and tags by
+// which other products refer to a value that is elsewhere (!ENV, !secret).
+func unread(n *yaml.Node, path string) Errors {
 	var found Errors
+	if strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!") {
+		found = append(found, Error{Line: n.Line, Column: n.Column, Path: path,
+			Reason: "has the tag " + quoted(n.Tag) + ", which means nothing here; a secret that is elsewhere is written {env: NAME} or {file: PATH}"})
+	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		first := map[string]int{}
@@ -197,11 +202,11 @@ func duplicates(n *yaml.Node, path string) Errors {
 					Reason: fmt.Sprintf("duplicate key, first given in line %d", line)})
 			}
 			first[key.Value] = key.Line
-			found = append(found, duplicates(n.Content[i+1], at)...)
+			found = append(found, unread(n.Content[i+1], at)...)
 		}
 	case yaml.SequenceNode:
 		for i, item := range n.Content {
-			found = append(found, duplicates(item, path+"["+strconv.Itoa(i)+"]")...)
+			found = append(found, unread(item, path+"["+strconv.Itoa(i)+"]")...)
 		}
 	}
 	return found

@@ -74,7 +74,7 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 	if Algorithm(u.Algorithm) == PromptHash {
 		v.needsSidecar(service, path+".algorithm", "no prompt is read")
 	}
-	if u.ModelChoice != "any" {
+	if u.ModelChoice == "listed" {
 		v.needsSidecar(service, path+".model_choice", "no model is read")
 	}
 	for j, t := range u.Targets {

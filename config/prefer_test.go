@@ -63,3 +63,23 @@ rules:
 		}
 	}
 }
+
+// TestDefaultChoice: targets that list a model are preferred when nothing is said, unless a target has a default model and so takes requests
+// for any: the upstreams of seeds 001 and 003 are shared evenly.
+func TestDefaultChoice(t *testing.T) {
+	for _, c := range []struct{ targets, want string }{
+		{"[{provider: openai}, {provider: anthropic}]", "prefer"},
+		{"[{provider: openai, models: [a]}, {provider: anthropic, models: [b]}, {provider: mistral, models: [c]}]", "prefer"},
+		{"[{provider: openai, model_map: {a: b}}, {provider: anthropic}]", "prefer"},
+		{"[{provider: openai, models: [gpt-4], default_model: gpt-4}, {provider: anthropic, models: [claude], default_model: claude}]", "any"},
+		{"[{provider: openai, models: [a]}, {provider: anthropic, default_model: b}]", "any"},
+	} {
+		doc, err := Load("test.yaml", []byte("upstreams: [{name: u, targets: "+c.targets+"}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := doc.Upstreams[0].ModelChoice; got != c.want {
+			t.Errorf("%s: %s, want %s", c.targets, got, c.want)
+		}
+	}
+}

@@ -137,6 +137,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		},
 	}
 	g.ResponseHeaders = doc.Gateway.ResponseHeaders
+	g.Origins = doc.Gateway.GetCors().GetAllowedOrigins()
 	byName := map[string]*Upstream{}
 	for i, u := range doc.Upstreams {
 		resolved := r.upstream(g, fmt.Sprintf("upstreams[%d]", i), u)

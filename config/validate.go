@@ -72,8 +72,12 @@ func (v *validation) gateway(g *millracev1.Gateway) {
 			v.errorf(path, "says how an answer is to be read: it is the answer's own")
 		} else {
 			v.headerValue(path, g.ResponseHeaders[name])
+			if write, _ := referred(g.ResponseHeaders[name]); write != "" {
+				v.errorf(path, "is sent as it stands, and looks like a reference: write the value itself, for clients are to read it")
+			}
 		}
 	}
+	v.cors(g.GetCors())
 	v.clients(g.GetClients())
 	v.memory(g)
 	v.upstreamLists(g)
@@ -478,6 +482,7 @@ func NotYet(doc *millracev1.Document) Errors {
 func Doubtful(doc *millracev1.Document) Errors {
 	v := &validation{}
 	v.withoutEffect(doc.Gateway)
+	v.openToPages(doc)
 	for i, u := range doc.Upstreams {
 		path := fmt.Sprintf("upstreams[%d]", i)
 		if h := u.GetHealthChecks(); !h.GetPassive() && (h.GetThreshold() > 0 || h.GetInterval() > 0) {

@@ -6,15 +6,40 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"millrace/internal/fakellm"
 )
 
 // three starts fake providers a, b and c, and writes a target for each; more[i] are further fields of the i-th.
 func three(t *testing.T, more ...string) (fakes []*fakellm.Provider, targets []string) {
+	t.Helper()
+	return threeAt(t, provider, more...)
+}
+
+// atTheSameAddress starts a fake where it is in every run: what is chosen by a hash of where targets are is then the same in every run.
+// A run of this test that another process has under way is waited for.
+func atTheSameAddress(t *testing.T, p *fakellm.Provider) *fakellm.Server {
+	t.Helper()
+	addr := "127.71.0." + strconv.Itoa(int(p.Name[0])) + ":19471" // an address that nothing else listens on
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		s, err := fakellm.Start(p, addr)
+		if err == nil {
+			t.Cleanup(s.Close)
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// threeAt is three whose fakes are started by start.
+func threeAt(t *testing.T, start func(*testing.T, *fakellm.Provider) *fakellm.Server, more ...string) (fakes []*fakellm.Provider, targets []string) {
 	t.Helper()
 	for i, name := range []string{"a", "b", "c"} {
 		p := openAI(name)
@@ -24,7 +49,7 @@ func three(t *testing.T, more ...string) (fakes []*fakellm.Provider, targets []s
 		if i < len(more) && more[i] != "" {
 			fields = append(fields, more[i])
 		}
-		targets = append(targets, to(name, p, provider(t, p), fields...))
+		targets = append(targets, to(name, p, start(t, p), fields...))
 	}
 	return fakes, targets
 }
@@ -49,7 +74,7 @@ func TestPromptHash(t *testing.T) {
 			if choice == "listed" {
 				models = ", models: [m0, m1, m2, m3]"
 			}
-			fakes, targets := three(t, "weight: 50"+models, "weight: 30"+models, "weight: 20"+models)
+			fakes, targets := threeAt(t, atTheSameAddress, "weight: 50"+models, "weight: 30"+models, "weight: 20"+models)
 			g := start(t, "", pool("algorithm: prompt-hash\nhash_balance_factor: 0\nmodel_choice: "+choice, targets...))
 			const conversations, turns = 600, 4
 			var mu sync.Mutex
@@ -71,7 +96,7 @@ func TestPromptHash(t *testing.T) {
 				}
 			})
 			for target, weight := range map[string]int{"a": 50, "b": 30, "c": 20} {
-				if got, want := shares[target], conversations*weight/100; got < want-conversations/10 || got > want+conversations/10 { // five standard deviations
+				if got, want := shares[target], conversations*weight/100; got < want-conversations/10 || got > want+conversations/10 { // what hashes give is the same in every run, and no exact share
 					t.Errorf("target %s has %d conversations, want about %d", target, got, want)
 				}
 			}

@@ -8,12 +8,12 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestPreferredModel: with model_choice prefer, a model that one of three targets of different providers lists is asked of that one,
+// TestPreferredModel: when nothing is said of it, a model that one of three targets of different providers lists is asked of that one,
 // streamed or not, whatever its priority; when it fails, the others answer within the request; and a model that nobody lists is shared by weight.
 func TestPreferredModel(t *testing.T) {
 	t.Parallel()
 	a, b, c := openAI("a"), anthropicAI("b"), openAI("c")
-	g, admin := withAdmin(t, "", pool("model_choice: prefer",
+	g, admin := withAdmin(t, "", pool("",
 		to("a", a, provider(t, a), "models: [gpt-4o]"),
 		to("b", b, provider(t, b), "models: [claude-x]"),
 		to("c", c, provider(t, c), "models: [small], priority: 1")))

@@ -302,3 +302,42 @@ func TestFirstFailureIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedKeyTakesTheTargetOut: what will not pass by itself, a refused key and an empty account, counts against the target, so that
+// requests go to another at once; what may be about one input or one model does not (provider-refuses-the-gateways-key.json).
+func TestRefusedKeyTakesTheTargetOut(t *testing.T) {
+	t.Parallel()
+	for _, r := range refusals[:4] {
+		t.Run(fmt.Sprint(r.status), func(t *testing.T) {
+			t.Parallel()
+			a, b := openAI("a"), openAI("b")
+			g, admin := withAdmin(t, "", pool("health_checks: {threshold: 2}",
+				to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2")))
+			a.Always(r.reply())
+			failed := fmt.Sprintf("a=%d;b=200", r.status)
+			for range 2 {
+				g.post(fourWays[0].path, fourWays[0].body).want(200).header("x-millrace-attempts", failed)
+			}
+			if r.status == 403 || r.status == 404 {
+				g.post(fourWays[0].path, fourWays[0].body).want(200).header("x-millrace-attempts", failed)
+				if row := healthOf(t, admin, "a"); row["ejected"] == true {
+					t.Errorf("health: %v", row)
+				}
+				return
+			}
+			g.eventually("the target is out", func() error {
+				row := healthOf(t, admin, "a")
+				if row["ejected"] != true || row["trouble"] != r.trouble {
+					return fmt.Errorf("health: %v", row)
+				}
+				return nil
+			})
+			g.eventually("the other one is asked at once", func() error {
+				if got := g.post(fourWays[0].path, fourWays[0].body).want(200).Header.Get("x-millrace-attempts"); got != "b=200" {
+					return errors.New(got)
+				}
+				return nil
+			})
+		})
+	}
+}

@@ -87,6 +87,8 @@ const (
 	// RouteLoop names the route of a request that has passed the gateway before, RouteHops that of one that has passed too many.
 	RouteLoop = "loop"
 	RouteHops = "hops"
+	// RoutePreflight names the route of a browser's question whether a page may send a request. Envoy answers it.
+	RoutePreflight = "preflight"
 
 	// Runtime names the resource of values that Envoy looks up while it runs, RuntimeMaxMemory the one that bootstrap.yaml's
 	// overload manager looks up.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"millrace/envoy"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -40,6 +41,9 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 			}
 			if common.GetResponseFlags().GetUpstreamRequestTimeout() { // of the whole request: no attempt's log has it
 				l.server.attemptEnded(entry)
+			}
+			if common.GetRouteName() == envoy.RoutePreflight { // the browser's question, not a client's request
+				continue
 			}
 			l.server.exchanges.logged(eventOf(entry), int(common.GetUpstreamRequestAttemptCount()))
 		}

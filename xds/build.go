@@ -43,7 +43,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
 			b.pools(g, u, filter("ext_proc", upstreamStream()), filter("buffer", wholeBody()))
-			if u.Open {
+			if u.Open && u.For == nil { // without the sidecar nobody reads which model it is
 				b.openPools(g, u)
 			}
 			for _, t := range u.Targets {

@@ -108,7 +108,7 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 			ConfigSource:    ads(),
 			RouteConfigName: envoy.Routes,
 		}},
-		HttpFilters: slices.Concat(b.openFilters(), []*hcmv3.HttpFilter{
+		HttpFilters: slices.Concat(b.corsFilters(), b.openFilters(), []*hcmv3.HttpFilter{
 			b.admission(),
 			b.bodyLimit(),
 			{

@@ -33,7 +33,7 @@ import (
 // openRoutes take what Envoy may send on by itself: posts to the one operation of the targets, as the sidecar knows it.
 func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
 	operation := r.OpenOperation()
-	if operation == "" || !r.Takes("POST") {
+	if operation == "" || r.Derived || !r.Takes("POST") {
 		return nil
 	}
 	base := strings.TrimSuffix(r.Path, "/")

@@ -2,7 +2,13 @@ package xds
 
 import (
 	"regexp"
+	"strings"
 	"testing"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"millrace/envoy"
 )
 
 func TestOthers(t *testing.T) {
@@ -16,6 +22,33 @@ func TestOthers(t *testing.T) {
 	for _, removed := range []string{"a", "accep", "accept-", "accept-languages", "acceptor", "authorization", "cookie", "t", "tea", "x-rate", "x-request-id2", "x-request-ie", "y"} {
 		if !re.MatchString(removed) {
 			t.Errorf("%s is kept", removed)
+		}
+	}
+}
+
+// TestOpenAndPreferred: which model is preferred is for the sidecar to read, so an open upstream has one pool for its absence, and no rule
+// that is there for models alone leads to it.
+func TestOpenAndPreferred(t *testing.T) {
+	s := build(t, `
+upstreams: [{name: u, targets: [{id: a, provider: openai, models: [x]}, {id: b, provider: openai, models: [y]}]}]
+services: [{name: u, upstream: u, failure: open}]
+rules: [{path: /v1, service: u}]
+`)
+	pools, preferred := 0, 0
+	for name := range s.cache.GetResources(resource.ClusterType) {
+		if strings.HasPrefix(name, envoy.PoolOpen) {
+			pools++
+		}
+		if strings.HasPrefix(name, envoy.PoolPrefer) {
+			preferred++
+		}
+	}
+	if pools != 1 || preferred != 2 {
+		t.Errorf("%d pools for a dead sidecar, %d for models", pools, preferred)
+	}
+	for _, r := range s.cache.GetResources(resource.RouteType)[envoy.Routes].(*routev3.RouteConfiguration).VirtualHosts[0].Routes {
+		if strings.HasSuffix(r.Name, envoy.RouteOpen) && strings.Contains(r.String(), envoy.HeaderModel) {
+			t.Errorf("route %s", r)
 		}
 	}
 }

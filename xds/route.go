@@ -30,7 +30,7 @@ func (b *builder) routes() {
 		ResponseHeadersToRemove:        []string{envoy.HeaderRetry},
 	}
 	for _, g := range b.config.Gateways {
-		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, Routes: loops(g), ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
+		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
 				host.Routes = append(host.Routes, streamRoute(g, r))
@@ -40,6 +40,8 @@ func (b *builder) routes() {
 			host.Routes = append(host.Routes, leftOver(g, level)...)
 		}
 		host.Routes = append(host.Routes, refusal(envoy.RouteNone, prefix("/"), http.StatusNotFound))
+		browsers(g, host)
+		host.Routes = slices.Concat(loops(g), host.Routes)
 		routes.VirtualHosts = append(routes.VirtualHosts, host)
 	}
 	b.add(resource.RouteType, routes)

@@ -201,7 +201,7 @@ func (a *Answer) Stop(e *llm.Error, now time.Time) Out {
 		case Streaming:
 			a.giveUp(e)
 		default:
-			a.fail(e, false)
+			_ = a.fail(e, false)
 			a.instead(e)
 		}
 	})

@@ -189,8 +189,10 @@ type Gateway struct {
 	ReadyWhen string `protobuf:"bytes,72,opt,name=ready_when,json=readyWhen,proto3" json:"ready_when,omitempty"`
 	// Set on every answer to a request that a rule takes, in place of what the answer has of that name.
 	ResponseHeaders map[string]string `protobuf:"bytes,75,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Which web pages may use the gateway. None when it is left out: browsers keep answers from pages of other origins.
+	Cors          *Cors `protobuf:"bytes,95,opt,name=cors,proto3" json:"cors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -391,6 +393,61 @@ func (x *Gateway) GetResponseHeaders() map[string]string {
 	return nil
 }
 
+func (x *Gateway) GetCors() *Cors {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+// Cors is what browsers are told: pages of these origins may send requests and read the answers. Nothing else is asked of a page: who
+// may use the gateway is for keys to say.
+type Cors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As browsers write them: https://chat.example, http://localhost:5173, app://obsidian.md. A * stands for any page whatever, for
+	// any port (http://localhost:*), or in place of the first label of a host for any one label (https://*.example.com).
+	AllowedOrigins []string `protobuf:"bytes,1,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Cors) Reset() {
+	*x = Cors{}
+	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cors) ProtoMessage() {}
+
+func (x *Cors) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cors.ProtoReflect.Descriptor instead.
+func (*Cors) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Cors) GetAllowedOrigins() []string {
+	if x != nil {
+		return x.AllowedOrigins
+	}
+	return nil
+}
+
 // Clients bounds what clients may take up of the listener.
 type Clients struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -410,7 +467,7 @@ type Clients struct {
 
 func (x *Clients) Reset() {
 	*x = Clients{}
-	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	mi := &file_millrace_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +479,7 @@ func (x *Clients) String() string {
 func (*Clients) ProtoMessage() {}
 
 func (x *Clients) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	mi := &file_millrace_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +492,7 @@ func (x *Clients) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clients.ProtoReflect.Descriptor instead.
 func (*Clients) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Clients) GetMaxConnections() uint32 {
@@ -486,7 +543,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_millrace_v1_config_proto_msgTypes[3]
+	mi := &file_millrace_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +555,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[3]
+	mi := &file_millrace_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +568,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -542,7 +599,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_millrace_v1_config_proto_msgTypes[4]
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +611,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[4]
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +624,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Admin) GetListen() string {
@@ -604,7 +661,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +673,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +686,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Metrics) GetListen() string {
@@ -668,7 +725,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +737,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +750,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Timeouts) GetRequestTimeout() *durationpb.Duration {
@@ -763,7 +820,7 @@ type ConnectionPool struct {
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +832,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +845,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConnectionPool) GetMaxIdlePerHost() uint32 {
@@ -874,7 +931,7 @@ type Streaming struct {
 
 func (x *Streaming) Reset() {
 	*x = Streaming{}
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +943,7 @@ func (x *Streaming) String() string {
 func (*Streaming) ProtoMessage() {}
 
 func (x *Streaming) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +956,7 @@ func (x *Streaming) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Streaming.ProtoReflect.Descriptor instead.
 func (*Streaming) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Streaming) GetInterChunkTimeout() *durationpb.Duration {
@@ -940,7 +997,7 @@ type Bytes struct {
 
 func (x *Bytes) Reset() {
 	*x = Bytes{}
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1009,7 @@ func (x *Bytes) String() string {
 func (*Bytes) ProtoMessage() {}
 
 func (x *Bytes) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1022,7 @@ func (x *Bytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bytes.ProtoReflect.Descriptor instead.
 func (*Bytes) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Bytes) GetBytes() uint64 {
@@ -990,7 +1047,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1059,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1072,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Secret) GetSource() isSecret_Source {
@@ -1086,7 +1143,7 @@ type Providers struct {
 
 func (x *Providers) Reset() {
 	*x = Providers{}
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1155,7 @@ func (x *Providers) String() string {
 func (*Providers) ProtoMessage() {}
 
 func (x *Providers) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1168,7 @@ func (x *Providers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Providers.ProtoReflect.Descriptor instead.
 func (*Providers) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Providers) GetTargets() []*Target {
@@ -1132,7 +1189,8 @@ type Upstream struct {
 	Retry        *Retry                 `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
 	// any: every target may serve every request, with its default_model where it lacks the one named. prefer: the same, and
 	// targets that list the model are asked before those that do not, whatever their priorities. listed: only targets that list the
-	// model serve it; a model no target lists is 404.
+	// model serve it; a model no target lists is 404. When it is left out: prefer, or any where a target has a default_model, which says
+	// that it takes requests for other models too.
 	ModelChoice string `protobuf:"bytes,7,opt,name=model_choice,json=modelChoice,proto3" json:"model_choice,omitempty"`
 	// The header whose value chooses the target with header-hash. A request without it goes to any target.
 	HashHeader string `protobuf:"bytes,8,opt,name=hash_header,json=hashHeader,proto3" json:"hash_header,omitempty"`
@@ -1148,7 +1206,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1218,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1231,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Upstream) GetId() string {
@@ -1300,7 +1358,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1370,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1383,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Target) GetId() string {
@@ -1479,7 +1537,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1549,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1562,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Provider) GetName() string {
@@ -1546,7 +1604,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1616,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1629,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Credentials) GetHeaderName() string {
@@ -1613,7 +1671,7 @@ type HealthChecks struct {
 
 func (x *HealthChecks) Reset() {
 	*x = HealthChecks{}
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1683,7 @@ func (x *HealthChecks) String() string {
 func (*HealthChecks) ProtoMessage() {}
 
 func (x *HealthChecks) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1696,7 @@ func (x *HealthChecks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthChecks.ProtoReflect.Descriptor instead.
 func (*HealthChecks) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HealthChecks) GetPassive() bool {
@@ -1710,7 +1768,7 @@ type ActiveHealthCheck struct {
 
 func (x *ActiveHealthCheck) Reset() {
 	*x = ActiveHealthCheck{}
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1780,7 @@ func (x *ActiveHealthCheck) String() string {
 func (*ActiveHealthCheck) ProtoMessage() {}
 
 func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1793,7 @@ func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveHealthCheck.ProtoReflect.Descriptor instead.
 func (*ActiveHealthCheck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ActiveHealthCheck) GetPath() string {
@@ -1811,7 +1869,7 @@ type CircuitBreaker struct {
 
 func (x *CircuitBreaker) Reset() {
 	*x = CircuitBreaker{}
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1881,7 @@ func (x *CircuitBreaker) String() string {
 func (*CircuitBreaker) ProtoMessage() {}
 
 func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1894,7 @@ func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
 func (*CircuitBreaker) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CircuitBreaker) GetFailurePercentage() uint32 {
@@ -1894,7 +1952,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1964,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1977,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Retry) GetAttempts() uint32 {
@@ -1998,7 +2056,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2068,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2081,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Service) GetId() string {
@@ -2108,7 +2166,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2178,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2191,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Rule) GetId() string {
@@ -2225,7 +2283,7 @@ type WeightedService struct {
 
 func (x *WeightedService) Reset() {
 	*x = WeightedService{}
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2295,7 @@ func (x *WeightedService) String() string {
 func (*WeightedService) ProtoMessage() {}
 
 func (x *WeightedService) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2308,7 @@ func (x *WeightedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedService.ProtoReflect.Descriptor instead.
 func (*WeightedService) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WeightedService) GetService() string {
@@ -2282,7 +2340,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2352,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2365,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Key) GetId() string {
@@ -2357,7 +2415,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2427,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2440,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pack) GetName() string {
@@ -2417,7 +2475,7 @@ type Policies struct {
 
 func (x *Policies) Reset() {
 	*x = Policies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[25]
+	mi := &file_millrace_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2487,7 @@ func (x *Policies) String() string {
 func (*Policies) ProtoMessage() {}
 
 func (x *Policies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[25]
+	mi := &file_millrace_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2500,7 @@ func (x *Policies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policies.ProtoReflect.Descriptor instead.
 func (*Policies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Policies) GetChain() []string {
@@ -2470,7 +2528,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[26]
+	mi := &file_millrace_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2540,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[26]
+	mi := &file_millrace_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2553,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Events) GetFile() string {
@@ -2519,7 +2577,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\x95\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xbc\n" +
 	"\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -2552,10 +2610,13 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"ready_when\x18H \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x16R\x03anyR\x03allR\n" +
 	"configuredR\treadyWhen\x12T\n" +
-	"\x10response_headers\x18K \x03(\v2).millrace.v1.Gateway.ResponseHeadersEntryR\x0fresponseHeaders\x1aB\n" +
+	"\x10response_headers\x18K \x03(\v2).millrace.v1.Gateway.ResponseHeadersEntryR\x0fresponseHeaders\x12%\n" +
+	"\x04cors\x18_ \x01(\v2\x11.millrace.v1.CorsR\x04cors\x1aB\n" +
 	"\x14ResponseHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"/\n" +
+	"\x04Cors\x12'\n" +
+	"\x0fallowed_origins\x18\x01 \x03(\tR\x0eallowedOrigins\"\xc0\x02\n" +
 	"\aClients\x122\n" +
 	"\x0fmax_connections\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06R\x0emaxConnections\x12H\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
@@ -2791,123 +2852,125 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
-	(*Clients)(nil),               // 2: millrace.v1.Clients
-	(*Tls)(nil),                   // 3: millrace.v1.Tls
-	(*Admin)(nil),                 // 4: millrace.v1.Admin
-	(*Metrics)(nil),               // 5: millrace.v1.Metrics
-	(*Timeouts)(nil),              // 6: millrace.v1.Timeouts
-	(*ConnectionPool)(nil),        // 7: millrace.v1.ConnectionPool
-	(*Streaming)(nil),             // 8: millrace.v1.Streaming
-	(*Bytes)(nil),                 // 9: millrace.v1.Bytes
-	(*Secret)(nil),                // 10: millrace.v1.Secret
-	(*Providers)(nil),             // 11: millrace.v1.Providers
-	(*Upstream)(nil),              // 12: millrace.v1.Upstream
-	(*Target)(nil),                // 13: millrace.v1.Target
-	(*Provider)(nil),              // 14: millrace.v1.Provider
-	(*Credentials)(nil),           // 15: millrace.v1.Credentials
-	(*HealthChecks)(nil),          // 16: millrace.v1.HealthChecks
-	(*ActiveHealthCheck)(nil),     // 17: millrace.v1.ActiveHealthCheck
-	(*CircuitBreaker)(nil),        // 18: millrace.v1.CircuitBreaker
-	(*Retry)(nil),                 // 19: millrace.v1.Retry
-	(*Service)(nil),               // 20: millrace.v1.Service
-	(*Rule)(nil),                  // 21: millrace.v1.Rule
-	(*WeightedService)(nil),       // 22: millrace.v1.WeightedService
-	(*Key)(nil),                   // 23: millrace.v1.Key
-	(*Pack)(nil),                  // 24: millrace.v1.Pack
-	(*Policies)(nil),              // 25: millrace.v1.Policies
-	(*Events)(nil),                // 26: millrace.v1.Events
-	nil,                           // 27: millrace.v1.Gateway.ResponseHeadersEntry
-	nil,                           // 28: millrace.v1.Target.ModelMapEntry
-	nil,                           // 29: millrace.v1.Target.HeadersEntry
-	nil,                           // 30: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 31: millrace.v1.Rule.HeadersEntry
-	nil,                           // 32: millrace.v1.Rule.QueryEntry
-	nil,                           // 33: millrace.v1.Key.LimitsEntry
-	nil,                           // 34: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 37: google.protobuf.Struct
+	(*Cors)(nil),                  // 2: millrace.v1.Cors
+	(*Clients)(nil),               // 3: millrace.v1.Clients
+	(*Tls)(nil),                   // 4: millrace.v1.Tls
+	(*Admin)(nil),                 // 5: millrace.v1.Admin
+	(*Metrics)(nil),               // 6: millrace.v1.Metrics
+	(*Timeouts)(nil),              // 7: millrace.v1.Timeouts
+	(*ConnectionPool)(nil),        // 8: millrace.v1.ConnectionPool
+	(*Streaming)(nil),             // 9: millrace.v1.Streaming
+	(*Bytes)(nil),                 // 10: millrace.v1.Bytes
+	(*Secret)(nil),                // 11: millrace.v1.Secret
+	(*Providers)(nil),             // 12: millrace.v1.Providers
+	(*Upstream)(nil),              // 13: millrace.v1.Upstream
+	(*Target)(nil),                // 14: millrace.v1.Target
+	(*Provider)(nil),              // 15: millrace.v1.Provider
+	(*Credentials)(nil),           // 16: millrace.v1.Credentials
+	(*HealthChecks)(nil),          // 17: millrace.v1.HealthChecks
+	(*ActiveHealthCheck)(nil),     // 18: millrace.v1.ActiveHealthCheck
+	(*CircuitBreaker)(nil),        // 19: millrace.v1.CircuitBreaker
+	(*Retry)(nil),                 // 20: millrace.v1.Retry
+	(*Service)(nil),               // 21: millrace.v1.Service
+	(*Rule)(nil),                  // 22: millrace.v1.Rule
+	(*WeightedService)(nil),       // 23: millrace.v1.WeightedService
+	(*Key)(nil),                   // 24: millrace.v1.Key
+	(*Pack)(nil),                  // 25: millrace.v1.Pack
+	(*Policies)(nil),              // 26: millrace.v1.Policies
+	(*Events)(nil),                // 27: millrace.v1.Events
+	nil,                           // 28: millrace.v1.Gateway.ResponseHeadersEntry
+	nil,                           // 29: millrace.v1.Target.ModelMapEntry
+	nil,                           // 30: millrace.v1.Target.HeadersEntry
+	nil,                           // 31: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 32: millrace.v1.Rule.HeadersEntry
+	nil,                           // 33: millrace.v1.Rule.QueryEntry
+	nil,                           // 34: millrace.v1.Key.LimitsEntry
+	nil,                           // 35: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 38: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
-	11, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
-	12, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
-	20, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
-	21, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
-	23, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
-	24, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
-	25, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	26, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
-	3,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
-	4,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
-	6,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
-	7,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
-	8,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
-	9,  // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	35, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
-	2,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
-	9,  // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	35, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	9,  // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
-	9,  // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	27, // 21: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
-	35, // 22: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	35, // 23: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	9,  // 24: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	10, // 25: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	5,  // 26: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
-	10, // 27: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	35, // 28: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	35, // 29: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	35, // 30: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	35, // 31: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	35, // 32: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
-	35, // 33: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	35, // 34: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	35, // 35: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	9,  // 36: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	35, // 37: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	13, // 38: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	13, // 39: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	16, // 40: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	19, // 41: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	18, // 42: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	14, // 43: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	28, // 44: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	29, // 45: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	15, // 46: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	6,  // 47: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	10, // 48: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	10, // 49: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	17, // 50: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	35, // 51: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	35, // 52: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	35, // 53: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	35, // 54: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	30, // 55: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	35, // 56: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	35, // 57: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	35, // 58: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	35, // 59: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	35, // 60: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	35, // 61: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	31, // 62: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	32, // 63: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	22, // 64: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	36, // 65: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	33, // 66: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	34, // 67: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	10, // 68: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	37, // 69: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	70, // [70:70] is the sub-list for method output_type
-	70, // [70:70] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	12, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
+	13, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
+	21, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
+	22, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
+	24, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
+	25, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
+	26, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
+	27, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	4,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
+	5,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
+	7,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
+	8,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
+	9,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
+	10, // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
+	36, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	3,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
+	10, // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
+	36, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	10, // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	10, // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	28, // 21: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
+	2,  // 22: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
+	36, // 23: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	36, // 24: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	10, // 25: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	11, // 26: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	6,  // 27: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	11, // 28: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	36, // 29: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	36, // 30: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	36, // 31: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	36, // 32: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	36, // 33: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
+	36, // 34: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	36, // 35: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	36, // 36: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	10, // 37: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	36, // 38: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	14, // 39: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	14, // 40: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	17, // 41: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	20, // 42: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	19, // 43: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	15, // 44: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	29, // 45: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	30, // 46: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	16, // 47: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	7,  // 48: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	11, // 49: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	11, // 50: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	18, // 51: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	36, // 52: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	36, // 53: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	36, // 54: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	36, // 55: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	31, // 56: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	36, // 57: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	36, // 58: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	36, // 59: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	36, // 60: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	36, // 61: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	36, // 62: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	32, // 63: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	33, // 64: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	23, // 65: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	37, // 66: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 67: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	35, // 68: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	11, // 69: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	38, // 70: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	71, // [71:71] is the sub-list for method output_type
+	71, // [71:71] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -2915,25 +2978,25 @@ func file_millrace_v1_config_proto_init() {
 	if File_millrace_v1_config_proto != nil {
 		return
 	}
-	file_millrace_v1_config_proto_msgTypes[10].OneofWrappers = []any{
+	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{
 		(*Secret_Literal)(nil),
 		(*Secret_Env)(nil),
 		(*Secret_File)(nil),
 	}
-	file_millrace_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
