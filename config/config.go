@@ -106,9 +106,9 @@ type Timeouts struct {
 // Unbounded is a limit that nobody exceeds.
 const Unbounded time.Duration = math.MaxInt64
 
-// Slack is how much longer than an operator's limit Envoy's clock for a stream runs: the sidecar,
+// slack is how much longer than an operator's limit Envoy's clock for a stream runs: the sidecar,
 // which can say what was too slow, is to be the first.
-const Slack = time.Second
+const slack = time.Second
 
 // Stream is how streams are handled.
 type Stream struct {
@@ -142,9 +142,6 @@ func (g *Gateway) PoolOf(targets int) Pool {
 	}
 	return p
 }
-
-// Queues tells whether requests may have to wait for a connection.
-func (p Pool) Queues() bool { return p.MaxConnections > 0 || p.MaxPerTarget > 0 }
 
 // Algorithm is how a pool picks among the targets of one priority.
 type Algorithm string
@@ -226,9 +223,22 @@ func (u *Upstream) Schemas() []string {
 	return slices.Compact(all)
 }
 
-// Mixed tells whether the targets speak several schemas, so that not each can be told all that a
-// request may ask.
-func (u *Upstream) Mixed() bool { return len(u.Schemas()) > 1 }
+// Levels are the targets by priority, those that are asked first in front.
+func (u *Upstream) Levels() [][]*Target {
+	var levels [][]*Target
+	for priority := range uint32(len(u.Targets)) {
+		var level []*Target
+		for _, t := range u.Targets {
+			if t.Priority == priority {
+				level = append(level, t)
+			}
+		}
+		if level != nil {
+			levels = append(levels, level)
+		}
+	}
+	return levels
+}
 
 // Passive is when and for how long a failing target is taken out.
 type Passive struct {
@@ -266,8 +276,7 @@ const (
 
 var retryConditions = []string{OnConnectFailure, OnNoAnswer, OnRateLimit, OnServerError, OnCredential, OnModel}
 
-// RetriedOn tells whether another target is asked after a failure of this kind.
-func (u *Upstream) RetriedOn(condition string) bool { return slices.Contains(u.Retry.On, condition) }
+func (u *Upstream) retriedOn(condition string) bool { return slices.Contains(u.Retry.On, condition) }
 
 // Active is how targets are asked whether they are well.
 type Active struct {
@@ -373,6 +382,7 @@ type Rule struct {
 	Shares  []Share // at least one
 	// Derived: the rule was not written, its Models are those that some of its targets are preferred for.
 	Derived bool
+	Plan    *Plan
 }
 
 // Share is one of the upstreams of a rule, with its part of the requests.
@@ -380,16 +390,6 @@ type Share struct {
 	Upstream *Upstream
 	Weight   uint32
 	Open     bool // of all shares of a rule, or of none
-}
-
-// Limits are the longest that the rule's targets may take for an attempt, and for a request with all its attempts: Envoy has
-// one limit a route. What a target may take less is for the sidecar to keep.
-func (r *Rule) Limits(g *Gateway) Timeouts {
-	longest := Timeouts{Request: g.Timeouts.Request}
-	for _, s := range r.Shares {
-		longest = longest.orLonger(s.Upstream.Limits())
-	}
-	return longest
 }
 
 // Limits are the longest that any of the upstream's targets may take.
@@ -410,25 +410,6 @@ func (t Timeouts) orLonger(o Timeouts) Timeouts {
 	}
 }
 
-// PerTry is how long an attempt at a whole answer may take, 0 when one of the rule's upstreams does
-// not bound it. Without a word of the operator's it is half of what the request has, where that
-// leaves the other half for another target.
-func (r *Rule) PerTry(g *Gateway) time.Duration {
-	limit := r.Limits(g).Request
-	longest := time.Duration(0)
-	for _, s := range r.Shares {
-		perTry := s.Upstream.Retry.PerTry
-		if perTry == 0 && !s.Upstream.Alone() && s.Upstream.Attempts > 1 {
-			perTry = limit / 2
-		}
-		if perTry == 0 {
-			return 0
-		}
-		longest = max(longest, perTry)
-	}
-	return longest
-}
-
 // Alone tells whether there is at most one target to ask.
 func (u *Upstream) Alone() bool {
 	serving := 0
@@ -440,39 +421,40 @@ func (u *Upstream) Alone() bool {
 	return serving < 2
 }
 
-// HeldOpen tells whether an answer's silence before its first token is measured where its bytes
-// come in, so that a target that lives is awaited for as long as it takes. Envoy measures it by
-// connection: each must carry one request alone, and may be silent for as long after the first
-// token as before it.
-func (r *Rule) HeldOpen(g *Gateway) bool {
-	if g.Pool.HTTP2 {
-		return false
-	}
-	for _, s := range r.Shares {
-		for _, t := range s.Upstream.Targets {
-			if t.Timeouts.FirstByte < g.Stream.InterChunk {
-				return false
-			}
-		}
-	}
-	return true
+// Takes tells whether the rule is for requests of this method.
+func (r *Rule) Takes(method string) bool {
+	return len(r.Methods) == 0 || slices.Contains(r.Methods, method)
 }
 
-// Hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams
-// does not want that: Envoy has one retry policy a route.
-func (r *Rule) Hedge() time.Duration {
-	longest := time.Duration(0)
-	for _, s := range r.Shares {
-		if s.Upstream.Retry.Hedge == 0 {
-			return 0
-		}
-		longest = max(longest, s.Upstream.Retry.Hedge)
-	}
-	return longest
-}
+// OnlyModels tells whether the rule asks for nothing but a path, a method and a model.
+func (r *Rule) OnlyModels() bool { return len(r.Headers) == 0 && len(r.Query) == 0 }
 
 func (r *Rule) conditions() int {
 	return len(r.Headers) + len(r.Query) + min(len(r.Models), 1) + min(len(r.Methods), 1)
+}
+
+// String names the rule for people, by what it asks for.
+func (r *Rule) String() string {
+	words := []string{r.Path}
+	add := func(kind string, values []string) {
+		if len(values) > 0 {
+			words = append(words, kind+" "+strings.Join(values, " "))
+		}
+	}
+	pairs := func(m map[string]string) (all []string) {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			all = append(all, name+"="+m[name])
+		}
+		return all
+	}
+	add("methods", r.Methods)
+	add("headers", pairs(r.Headers))
+	add("query", pairs(r.Query))
+	add("models", r.Models)
+	if r.Derived {
+		words = append(words, "by model_choice: prefer")
+	}
+	return strings.Join(words, ", ")
 }
 
 // RouteName is what the rule's routes are called in Envoy, which tells the sidecar by that name which rule it chose.

@@ -169,6 +169,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	}
 	g.NeedsKey = asksKey(doc)
 	g.Via = via(g)
+	g.plan()
 	return g
 }
 

@@ -41,10 +41,10 @@ upstreams: [{name: a, retry: %s, targets: %s}, {name: two, targets: [{id: a, pro
 services: [{name: a, upstream: a}, {name: two, upstream: two}]
 rules: [{path: /one, service: a}, {path: /both, services: [{service: a, weight: 1}, {service: two, weight: 1}]}]
 `, c.retry, c.targets)).Gateways[0]
-		if got := g.Rules[1].PerTry(g); got != c.want {
+		if got := g.Rules[1].Plan.Whole.Attempt; got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
-		if got := g.Rules[0].PerTry(g); (got > 0) != (c.want > 0) {
+		if got := g.Rules[0].Plan.Whole.Attempt; (got > 0) != (c.want > 0) {
 			t.Errorf("%s, beside an upstream of two: %s, want it as alone, or the longer one", name, got)
 		}
 	}
@@ -71,7 +71,7 @@ func TestHeldOpen(t *testing.T) {
 		"{timeouts: {first_byte_timeout: 60s}, streaming: {inter_chunk_timeout: 60.001s}}": false,
 	} {
 		g := resolved(t, "gateway: "+gateway+"\nupstreams: [{name: a, targets: [{provider: openai}]}]\nservices: [{name: a, upstream: a}]\nrules: [{path: /, service: a}]").Gateways[0]
-		if got := g.Rules[0].HeldOpen(g); got != want {
+		if got := g.Rules[0].heldOpen(g); got != want {
 			t.Errorf("%s: %v, want %v", gateway, got, want)
 		}
 	}

@@ -51,10 +51,20 @@ func (l Last) CheckFile(path string, doc *millracev1.Document) error {
 }
 
 // Check tries all that Start would try before anything serves, for the document of the configuration file beside what was applied
-// last. The result is what would be served.
+// last. The result is what would be served. With path "" there is no file: REST has said all, and doc is nil.
 func (l Last) Check(path string, doc *millracev1.Document) (*config.Config, error) {
-	if err := l.CheckFile(path, doc); err != nil {
-		return nil, err
+	switch {
+	case path != "":
+		if err := l.CheckFile(path, doc); err != nil {
+			return nil, err
+		}
+	case l.err != nil:
+		return nil, l.err
+	case !l.found:
+		return nil, errors.New("nothing was applied here yet")
+	default:
+		doc = &millracev1.Document{}
+		config.SetDefaults(doc)
 	}
 	v := &version{file: doc, state: l.State}
 	if err := v.prepare(nil); err != nil {

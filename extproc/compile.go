@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -21,39 +22,58 @@ type Runtime struct {
 	maxBodyBytes int64              // of one request
 	maxBodies    int64              // of all under way together
 	maxMemory    uint64             // of this process; 0: what suits the machine
-	routes       map[string]*route  // by Envoy's route name
+	routes       map[string]*route  // by Envoy's route name: what the router stream goes by until the body is read
+	rules        map[string]*route  // by the same names, those of rules: what attempts live by
 	targets      map[string]*target // by identity, as endpoints' metadata have it
 }
 
-// route is a rule, as the router stream needs it.
+// route is one of Envoy's: that of a rule, or one that refuses.
 type route struct {
 	gateway string
-	keys    *keys  // nil: none is needed
 	path    string // the rule's, "" for "/"
-	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
-	interChunk, keepAlive time.Duration
+	strip   bool
+	keys    *keys // nil: none is needed
+	tries
+	choice
 
-	// clock is what Envoy's own allows an attempt. A target that may take less is for the sidecar to watch.
-	clock config.Timeouts
+	refusal *llm.Error // of a route that exists to refuse
+	allow   string     // methods, for the refusal's header
+	looped  bool       // the refused request is a part of one that this gateway has an event of
 
+	provider string            // whose a model is that no target lists
+	owners   map[string]string // the models that some target lists, and their providers
+	models   map[string][]byte // the answers to GET …/models/NAME, by those names
+	list     []byte            // the answer to GET …/models
+	forwards []*config.Target  // those that get headers of the client's beside those that all get
+}
+
+// tries is what an attempt lives by, as the plan has it.
+type tries struct {
+	clock     config.Clock  // Request: when Envoy has ended an attempt at a whole answer; what a target may take less is for the sidecar to watch
 	attempts  int           // at most
 	budgeted  bool          // Envoy may make fewer
 	hedge     time.Duration // when another attempt is made beside one that is late; 0: none is
 	queues    bool          // an attempt may wait for a connection, and Envoy's clock with it
 	commitBy  time.Duration // when the client gets the head of a stream that lives and has said nothing; 0: with its first token
-	schemas   []*target     // one target of each schema, where all upstreams have targets of several
 	atHeaders bool          // the client gets a stream's head before its first token
-	strip     bool
-	refusal   *llm.Error        // of a route that exists to refuse
-	allow     string            // methods, for the refusal's header
-	looped    bool              // the refused request is a part of one that this gateway has an event of
-	via       string            // what the gateway puts on x-millrace-via
-	byModel   bool              // which rule it is depends on the model: Envoy chooses again once it is known
-	listed    bool              // models are all there is
-	prompts   bool              // Envoy chooses targets by how the conversation begins
-	models    map[string][]byte // the answers to GET …/models/NAME, by the names that some target lists
-	list      []byte            // the answer to GET …/models
-	forwards  []*config.Target  // those that get headers of the client's beside those that all get
+	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
+	interChunk, keepAlive time.Duration
+	via                   string // what the gateway puts on x-millrace-via
+}
+
+// choice is what the body decides.
+type choice struct {
+	byModel []modelRule // the rules that Envoy chooses from once the model is known, in its order; nil: it has chosen
+	listed  bool        // models are all there is
+	prompts bool        // Envoy chooses targets by how the conversation begins
+	schemas []*target   // one target of each schema, where all upstreams have targets of several
+}
+
+// modelRule is a rule that Envoy may choose by the model.
+type modelRule struct {
+	models []string // nil: any
+	sure   bool     // the model is all that is still asked for
+	route  *route
 }
 
 // target is one target with everything about it that no request changes.
@@ -83,6 +103,7 @@ func Compile(c *config.Config) (*Runtime, error) {
 			envoy.RouteLoop: {refusal: llm.Errorf(llm.ErrLoop, "the request came back to a gateway that it has passed: one of its targets leads there"), looped: true},
 			envoy.RouteHops: {refusal: llm.Errorf(llm.ErrLoop, "the request has passed %d gateways", envoy.MaxVia)},
 		},
+		rules:   map[string]*route{},
 		targets: map[string]*target{},
 	}
 	for _, g := range c.Gateways {
@@ -95,71 +116,104 @@ func Compile(c *config.Config) (*Runtime, error) {
 				r.targets[t.Identity] = compiled
 			}
 		}
-		keys := compileKeys(g)
-		byModel, chosen := map[string]bool{}, map[string]bool{} // paths: any rule goes by the model; one goes by it that was written so
-		for _, rule := range g.Rules {
-			byModel[rule.Path] = byModel[rule.Path] || len(rule.Models) > 0
-			chosen[rule.Path] = chosen[rule.Path] || len(rule.Models) > 0 && !rule.Derived
-		}
-		for _, rule := range g.Rules {
-			compiled := compileRoute(g, rule)
-			compiled.keys, compiled.byModel = keys, byModel[rule.Path]
-			compiled.schemas = r.mixed(rule)
-			r.routes[rule.RouteName(g)] = compiled
-			if compiled.byModel && chosen[rule.Path] {
-				r.undecided(envoy.RouteModel+g.Name+" "+rule.Path, *compiled)
-			}
-			if !rule.Derived {
-				r.allow(g, rule)
-			}
-		}
+		r.compileRules(g)
 	}
 	return r, nil
 }
 
-// none are limits that nobody exceeds.
-var none = config.Timeouts{Request: config.Unbounded, FirstByte: config.Unbounded, FirstToken: config.Unbounded}
-
-// undecided keeps the route of a path whose rules go by the model: until that is known it may be any of them.
-func (r *Runtime) undecided(name string, one route) {
-	one.listed, one.clock = false, none
-	if before := r.routes[name]; before != nil {
-		one.prompts = one.prompts || before.prompts
-		one.forwards = append(slices.Clip(one.forwards), before.forwards...)
-		one.hedge = max(one.hedge, before.hedge)
-		one.budgeted = one.budgeted || before.budgeted
-		one.attempts = max(one.attempts, before.attempts)
-		if before.commitBy > 0 && (one.commitBy == 0 || before.commitBy < one.commitBy) {
-			one.commitBy = before.commitBy
+// compileRules makes the routes of a gateway. Its rules come in Envoy's order, those of a path together.
+func (r *Runtime) compileRules(g *config.Gateway) {
+	keys := compileKeys(g)
+	var byModel []modelRule // of this path, so far
+	for i, rule := range g.Rules {
+		if i == 0 || g.Rules[i-1].Path != rule.Path {
+			byModel = nil
 		}
-		if before.schemas == nil {
-			one.schemas = nil
+		name, compiled := rule.RouteName(g), r.compileRule(g, rule)
+		compiled.keys = keys
+		r.rules[name] = compiled
+		switch {
+		case len(rule.Models) == 0:
+			r.routes[name] = undecided(compiled, append(slices.Clip(byModel), modelRule{sure: true, route: compiled}))
+		case rule.Takes("POST"):
+			byModel = append(byModel, modelRule{models: rule.Models, sure: rule.OnlyModels(), route: compiled})
+		}
+		if last := i == len(g.Rules)-1 || g.Rules[i+1].Path != rule.Path; last && rule.Plan.Choice.Rule {
+			nobody := &route{gateway: g.Name, path: compiled.path, keys: keys}
+			nobody.describeModels()
+			r.routes[envoy.RouteModel+g.Name+" "+rule.Path] = undecided(nobody, byModel)
+		}
+		if !rule.Derived {
+			r.allow(g, rule)
 		}
 	}
-	r.routes[name] = &one
 }
 
-// mixed is one target of each schema where all upstreams of the rule have targets of several, else
-// nil. Targets that get no requests do not count.
-func (r *Runtime) mixed(rule *config.Rule) []*target {
-	var one []*target
-	for _, s := range rule.Shares {
-		if !s.Upstream.Mixed() {
-			return nil
-		}
-		for _, t := range s.Upstream.Targets {
-			if t.Answer == "" && t.Weight > 0 && !slices.ContainsFunc(one, func(o *target) bool { return o.config.Schema == t.Schema }) {
-				one = append(one, r.targets[t.Identity])
+// undecided is rt for requests whose body is not read yet: by the model Envoy chooses one of these
+// rules. What is looked at before the body holds for all of them.
+func undecided(rt *route, byModel []modelRule) *route {
+	if len(byModel) == 0 || byModel[0].models == nil { // there is rt alone
+		return rt
+	}
+	first := *rt
+	first.byModel = byModel
+	first.owners = map[string]string{}
+	maps.Copy(first.owners, rt.owners)
+	for _, m := range byModel {
+		first.strip = first.strip || m.route.strip
+		first.forwards = append(slices.Clip(first.forwards), m.route.forwards...)
+		for _, name := range m.models {
+			if m.route.lacks(name) != nil {
+				continue
 			}
+			first.owners[name] = cmp.Or(first.owners[name], m.route.owners[name], m.route.provider)
 		}
 	}
-	if len(one) < 2 {
-		return nil
-	}
-	return one
+	first.describeModels()
+	return &first
 }
 
-func hashesPrompts(s config.Share) bool { return s.Upstream.Algorithm == config.PromptHash }
+// decided is the route of a request for this model. Where it depends on more than the model, which is
+// for Envoy to look at, it is what holds for all that it may be.
+func (rt *route) decided(model string) *route {
+	var may *route
+	for _, m := range rt.byModel {
+		if m.models != nil && !slices.Contains(m.models, model) {
+			continue
+		}
+		if may = may.or(m.route); m.sure {
+			break
+		}
+	}
+	return cmp.Or(may, rt)
+}
+
+// or is what holds for both.
+func (rt *route) or(other *route) *route {
+	if rt == nil {
+		return other
+	}
+	both := *rt
+	both.clock.Request = config.Unbounded
+	both.listed = rt.listed && other.listed
+	both.prompts = rt.prompts || other.prompts
+	if other.schemas == nil {
+		both.schemas = nil
+	}
+	both.owners = map[string]string{}
+	maps.Copy(both.owners, rt.owners)
+	maps.Copy(both.owners, other.owners)
+	return &both
+}
+
+// ofSchemas are the targets that a request is tried for, before one is chosen.
+func (r *Runtime) ofSchemas(c config.Choice) []*target {
+	var all []*target
+	for _, t := range c.Schemas {
+		all = append(all, r.targets[t.Identity])
+	}
+	return all
+}
 
 func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	if t.Answer != "" {
@@ -169,15 +223,11 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	if !ok || codec.Target == nil {
 		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)
 	}
-	compiled := &target{config: t, codec: codec, first: t.Timeouts.FirstByte, whole: t.Timeouts.Request, firstToken: t.Timeouts.FirstToken}
+	compiled := &target{config: t, codec: codec, first: t.Timeouts.FirstByte, whole: u.WholeAttempt(t), firstToken: t.Timeouts.FirstToken}
 	compiled.maxCooldown, compiled.alone = u.MaxCooldown, u.Alone()
 	compiled.retriedOn = map[string]bool{}
 	for _, condition := range u.Retry.On {
-		lasts := condition == config.OnCredential || condition == config.OnModel
-		compiled.retriedOn[condition] = !(lasts && compiled.alone) // to ask the same target again would help nobody
-	}
-	if u.Retry.PerTry > 0 && !u.Alone() { // Envoy's clock has it, too, and makes another attempt
-		compiled.whole = min(compiled.whole, u.Retry.PerTry)
+		compiled.retriedOn[condition] = u.AsksAnother(condition)
 	}
 	compiled.secrets = secretsOf(t)
 	compiled.certain = compiled.secrets.Certain()
@@ -192,49 +242,53 @@ func (t *target) options(model string) llm.Options {
 	}
 }
 
-func compileRoute(g *config.Gateway, rule *config.Rule) *route {
+func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
+	p := rule.Plan
 	compiled := &route{
-		gateway:    g.Name,
-		via:        envoy.ViaID(g.Via),
-		interChunk: g.Stream.InterChunk,
-		keepAlive:  g.Stream.KeepAlive,
-		atHeaders:  g.Stream.AtHeaders,
-		queues:     g.Pool.Queues(),
-		hedge:      rule.Hedge(),
-		clock:      rule.Limits(g),
-		path:       strings.TrimSuffix(rule.Path, "/"),
-		strip:      rule.Strip,
-		listed:     true,
-		prompts:    slices.ContainsFunc(rule.Shares, hashesPrompts),
-		models:     map[string][]byte{},
+		gateway: g.Name,
+		path:    strings.TrimSuffix(rule.Path, "/"),
+		strip:   rule.Strip,
+		tries: tries{
+			clock:      config.Clock{Request: p.AttemptEnds},
+			attempts:   p.Attempts.Most,
+			budgeted:   p.Attempts.Budgeted,
+			hedge:      p.Attempts.Hedge,
+			queues:     p.Queues,
+			commitBy:   p.CommitBy,
+			atHeaders:  g.Stream.AtHeaders,
+			interChunk: g.Stream.InterChunk,
+			keepAlive:  g.Stream.KeepAlive,
+			via:        envoy.ViaID(g.Via),
+		},
+		choice: choice{
+			listed:  p.Choice.Listed,
+			prompts: p.Choice.Prompt,
+			schemas: r.ofSchemas(p.Choice),
+		},
+		provider: rule.Shares[0].Upstream.Targets[0].Provider,
+		owners:   map[string]string{},
 	}
-	switch limits := rule.Limits(g); {
-	case rule.Hedge() > 0: // the clock is needed for that
-		compiled.clock = none
-	case !rule.HeldOpen(g) && limits.FirstByte < limits.FirstToken:
-		compiled.commitBy = limits.FirstByte + config.Slack*3/4 // before Envoy's clock ends it
-	}
-	owner := map[string]string{}
 	for _, share := range rule.Shares {
-		compiled.budgeted = compiled.budgeted || share.Upstream.Retry.BudgetPercent > 0
-		compiled.attempts = max(compiled.attempts, int(share.Upstream.Attempts))
-		compiled.listed = compiled.listed && share.Upstream.Listed
 		for _, t := range share.Upstream.Targets {
 			if len(t.Forward) > 0 {
 				compiled.forwards = append(compiled.forwards, t)
 			}
 			for _, name := range t.AllModels() {
-				if owner[name] == "" {
-					owner[name] = t.Provider
-				}
+				compiled.owners[name] = cmp.Or(compiled.owners[name], t.Provider)
 			}
 		}
 	}
-	compiled.list = modelList(slices.Sorted(maps.Keys(owner)), owner)
-	for name, by := range owner {
-		compiled.models[name] = marshal(modelOf(name, by))
-	}
+	compiled.describeModels()
 	return compiled
+}
+
+// describeModels makes the answers that tell of the models.
+func (rt *route) describeModels() {
+	rt.models = map[string][]byte{}
+	for name, by := range rt.owners {
+		rt.models[name] = marshal(modelOf(name, by))
+	}
+	rt.list = modelList(slices.Sorted(maps.Keys(rt.owners)), rt.owners)
 }
 
 // allow keeps the refusal for methods that no rule of this path takes up to date.
@@ -300,7 +354,7 @@ func marshal(v any) []byte {
 
 // lacks returns the error for a model that nobody on this route has, nil when any target may serve any model.
 func (rt *route) lacks(model string) *llm.Error {
-	if !rt.listed || rt.byModel || model == "" || rt.models[model] != nil { // a request without a model gets the target's default
+	if _, has := rt.owners[model]; !rt.listed || model == "" || has { // a request without a model gets the target's default
 		return nil
 	}
 	return noModel(model)

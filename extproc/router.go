@@ -244,6 +244,8 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if e := usableModel(head.Model); e != nil {
 		return r.refuse(e)
 	}
+	byModel := r.x.route.byModel != nil
+	r.x.route = r.x.route.decided(head.Model)
 	if e := r.x.route.lacks(head.Model); e != nil {
 		return r.refuse(e)
 	}
@@ -260,7 +262,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	case r.open:
 		choose = append(choose, header(envoy.HeaderStream, "0"))
 	}
-	if r.x.route.byModel {
+	if byModel {
 		choose = append(choose, header(envoy.HeaderModel, head.Model))
 	}
 	common := &extprocv3.CommonResponse{ClearRouteCache: len(choose) > 0}

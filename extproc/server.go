@@ -78,6 +78,17 @@ func (s *Server) target(x *exchange, identity string) *target {
 	return nil
 }
 
+// rule finds the route of the rule that Envoy took for an exchange. Before the body was read it could
+// take another one: the model may choose.
+func (s *Server) rule(x *exchange, name string) *route {
+	for _, r := range []*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()} {
+		if r != nil && r.rules[name] != nil {
+			return r.rules[name]
+		}
+	}
+	return x.route
+}
+
 // Register adds both services to g.
 func (s *Server) Register(g *grpc.Server) {
 	extprocv3.RegisterExternalProcessorServer(g, s)

@@ -27,7 +27,7 @@ type attempt struct {
 	server   *Server
 	stream   extprocv3.ExternalProcessor_ProcessServer
 	x        *exchange
-	route    *route
+	route    *route // of the rule that Envoy took
 	target   *target
 	record   *millracev1.Attempt // the exchange's; written under its lock
 	call     llm.Call
@@ -87,7 +87,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	switch m := message.Request.(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		number, _ := strconv.Atoi(attribute(message, envoy.AttributeAttempt))
-		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeTarget), number)
+		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeRoute), attribute(message, envoy.AttributeTarget), number)
 		if err != nil {
 			return err
 		}
@@ -131,12 +131,12 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 
 // begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
 // client's own bytes and headers: nothing of an earlier attempt is in it. number counts from 1.
-func (a *attempt) begin(h headers, identity string, number int) (*extprocv3.ProcessingResponse, error) {
+func (a *attempt) begin(h headers, routeName, identity string, number int) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
 	if a.x == nil {
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
-	a.route = a.x.route
+	a.route = a.server.rule(a.x, routeName)
 	a.target = a.server.target(a.x, identity)
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)

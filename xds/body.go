@@ -36,14 +36,8 @@ const largeBody = `0*[1-9][0-9]{5,}`
 func (b *builder) admission() *hcmv3.HttpFilter {
 	ask := &extprocv3.ExternalProcessor{
 		GrpcService: sidecar(envoy.StreamAdmission),
-		ProcessingMode: &extprocv3.ProcessingMode{
-			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
-			RequestBodyMode:     extprocv3.ProcessingMode_STREAMED, // with NONE, bodyLimit misses a body that is too large by the time of the reply
-			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
-			ResponseBodyMode:    extprocv3.ProcessingMode_NONE,
-			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
-			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
-		},
+		// without the body, bodyLimit misses one that is too large by the time of the reply
+		ProcessingMode:    processingMode(config.AdmissionMessages),
 		RequestAttributes: []string{envoy.AttributeRoute},
 		MessageTimeout:    seconds(sidecarTimeout),
 		FailureModeAllow:  true,

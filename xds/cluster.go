@@ -52,7 +52,7 @@ var statEscapes = strings.NewReplacer("%", "%25", ":", "%3A", ".", "%2E")
 // name: Envoy's hashing takes no notice of a retry that wants another priority, the cluster above them does.
 // filters are what attempts pass.
 func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3.HttpFilter) {
-	levels := byPriority(u.Targets)
+	levels := u.Levels()
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
 		b.pool(g, u, u.Name, u.Targets, filters)
 		b.endpoints(g, u, u.Name, levels)
@@ -339,16 +339,9 @@ func poolHTTP(g *config.Gateway, u *config.Upstream, filters []*hcmv3.HttpFilter
 // The answer's body belongs to the sidecar, which sends what it likes when it likes; nothing is sent twice.
 func upstreamStream() *extprocv3.ExternalProcessor {
 	return &extprocv3.ExternalProcessor{
-		GrpcService: sidecar(envoy.StreamUpstream),
-		ProcessingMode: &extprocv3.ProcessingMode{
-			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
-			RequestBodyMode:     extprocv3.ProcessingMode_NONE,
-			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
-			ResponseHeaderMode:  extprocv3.ProcessingMode_SEND,
-			ResponseBodyMode:    extprocv3.ProcessingMode_FULL_DUPLEX_STREAMED,
-			ResponseTrailerMode: extprocv3.ProcessingMode_SEND, // a condition of the mode above
-		},
-		RequestAttributes:        []string{envoy.AttributeTarget, envoy.AttributeAttempt},
+		GrpcService:              sidecar(envoy.StreamUpstream),
+		ProcessingMode:           processingMode(config.UpstreamMessages),
+		RequestAttributes:        []string{envoy.AttributeRoute, envoy.AttributeTarget, envoy.AttributeAttempt},
 		MessageTimeout:           seconds(sidecarTimeout),
 		MutationRules:            anyHeader(),
 		AllowContentLengthHeader: true,

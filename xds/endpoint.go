@@ -3,7 +3,6 @@ package xds
 import (
 	"slices"
 	"strconv"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -17,23 +16,6 @@ import (
 
 // strictPriority makes a level be left only when all of it is down; Envoy's 140 would share early.
 const strictPriority = 100_000
-
-// byPriority groups targets, those that are tried first in front.
-func byPriority(targets []*config.Target) [][]*config.Target {
-	var levels [][]*config.Target
-	for priority := range uint32(len(targets)) {
-		var level []*config.Target
-		for _, t := range targets {
-			if t.Priority == priority {
-				level = append(level, t)
-			}
-		}
-		if level != nil {
-			levels = append(levels, level)
-		}
-	}
-	return levels
-}
 
 // endpoints lists the targets of a pool. Weight, drain and membership change here and only here.
 func (b *builder) endpoints(g *config.Gateway, u *config.Upstream, pool string, levels [][]*config.Target) {
@@ -94,7 +76,7 @@ func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.M
 		envoy.Metadata: {Fields: map[string]*structpb.Value{
 			envoy.MetadataTarget:  structpb.NewStringValue(t.Identity),
 			envoy.MetadataCluster: structpb.NewStringValue(t.Identity),
-			envoy.MetadataSilence: structpb.NewStringValue(strconv.FormatInt(silence(g, t).Milliseconds(), 10)),
+			envoy.MetadataSilence: structpb.NewStringValue(strconv.FormatInt(g.Silence(t).Milliseconds(), 10)),
 		}},
 		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
 			socketKey: socketKind(t),
@@ -109,11 +91,6 @@ func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.M
 	}
 	m.FilterMetadata[envoy.MetadataLB] = &structpb.Struct{Fields: choose}
 	return m
-}
-
-// silence is how long a stream's connection to the target may carry nothing.
-func silence(g *config.Gateway, t *config.Target) time.Duration {
-	return max(t.Timeouts.FirstByte, g.Stream.InterChunk) + config.Slack
 }
 
 func leadsTo(t *config.Target) string {

@@ -20,6 +20,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"millrace/config"
 	"millrace/envoy"
 )
 
@@ -168,24 +169,44 @@ func (b *builder) idleTimeout() time.Duration {
 	longest := 5 * time.Minute
 	for _, g := range b.config.Gateways {
 		for _, r := range g.Rules {
-			longest = max(longest, r.Limits(g).Request+time.Minute)
+			longest = max(longest, r.Plan.Whole.Request+time.Minute)
 		}
 	}
 	return longest
 }
 
+// processingMode asks for these messages and for no other.
+func processingMode(messages []config.Message) *extprocv3.ProcessingMode {
+	m := &extprocv3.ProcessingMode{
+		RequestHeaderMode:   extprocv3.ProcessingMode_SKIP,
+		RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
+		ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
+		ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+	}
+	for _, message := range messages {
+		switch message {
+		case config.RequestHeaders:
+			m.RequestHeaderMode = extprocv3.ProcessingMode_SEND
+		case config.RequestPieces:
+			m.RequestBodyMode = extprocv3.ProcessingMode_STREAMED
+		case config.RequestBody:
+			m.RequestBodyMode = extprocv3.ProcessingMode_BUFFERED // a streamed body is sent twice on retry (envoy#36119)
+		case config.ResponseHeaders:
+			m.ResponseHeaderMode = extprocv3.ProcessingMode_SEND
+		case config.ResponseBody:
+			m.ResponseBodyMode = extprocv3.ProcessingMode_FULL_DUPLEX_STREAMED
+		case config.ResponseTrailers:
+			m.ResponseTrailerMode = extprocv3.ProcessingMode_SEND
+		}
+	}
+	return m
+}
+
 // routerStream reads each request before a target is chosen: headers, then the whole body. Responses do not pass here.
 func routerStream() *extprocv3.ExternalProcessor {
 	return &extprocv3.ExternalProcessor{
-		GrpcService: sidecar(envoy.StreamRouter),
-		ProcessingMode: &extprocv3.ProcessingMode{
-			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
-			RequestBodyMode:     extprocv3.ProcessingMode_BUFFERED, // a streamed body is sent twice on retry (envoy#36119)
-			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
-			ResponseBodyMode:    extprocv3.ProcessingMode_NONE,
-			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
-			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
-		},
+		GrpcService:       sidecar(envoy.StreamRouter),
+		ProcessingMode:    processingMode(config.RouterMessages),
 		RequestAttributes: []string{envoy.AttributeRoute},
 		MessageTimeout:    seconds(sidecarTimeout),
 		MutationRules:     anyHeader(),

@@ -33,7 +33,7 @@ import (
 // openRoutes take what Envoy may send on by itself: posts to the one operation of the targets, as the sidecar knows it.
 func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
 	operation := r.OpenOperation()
-	if operation == "" || r.Derived || len(r.Methods) > 0 && !slices.Contains(r.Methods, "POST") {
+	if operation == "" || r.Derived || !r.Takes("POST") {
 		return nil
 	}
 	base := strings.TrimSuffix(r.Path, "/")
@@ -75,7 +75,7 @@ func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 		AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
 	}}
 	action := route.GetRoute()
-	openRetry(action.RetryPolicy, r.Shares)
+	openRetry(action.RetryPolicy, r.Plan.Attempts)
 	action.PathRewrite = strings.ReplaceAll(r.OpenPath(), "%", "%%") // it is every target's
 	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
 	switch to := action.ClusterSpecifier.(type) {

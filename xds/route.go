@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -15,7 +14,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"millrace/config"
@@ -95,9 +93,8 @@ func levels(rules []*config.Rule) [][]*config.Rule {
 func leftOver(g *config.Gateway, level []*config.Rule) []*routev3.Route {
 	path := level[0].Path
 	var routes []*routev3.Route
-	byModel, byMethod := false, true
+	byModel, byMethod := level[0].Plan.Choice.Rule, true
 	for _, r := range level {
-		byModel = byModel || len(r.Models) > 0 && !r.Derived
 		byMethod = byMethod && len(r.Methods) > 0
 	}
 	if byModel {
@@ -158,66 +155,53 @@ func headerIs(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: m}}
 }
 
+// plainRoute is for requests for a whole answer.
 func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
-	action := route.GetRoute()
-	action.Timeout = seconds(r.Limits(g).Request)
-	if perTry := r.PerTry(g); perTry > 0 {
-		action.RetryPolicy.PerTryTimeout = seconds(perTry)
-	}
-	hedge(action, r.Hedge())
+	clocked(route.GetRoute(), r.Plan.Whole)
+	hedge(route.GetRoute(), r.Plan.Attempts)
 	return route
 }
-
-// longestWait ends streams that no other limit ends: a target may talk for ever and say nothing.
-const longestWait = time.Hour
 
 // streamRoute has no limit on the whole. What bounds the wait for the first token, by attempt, for
 // the answer's headers are held until it comes, is first_token_timeout. Silence is bounded by the
 // connections to the targets (listener "targets" in the bootstrap) and, once there is a head, by
-// the sidecar. Where the connections cannot (config.Rule.HeldOpen), Envoy's clock for an attempt
-// does it, and the sidecar lets the client have the head of an answer that lives before the time is
-// up.
+// the sidecar. Where the connections cannot, Envoy's clock for an attempt does it, and the sidecar
+// lets the client have the head of an answer that lives before the time is up (Plan.CommitBy).
 func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
-	action := route.GetRoute()
-	action.Timeout = &durationpb.Duration{}
-	limits := r.Limits(g)
-	most := limits.FirstToken
-	if !r.HeldOpen(g) {
-		most = min(most, limits.FirstByte)
-	}
-	if most < config.Unbounded {
-		action.RetryPolicy.PerTryTimeout = seconds(most + config.Slack)
-	}
-	// While a target thinks the client gets nothing, which to Envoy is a client's idle stream.
-	longest := max(longestWait, limits.FirstByte+time.Minute, g.Stream.InterChunk+time.Minute)
-	if limits.FirstToken < config.Unbounded {
-		longest = max(longest, limits.FirstToken+time.Minute)
-	}
-	action.IdleTimeout = seconds(longest)
-	hedge(action, r.Hedge())
+	clocked(route.GetRoute(), r.Plan.Stream)
+	hedge(route.GetRoute(), r.Plan.Attempts)
 	return route
+}
+
+func clocked(action *routev3.RouteAction, c config.Clock) {
+	action.Timeout = seconds(c.Request)
+	if c.Attempt > 0 {
+		action.RetryPolicy.PerTryTimeout = seconds(c.Attempt)
+	}
+	if c.Idle > 0 {
+		action.IdleTimeout = seconds(c.Idle)
+	}
 }
 
 // hedge has another target asked when an attempt is late, and both awaited. Envoy's clock for an attempt then tells when it is late;
 // when it has failed is for the sidecar to tell.
-func hedge(action *routev3.RouteAction, late time.Duration) {
-	if late > 0 {
+func hedge(action *routev3.RouteAction, a config.Attempts) {
+	if a.Hedge > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
 		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with
 		// something that it would retry. The sidecar holds such answers back, and the next attempt
 		// is made when this one is late.
 		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream", nil
-		action.RetryPolicy.PerTryTimeout = seconds(late)
 	}
 }
 
 func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	action := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Shares[0].Upstream.Name},
-		RetryPolicy:      retryPolicy(r.Shares),
+		RetryPolicy:      retryPolicy(r.Shares, r.Plan.Attempts),
 		HashPolicy:       routePolicies(r.Shares),
 	}
 	if len(r.Shares) > 1 {
@@ -239,26 +223,23 @@ const hashedPicks = 1000
 
 // retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of
 // the next. Which answers are failures of that kind is for the sidecar to tell, by a header: it
-// knows what they say. Envoy has one policy a route: shares of an A/B test get the most that any of
-// them wants.
-func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
-	attempts, picks, stay := uint32(1), 0, len(shares[0].Upstream.Targets)
+// knows what they say.
+func retryPolicy(shares []config.Share, a config.Attempts) *routev3.RetryPolicy {
+	picks := 0
 	for _, s := range shares {
-		stay = min(stay, attemptsPerLevel(s.Upstream))
-		attempts = max(attempts, s.Upstream.Attempts)
 		picks = max(picks, 2*len(s.Upstream.Targets)+3)
 		if s.Upstream.Algorithm.Hashes() {
 			picks = max(picks, hashedPicks)
 		}
 	}
-	back, limited := backOff(shares)
+	back, limited := backOff(a)
 	return &routev3.RetryPolicy{
 		RetryBackOff:            back,
 		RateLimitedRetryBackOff: limited,
 
-		RetryOn:          retryOn(shares) + ",retriable-headers",
+		RetryOn:          retryOn(a) + ",retriable-headers",
 		RetriableHeaders: []*routev3.HeaderMatcher{headerIs(envoy.HeaderRetry, exactly("1"))},
-		NumRetries:       wrapperspb.UInt32(attempts - 1),
+		NumRetries:       wrapperspb.UInt32(uint32(a.Most - 1)),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
@@ -269,24 +250,10 @@ func retryPolicy(shares []config.Share) *routev3.RetryPolicy {
 		RetryPriority: &routev3.RetryPolicy_RetryPriority{
 			Name: "envoy.retry_priorities.previous_priorities",
 			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
-				TypedConfig: packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: int32(stay)}),
+				TypedConfig: packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: int32(a.PerPriority)}),
 			},
 		},
 	}
-}
-
-// attemptsPerLevel is how many attempts a request makes at a priority before it goes on to the next: one at each target, as far as
-// the attempts allow to come to the last priority.
-func attemptsPerLevel(u *config.Upstream) int {
-	levels := byPriority(u.Targets)
-	if len(levels) < 2 {
-		return 1
-	}
-	most := int(u.Attempts-1) / (len(levels) - 1)
-	for _, level := range levels[:len(levels)-1] {
-		most = min(most, len(level))
-	}
-	return max(most, 1)
 }
 
 // refusal is a route for what no rule takes. The sidecar answers it; Envoy's own answer is for when it is gone.

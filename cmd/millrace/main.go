@@ -24,6 +24,7 @@ type commands struct {
 	Run      runCommand      `cmd:"" help:"Start Envoy and the sidecar, and stop both together."`
 	Serve    serveCommand    `cmd:"" help:"Start the sidecar alone; Envoy runs elsewhere with envoy/bootstrap.yaml."`
 	Validate validateCommand `cmd:"" help:"Check a configuration file and print its effective form."`
+	Explain  explainCommand  `cmd:"" help:"Show what each rule of a configuration costs: attempts, clocks, and the messages to the sidecar with their reasons."`
 	Health   healthCommand   `cmd:"" help:"Tell by the exit code whether the sidecar in this folder is up."`
 	Drain    drainCommand    `cmd:"" help:"Have the gateway of this folder drain and end, and wait for it."`
 

@@ -10,24 +10,22 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-type validateCommand struct {
-	File      string `arg:"" help:"The configuration file, YAML or JSON."`
+// checkFlags are of the commands that look at a configuration as run would, and serve nothing.
+type checkFlags struct {
 	DataDir   string `help:"Where a gateway keeps what it applied last: the file is checked beside that, as it is for run." type:"path" env:"MILLRACE_DATA_DIR"`
 	Elsewhere bool   `help:"The gateway runs on another machine: do not look for its secrets, certificates and folders on this one."`
+}
+
+type validateCommand struct {
+	File string `arg:"" help:"The configuration file, YAML or JSON."`
+	checkFlags
 }
 
 // Run prints every error and fails, or prints the effective document. It refuses what run refuses, but for a port that is taken, as
 // it is by the gateway that runs. What is probably not meant is a warning on stderr.
 func (c *validateCommand) Run(out io.Writer) error {
-	data, err := config.ReadFile(c.File, config.MaxDocumentBytes)
+	doc, _, err := c.load(c.File)
 	if err != nil {
-		return err
-	}
-	doc, err := config.Load(c.File, data)
-	if err != nil {
-		return err
-	}
-	if err := c.check(doc); err != nil {
 		return err
 	}
 	for _, w := range config.Doubtful(doc) {
@@ -41,16 +39,26 @@ func (c *validateCommand) Run(out io.Writer) error {
 	return err
 }
 
-// check tries what run would try before it serves.
-func (c *validateCommand) check(doc *millracev1.Document) error {
+// load reads a file, which may be "", and tries what run would try before it serves. The configuration is what would be served.
+func (c *checkFlags) load(file string) (*millracev1.Document, *config.Config, error) {
+	var doc *millracev1.Document
+	if file != "" {
+		data, err := config.ReadFile(file, config.MaxDocumentBytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		if doc, err = config.Load(file, data); err != nil {
+			return nil, nil, err
+		}
+	}
 	last := control.LoadLast(c.DataDir)
-	if c.Elsewhere {
-		_, err := last.Check(c.File, config.Elsewhere(doc))
-		return err
+	if c.Elsewhere && doc != nil {
+		served, err := last.Check(file, config.Elsewhere(doc))
+		return doc, served, err
 	}
-	served, err := last.Check(c.File, doc)
+	served, err := last.Check(file, doc)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return checkMachine(served)
+	return doc, served, checkMachine(served)
 }

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/config"
+)
+
+type explainCommand struct {
+	Config string `help:"The configuration file, YAML or JSON. With --data-dir it may be left out, as for run."`
+	Rule   string `help:"One rule, as the output names it, or all of one path; every rule when not given." placeholder:"RULE"`
+	checkFlags
+}
+
+// Run prints the plans of a configuration: for each rule how its requests are tried, which clocks bound
+// them, and which messages the sidecar is asked for and why.
+func (c *explainCommand) Run(out io.Writer) error {
+	if c.Config == "" && c.DataDir == "" {
+		return errors.New("which configuration? --config FILE says it, or --data-dir that of a gateway")
+	}
+	_, served, err := c.load(c.Config)
+	if err != nil {
+		return err
+	}
+	var names []string
+	text, found := &strings.Builder{}, false
+	for _, g := range served.Gateways {
+		for _, r := range g.Rules {
+			names = append(names, nameOf(served, g, r))
+			if c.Rule != "" && c.Rule != r.Path && c.Rule != nameOf(served, g, r) {
+				continue
+			}
+			if found {
+				fmt.Fprintln(text)
+			}
+			found = true
+			fmt.Fprintf(text, "rule %s\n", nameOf(served, g, r))
+			explain(text, g, r)
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return errors.New("there is no rule")
+	case !found:
+		return fmt.Errorf("there is no rule %q; there are:\n  %s", c.Rule, strings.Join(names, "\n  "))
+	}
+	_, err = io.WriteString(out, text.String())
+	return err
+}
+
+// nameOf is what a rule is called here. Rules have no names; what they ask for tells them apart.
+func nameOf(c *config.Config, g *config.Gateway, r *config.Rule) string {
+	name := r.String()
+	if len(c.Gateways) > 1 {
+		name += " of gateway " + g.Name
+	}
+	return name
+}
+
+func explain(out io.Writer, g *config.Gateway, r *config.Rule) {
+	p := r.Plan
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(out, "  %-14s %s\n", name+":", fmt.Sprintf(format, args...))
+	}
+	line("attempts", "%s", attempts(p.Attempts))
+	line("whole answer", "%s", clock(p.Whole, p.Attempts))
+	stream := clock(p.Stream, p.Attempts)
+	if p.CommitBy > 0 {
+		stream += "; its head goes out after " + short(p.CommitBy) + " if it lives"
+	}
+	line("stream", "%s", stream)
+	needs(out, "admission stream, once for a request that does not say its size", p.Admission)
+	needs(out, "router stream, once for a request", p.Router)
+	for _, u := range p.Upstreams {
+		needs(out, fmt.Sprintf("upstream stream, once for an attempt at %s", upstreamName(g, u.Upstream)), u.Needs)
+		for _, t := range u.Upstream.Targets {
+			fmt.Fprintf(out, "    target %s: %s\n", t.ID, limits(g, u.Upstream, t))
+		}
+	}
+}
+
+// upstreamName is as the operator wrote it.
+func upstreamName(g *config.Gateway, u *config.Upstream) string {
+	if u.For != nil {
+		return upstreamName(g, u.For) + ", its targets in another order"
+	}
+	return strings.TrimPrefix(u.Name, g.Name+"/")
+}
+
+func attempts(a config.Attempts) string {
+	if a.Most == 1 {
+		return "1"
+	}
+	said := []string{fmt.Sprintf("at most %d, %d at a priority before the next", a.Most, a.PerPriority)}
+	if a.Budgeted {
+		said = append(said, "fewer when many are under way (budget_percent)")
+	}
+	if a.Hedge > 0 {
+		return strings.Join(append(said, "another target is asked beside one that is late"), "; ")
+	}
+	said = append(said, "after "+strings.Join(a.On, ", "))
+	said = append(said, fmt.Sprintf("%s apart and longer each time, up to %s", short(a.Backoff), short(a.MaxInterval)))
+	if a.RetryAfter > 0 {
+		said = append(said, fmt.Sprintf("or as long as the target's retry-after, up to %s", short(a.RetryAfter)))
+	}
+	return strings.Join(said, "; ")
+}
+
+func clock(c config.Clock, a config.Attempts) string {
+	var said []string
+	if c.Request > 0 {
+		said = append(said, short(c.Request)+" in all")
+	}
+	switch {
+	case a.Hedge > 0:
+		said = append(said, "an attempt is late after "+short(c.Attempt))
+	case c.Attempt > 0:
+		said = append(said, "an attempt is ended after "+short(c.Attempt))
+	}
+	if c.Idle > 0 {
+		said = append(said, "ended when the client gets nothing for "+short(c.Idle))
+	}
+	return strings.Join(said, "; ")
+}
+
+func limits(g *config.Gateway, u *config.Upstream, t *config.Target) string {
+	if t.Answer != "" {
+		return "answers by itself"
+	}
+	first := "no limit"
+	if t.Timeouts.FirstToken != config.Unbounded {
+		first = short(t.Timeouts.FirstToken)
+	}
+	return fmt.Sprintf("%s; a whole answer %s; a stream's first token %s, silence before it %s and after it %s",
+		t.Schema, short(u.WholeAttempt(t)), first, short(t.Timeouts.FirstByte), short(g.Stream.InterChunk))
+}
+
+func needs(out io.Writer, stream string, n config.Needs) {
+	fmt.Fprintf(out, "  %s\n", stream)
+	sorted := slices.Clone(n)
+	slices.SortStableFunc(sorted, func(a, b config.Need) int { return cmp.Compare(a.Message, b.Message) })
+	for i, need := range sorted {
+		name := need.Message.String() + ":"
+		if i > 0 && sorted[i-1].Message == need.Message {
+			name = ""
+		}
+		fmt.Fprintf(out, "    %-26s %s\n", name, need.Why)
+	}
+}
+
+// short writes a duration as people do: 10m and not 10m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,198 @@
+package extproc
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"millrace/envoy"
+)
+
+// byModelDocument has rules that the model chooses, each with an upstream that wants something else of
+// the router stream, and one for any other model.
+const byModelDocument = `
+upstreams:
+- {name: listed, model_choice: listed, targets: [{id: l1, provider: openai, models: [m-listed]}, {id: l2, provider: openai, models: [m-other]}]}
+- {name: hashed, algorithm: prompt-hash, targets: [{id: h, provider: openai}]}
+- {name: forwarding, targets: [{id: f, provider: openai, forward_headers: [x-team]}]}
+- {name: mixed, targets: [{id: o, provider: openai}, {id: a, provider: anthropic, default_model: c}]}
+- {name: plain, targets: [{id: p, provider: openai, models: [m-plain]}]}
+services: [{name: listed, upstream: listed}, {name: hashed, upstream: hashed}, {name: forwarding, upstream: forwarding}, {name: mixed, upstream: mixed}, {name: plain, upstream: plain}]
+rules:
+- {path: /v1, service: listed, models: [m-listed, m-missing]}
+- {path: /v1, service: hashed, models: [m-hashed]}
+- {path: /v1, service: forwarding, models: [m-forwarding]}
+- {path: /v1, service: mixed, models: [m-mixed]}
+- {path: /v1, service: plain, models: [m-gold], headers: {x-tier: gold}}
+- {path: /v1, service: hashed, models: [m-gold]}
+`
+
+// toldRouter is what Envoy is told of a request at the end of the router stream.
+func (p *peer) toldRouter(t *testing.T, route, body string) (*extprocv3.ProcessingResponse, *exchange) {
+	t.Helper()
+	reply := p.routed(t, route, body)
+	return reply, p.server.exchanges.take(callID)
+}
+
+// routed plays the router stream of a request that is on this route until its body is read.
+func (p *peer) routed(t *testing.T, route, body string) *extprocv3.ProcessingResponse {
+	t.Helper()
+	message := headersMessage(callID)
+	message.Attributes = attributes(map[string]any{envoy.AttributeRoute: route})
+	message.GetRequestHeaders().Headers.Headers = append(message.GetRequestHeaders().Headers.Headers, headerMap("x-team= blue").Headers...)
+	router := p.open(t, envoy.StreamRouter)
+	exchangeMessage(t, router, message)
+	return exchangeMessage(t, router, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
+		RequestBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: true},
+	}})
+}
+
+// TestDecided: what the router stream does with a body goes by the rule that the model chooses, whatever
+// the route was before it was read.
+func TestDecided(t *testing.T) {
+	const undecided = envoy.RouteModel + "default /v1"
+	for name, c := range map[string]struct {
+		document, route string
+	}{
+		"only rules with models": {byModelDocument, undecided},
+		"and one for any other":  {byModelDocument + "- {path: /v1, service: plain}\n", routeName},
+	} {
+		p := newPeerOf(t, c.document)
+		for _, want := range []struct {
+			model, choose, speaks string
+			hashed, forwards      bool
+			status                string
+		}{
+			{model: "m-listed", choose: "m-listed"},
+			{model: "m-missing", status: "NotFound"}, // nobody in listed has it
+			{model: "m-hashed", hashed: true},
+			{model: "m-forwarding", forwards: true},
+			{model: "m-mixed", speaks: "openai.chat"},
+			{model: "m-gold", hashed: true}, // it may be that of another header, too
+		} {
+			t.Run(name+", "+want.model, func(t *testing.T) {
+				reply, x := p.toldRouter(t, c.route, fmt.Sprintf(`{"model":%q,"n":2,"messages":[{"role":"user","content":"hi"}]}`, want.model))
+				if status := reply.GetImmediateResponse().GetStatus().GetCode().String(); reply.GetImmediateResponse() != nil || want.status != "" {
+					if status != want.status {
+						t.Errorf("status %s, want %q", status, want.status)
+					}
+					return
+				}
+				lb := reply.DynamicMetadata.GetFields()[envoy.MetadataLB].GetStructValue().GetFields()
+				if got := lb[envoy.MetadataModel].GetStringValue(); got != want.choose {
+					t.Errorf("chosen by model %q, want %q", got, want.choose)
+				}
+				if got := lb[envoy.MetadataSpeaks].GetStringValue(); got != want.speaks {
+					t.Errorf("chosen by schema %q, want %q", got, want.speaks)
+				}
+				var set []string
+				for _, h := range reply.GetRequestBody().GetResponse().GetHeaderMutation().GetSetHeaders() {
+					set = append(set, h.Header.Key)
+				}
+				if !slices.Contains(set, envoy.HeaderModel) {
+					t.Errorf("set %q: Envoy does not learn the model", set)
+				}
+				if got := slices.Contains(set, envoy.HeaderPromptHash); got != want.hashed {
+					t.Errorf("hash set: %v, want %v", got, want.hashed)
+				}
+				if got := x.forward["x-team"] == "blue"; want.forwards && !got {
+					t.Errorf("kept of the client's headers: %v", x.forward)
+				}
+			})
+		}
+	}
+}
+
+// TestModelsOfRulesByModel: the list of models has those of all rules of the path.
+func TestModelsOfRulesByModel(t *testing.T) {
+	for name, c := range map[string]struct{ document, route, want string }{
+		"only rules with models": {byModelDocument, envoy.RouteModel + "default /v1", "m-forwarding m-gold m-hashed m-listed m-mixed"},
+		"and one for any other":  {byModelDocument + "- {path: /v1, service: plain}\n", routeName, "m-forwarding m-gold m-hashed m-listed m-mixed m-plain"},
+	} {
+		p := newPeerOf(t, c.document)
+		message := headersMessage(callID)
+		message.Attributes = attributes(map[string]any{envoy.AttributeRoute: c.route})
+		for _, h := range message.GetRequestHeaders().Headers.Headers {
+			switch h.Key {
+			case ":path":
+				h.RawValue = []byte("/v1/models")
+			case ":method":
+				h.RawValue = []byte("GET")
+			}
+		}
+		reply := exchangeMessage(t, p.open(t, envoy.StreamRouter), message)
+		var list struct{ Data []struct{ ID string } }
+		if err := json.Unmarshal(reply.GetImmediateResponse().GetBody(), &list); err != nil {
+			t.Fatalf("%s: %v: %v", name, err, reply)
+		}
+		var names []string
+		for _, m := range list.Data {
+			names = append(names, m.ID)
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// TestAttemptLivesByItsRule: what an attempt does with a failure goes by the rule that Envoy has taken,
+// though its name comes with the attempt alone: Envoy has read headers that the sidecar has not.
+func TestAttemptLivesByItsRule(t *testing.T) { synctest.Test(t, attemptLivesByItsRule) }
+
+func attemptLivesByItsRule(t *testing.T) {
+	const document = `
+upstreams:
+- {name: hedged, retry: {hedge: 60s}, targets: [{id: h1, provider: openai}, {id: h2, provider: openai}]}
+- {name: plain, targets: [{id: p1, provider: openai}, {id: p2, provider: openai}]}
+services: [{name: hedged, upstream: hedged}, {name: plain, upstream: plain}]
+rules:
+- {path: /v1, service: hedged, models: [m], headers: {x-tier: gold}}
+- {path: /v1, service: plain, models: [m]}
+`
+	const gold, plain = `"default" [] "/v1" map["x-tier":"gold"] map[] ["m"]`, `"default" [] "/v1" map[] map[] ["m"]`
+	p := newPeerOf(t, document)
+	for target, c := range map[string]struct {
+		route   string
+		retried bool
+	}{"p1": {plain, true}, "h1": {gold, false}} {
+		p.routed(t, envoy.RouteModel+"default /v1", `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
+		message := upstreamHeaders(callID, p.targets[target])
+		message.Attributes = attributes(map[string]any{envoy.AttributeTarget: p.targets[target], envoy.AttributeAttempt: 1, envoy.AttributeRoute: c.route})
+		stream := p.open(t, envoy.StreamUpstream)
+		exchangeMessage(t, stream, message)
+		x := p.server.exchanges.get(callID)
+		stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
+			ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(":status= 503"), EndOfStream: true},
+		}})
+		if c.retried {
+			reply, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			retry := ""
+			for _, h := range reply.GetResponseHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
+				if h.Header.Key == envoy.HeaderRetry {
+					retry = string(h.Header.RawValue)
+				}
+			}
+			if retry != "1" {
+				t.Errorf("%s: %v, want a failure that Envoy retries at once", target, reply)
+			}
+		} else {
+			synctest.Wait()
+			x.mu.Lock()
+			held := x.held
+			x.mu.Unlock()
+			if held != 1 {
+				t.Errorf("%s: %d failures are kept back, want this one", target, held)
+			}
+		}
+		stream.CloseSend()
+		p.server.exchanges.take(callID)
+	}
+}
