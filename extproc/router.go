@@ -198,11 +198,7 @@ func (r *routing) forward(h headers) map[string]string {
 		if !wanted || key != "" && strings.Contains(value(v), key) {
 			continue
 		}
-		if before, again := kept[v.Key]; again {
-			kept[v.Key] = before + ", " + value(v)
-		} else {
-			kept[v.Key] = value(v)
-		}
+		add(kept, v.Key, value(v))
 	}
 	return kept
 }
