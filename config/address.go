@@ -401,15 +401,3 @@ func parseUpstreamAddress(text string) (upstreamAddress, string) {
 	}
 	return upstreamAddress{name: strings.ToLower(strings.TrimSuffix(host, ".")), port: uint32(port)}, ""
 }
-
-// isName tells whether the host can be a name: labels of letters, digits, hyphens and underscores.
-func isName(host string) bool {
-	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
-		if label == "" || strings.ContainsFunc(label, func(c rune) bool {
-			return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'
-		}) {
-			return false
-		}
-	}
-	return true
-}

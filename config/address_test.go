@@ -196,6 +196,7 @@ func TestAllowUpstreamsWrong(t *testing.T) {
 		"http://localhost:41002":  "is not an address",
 		"http://localhost":        "is not an address",
 		"*.internal":              "is not an address",
+		"-no-name.localhost":      "is not an address",
 		"/run/llm.sock":           "is not an address",
 		"unix:/run/llm.sock":      "is not an address",
 		"metadata.gogle.internal": "allows nothing",

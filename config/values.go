@@ -135,10 +135,15 @@ func (v *validation) host(path, host string) {
 	if host == "" || isIP(host) || strings.ContainsAny(host, "/:@") { // of which target says what is wrong
 		return
 	}
-	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
-	if len(host) > maxHost || slices.ContainsFunc(labels, func(l string) bool { return !hostLabel.MatchString(l) }) {
+	if !isName(host) {
 		v.errorf(path, "%s is no host name: want labels of letters, digits and hyphens with dots between them, other letters as xn--…", quoted(host))
 	}
+}
+
+// isName tells whether a host is a name that can be looked up.
+func isName(host string) bool {
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	return len(host) <= maxHost && !slices.ContainsFunc(labels, func(l string) bool { return !hostLabel.MatchString(l) })
 }
 
 func (v *validation) headerValue(path, value string) {

@@ -159,17 +159,52 @@ for service in millrace envoy; do
   echo "$service: user $user"
 done
 
-step "compose stop, with a stream under way"
-# The demo provider says back what it heard, 25 words a second: eight seconds.
-slow='{"model": "gpt-4o", "messages": [{"role": "user", "content": "'$(printf 'i %.0s' {1..200})'"}]'
-ask /v1/chat/completions --no-buffer --max-time 120 --json "$slow, \"stream\": true}" >"$work/stream" &
-stream=$!
-within 10 grep -q content "$work/stream" || fail "no stream begins"
+# Streams that are under way when everything is told to end are complete all the same, those that end within gateway.drain_delay (15 s)
+# and those that end after it. The demo provider says back what it heard, 25 words a second.
+begin_streams() {
+  local name words path text
+  streams=()
+  rm -f "$work"/*-chat "$work"/*-messages
+  for name in 200-chat 500-chat 500-messages; do
+    words=${name%-*}
+    text=$(printf 'i %.0s' $(seq "$words"))
+    path=/v1/messages
+    [ "${name#*-}" = messages ] || path=/v1/chat/completions
+    ask "$path" --no-buffer --max-time 120 --output "$work/$name" \
+      --json '{"model": "gpt-4o", "max_tokens": 4096, "messages": [{"role": "user", "content": "'"$text"'"}], "stream": true}' &
+    streams+=("$!")
+    within 10 grep -qs content "$work/$name" || fail "the stream $name does not begin"
+  done
+}
+
+# streams_complete waits for the streams, and checks them, and that both ended well, Envoy last.
+streams_complete() {
+  local name stream words service code finished ended=()
+  for stream in "${streams[@]}"; do wait "$stream" || fail "a stream was cut"; done
+  for name in 200-chat 500-chat 500-messages; do
+    grep -q '^data: \[DONE\]' "$work/$name" || grep -q '^event: message_stop' "$work/$name" || fail "the stream $name has no end"
+    words=$(grep -c '"\(content\|text\)":"[^"]*\bi\b' "$work/$name")
+    echo "stream $name: $words words"
+    [ "$words" = "${name%-*}" ] || fail "the stream $name has not all its words"
+  done
+  for service in millrace envoy; do
+    read -r code finished <<<"$(docker inspect --format '{{.State.ExitCode}} {{.State.FinishedAt}}' "$(compose ps -aq "$service")")"
+    [ "$code" = 0 ] || fail "$service ended with $code"
+    echo "$service: exit code 0 at $finished"
+    ended+=("$finished")
+  done
+  [[ ${ended[0]} < ${ended[1]} ]] || fail "Envoy ended before the sidecar"
+}
+
+step "compose stop, with streams under way"
+begin_streams
 compose stop
-wait "$stream" || fail "the stream was cut"
-grep -q '^data: \[DONE\]' "$work/stream" || fail "the stream has no end"
-for service in millrace envoy; do
-  code=$(docker inspect --format '{{.State.ExitCode}}' "$(compose ps -aq "$service")")
-  [ "$code" = 0 ] || fail "$service ended with $code"
-  echo "$service: exit code 0"
-done
+streams_complete
+
+step "both told to end at once, with streams under way"
+compose up --detach --wait --wait-timeout 120
+within 20 ask /health/ready --output /dev/null || fail "not ready"
+begin_streams
+compose kill --signal SIGTERM
+docker wait $(compose ps -aq) >/dev/null
+streams_complete

@@ -57,9 +57,15 @@ func (g *gateway) underWay(wg *sync.WaitGroup, a *fakellm.Provider, body string)
 
 // announce sends the headers of a request and nothing of its body, and returns the answer.
 func (g *gateway) announce(path string, header ...string) *answer {
+	return g.begin("", path, header...)
+}
+
+// begin sends the headers of a request and a part of its body as it goes over the wire, and returns the answer.
+func (g *gateway) begin(part, path string, header ...string) *answer {
 	g.t.Helper()
 	conn := g.dial()
 	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", path, strings.Join(header, "\r\n"))
+	go io.WriteString(conn, part) // it may be refused before it is sent
 	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		g.t.Fatal(err)
@@ -77,10 +83,13 @@ func TestBodiesAreBounded(t *testing.T) {
 	g.underWay(&wg, a, chatOf(1_500_000))
 	seen := len(a.Requests())
 
-	for _, size := range []string{"Content-Length: 1500000", "Transfer-Encoding: chunked"} {
-		r := g.announce("/v1/chat/completions", size).want(503, "take all the room").header("retry-after", "1")
+	for size, part := range map[string]string{
+		"Content-Length: 1500000":    "",
+		"Transfer-Encoding: chunked": fmt.Sprintf("%x\r\n%s", 1_500_000, strings.Repeat("x", 1_500_000)),
+	} {
+		r := g.begin(part, "/v1/chat/completions", size).want(503, "take all the room").header("retry-after", "1")
 		r.openAIError("server_error")
-		g.announce("/v1/messages", size).want(503).header("retry-after", "1").anthropicError("overloaded_error")
+		g.begin(part, "/v1/messages", size).want(503).header("retry-after", "1").anthropicError("overloaded_error")
 	}
 	g.get("/health").want(200)
 	g.get("/health/ready").want(200)
@@ -126,6 +135,55 @@ func TestBodiesAreBounded(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestManyOfUnknownSize: what does not say how large it is takes what has come of it, and not the most that it may be: by the defaults
+// a hundred requests whose bodies come bit by bit are served beside each other, over HTTP/1.1 and HTTP/2.
+func TestManyOfUnknownSize(t *testing.T) {
+	t.Parallel()
+	h2 := new(http.Protocols)
+	h2.SetUnencryptedHTTP2(true)
+	for name, protocols := range map[string]*http.Protocols{"HTTP/1.1": nil, "HTTP/2": h2} {
+		t.Run(name, func(t *testing.T) {
+			a := openAI("a")
+			g := start(t, "", pool("", to("a", a, provider(t, a))))
+			client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
+			const all = 100
+			rest := make(chan struct{})
+			var answered atomic.Int32
+			var wg sync.WaitGroup
+			for range all {
+				body, upload := io.Pipe()
+				wg.Go(func() {
+					io.WriteString(upload, chatHello[:9])
+					<-rest
+					io.WriteString(upload, chatHello[9:])
+					upload.Close()
+				})
+				wg.Go(func() {
+					r, err := client.Do(g.request("POST", "/v1/chat/completions", body))
+					answered.Add(1)
+					body.Close()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					g.read(r).want(200)
+				})
+			}
+			g.eventually("all are under way", func() error {
+				if n := g.stat("http.ingress.downstream_rq_active"); n+int(answered.Load()) < all {
+					return fmt.Errorf("%d are", n)
+				}
+				return nil
+			})
+			if n := answered.Load(); n > 0 {
+				t.Errorf("%d were answered before their bodies were in", n)
+			}
+			close(rest)
+			wg.Wait()
+		})
+	}
 }
 
 // TestRefusedBeforeTheBody: a large request that cannot be served is refused by its headers: nobody without a key fills memory.
@@ -180,35 +238,60 @@ func TestMoreThanAnnounced(t *testing.T) {
 	}
 }
 
-// TestSidecarMemory: the bodies under way stay within a third of the sidecar's memory limit, however many come in one moment; the
-// rest is refused, health answers, and what was let in is served.
+// TestSidecarMemory: the bodies under way stay within a third of the sidecar's memory limit, however many come in one moment, whether
+// they say how large they are or not; the rest is refused, health answers, and what was let in is served.
 func TestSidecarMemory(t *testing.T) {
 	t.Parallel()
-	g, a, gate := held(t, "max_sidecar_memory: 96MiB")
 	const all, fit = 16, 3
-	var wg sync.WaitGroup
-	var served, refused atomic.Int32
-	for range all {
-		wg.Go(func() {
-			switch r := g.post("/v1/chat/completions", chatOf(10_000_000)); r.Status {
-			case 200:
-				served.Add(1)
-			case 503:
-				refused.Add(1)
+	for name, c := range map[string]struct {
+		reader func(string) io.Reader
+		least  int32 // are served
+	}{
+		"known size":   {func(s string) io.Reader { return strings.NewReader(s) }, fit},
+		"unknown size": {func(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }, 0}, // all of them may have begun
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, a, gate := held(t, "max_sidecar_memory: 96MiB")
+			var wg sync.WaitGroup
+			var served, refused atomic.Int32
+			for range all {
+				wg.Go(func() {
+					r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", c.reader(chatOf(10_000_000))))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					switch g.read(r).Status {
+					case 200:
+						served.Add(1)
+					case 503:
+						refused.Add(1)
+					}
+				})
 			}
+			g.eventually("each is refused or under way", func() error {
+				if r, s := refused.Load(), len(a.Requests()); int(r)+s < all {
+					return fmt.Errorf("%d refused, %d under way", r, s)
+				}
+				return nil
+			})
+			g.get("/health").want(200, `"status":"ok"`)
+			close(gate)
+			wg.Wait()
+			if s, r := served.Load(), refused.Load(); s < c.least || s > fit || s+r != all {
+				t.Errorf("%d served, %d refused of %d; want %d served", s, r, all, fit)
+			}
+			g.eventually("one is served again", func() error {
+				r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", c.reader(chatOf(10_000_000))))
+				if err != nil {
+					return err
+				}
+				if status := g.read(r).Status; status != 200 {
+					return fmt.Errorf("status %d", status)
+				}
+				return nil
+			})
 		})
 	}
-	g.eventually("each is refused or under way", func() error {
-		if r, s := refused.Load(), len(a.Requests()); int(r)+s < all {
-			return fmt.Errorf("%d refused, %d under way", r, s)
-		}
-		return nil
-	})
-	g.get("/health").want(200, `"status":"ok"`)
-	close(gate)
-	wg.Wait()
-	if s, r := served.Load(), refused.Load(); s != fit || s+r != all {
-		t.Errorf("%d served, %d refused of %d; want %d served", s, r, all, fit)
-	}
-	g.answeredBy("a")
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // bodies counts what the bodies of all requests under way take. A body is counted from the moment its
-// headers announce it until the request has ended, for so long both Envoy and the exchange hold it.
+// headers announce it, or as it comes where they do not, until the request is refused or has ended:
+// for so long both Envoy and the exchange hold it.
 type bodies struct {
 	mu    sync.Mutex
 	used  int64

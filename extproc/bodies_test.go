@@ -8,6 +8,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"millrace/envoy"
 )
 
 func TestBodies(t *testing.T) {
@@ -76,4 +80,80 @@ func TestMemoryIsShort(t *testing.T) {
 			t.Error("still short")
 		}
 	})
+}
+
+// TestBodyOfUnknownSize: it is counted as it comes, from a little on, until the request has ended. Where there is no room it is
+// refused, by its headers if it can be; and it makes room at once when it is, or when the client leaves before all of it is there.
+func TestBodyOfUnknownSize(t *testing.T) {
+	const most = 1 << 20
+	p := newPeerOf(t, "gateway: {max_request_bytes: 1MiB, max_request_bytes_total: 1536KiB}\n"+document)
+	bodies := &p.server.exchanges.bodies
+	used := func() int64 {
+		bodies.mu.Lock()
+		defer bodies.mu.Unlock()
+		return bodies.used
+	}
+	begin := func(id string) extprocv3.ExternalProcessor_ProcessClient {
+		s := p.open(t, envoy.StreamAdmission)
+		if m := exchangeMessage(t, s, headersMessage(id)); m.GetRequestHeaders() == nil {
+			t.Fatalf("%s is refused: %v", id, m)
+		}
+		return s
+	}
+	piece := func(size int, last bool) *extprocv3.ProcessingRequest {
+		return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
+			RequestBody: &extprocv3.HttpBody{Body: make([]byte, size), EndOfStream: last},
+		}}
+	}
+	ended := func(s extprocv3.ExternalProcessor_ProcessClient) {
+		t.Helper()
+		s.CloseSend()
+		if _, err := s.Recv(); err == nil {
+			t.Error("the stream goes on")
+		}
+	}
+	want := func(what string, size int64) {
+		t.Helper()
+		if got := used(); got != size {
+			t.Errorf("%s: %d bytes are counted, want %d", what, got, size)
+		}
+	}
+
+	whole := begin("whole")
+	want("nothing has come", heldAtFirst)
+	exchangeMessage(t, whole, piece(heldAtFirst, false))
+	exchangeMessage(t, whole, piece(most-heldAtFirst, true))
+	ended(whole)
+	want("all of it is there", most)
+
+	left := begin("left")
+	exchangeMessage(t, left, piece(heldAtFirst+1, false))
+	want("some has come of another", most+heldAtFirst+1)
+	ended(left)
+	want("its client has left", most)
+
+	refused := begin("refused")
+	if m := exchangeMessage(t, refused, piece(most/2+1, false)); m.GetImmediateResponse().GetStatus().GetCode() != 503 {
+		t.Errorf("more than there is room for: %v", m)
+	}
+	ended(refused)
+	want("it is refused", most)
+
+	first, second := begin("first"), begin("second")
+	want("there is no room left", most+2*heldAtFirst)
+	third := p.open(t, envoy.StreamAdmission)
+	if m := exchangeMessage(t, third, headersMessage("third")); m.GetImmediateResponse().GetStatus().GetCode() != 503 {
+		t.Errorf("there is no room to begin: %v", m)
+	}
+	ended(first)
+	ended(second)
+	ended(third)
+
+	p.server.exchanges.bodies.release("whole")
+	alone := begin("alone")
+	if m := exchangeMessage(t, alone, piece(most+1, false)); m.GetImmediateResponse().GetStatus().GetCode() != 413 {
+		t.Errorf("more than one may be: %v", m)
+	}
+	ended(alone)
+	want("nothing is under way", 0)
 }

@@ -60,10 +60,13 @@ func TestErrorsOfAnyShape(t *testing.T) {
 				for _, label := range []string{"application/json", "text/html", "text/event-stream"} {
 					for _, encoding := range []string{"", "gzip"} {
 						said := golden.Packed(t, encoding, strings.Replace(body, "WORDS", words, 1))
-						c := p.call(t, pair.app, pair.request(), pair.target)
-						c.head(":status= 429", "content-type= "+label, "content-encoding= "+encoding).ends(string(said)).all()
-						if problem := errorProblem(pair.app, c, 429, strings.Contains(body, "WORDS")); problem != "" {
-							t.Fatalf("%s, %s %s: %s", pair, label, encoding, problem)
+						for _, status := range []int{429, 500} {
+							c := p.call(t, pair.app, pair.request(), pair.target)
+							c.head(fmt.Sprintf(":status= %d", status), "content-type= "+label, "content-encoding= "+encoding, fmt.Sprintf("content-length= %d", len(said)))
+							c.ends(string(said)).all()
+							if problem := errorProblem(pair.app, c, status, strings.Contains(body, "WORDS")); problem != "" {
+								t.Fatalf("%d, %s, %s %s: %s", status, pair, label, encoding, problem)
+							}
 						}
 					}
 				}
@@ -82,7 +85,7 @@ func errorProblem(a app, c *call, status int, worded bool) string {
 		return "no error of the schema: " + c.body
 	case worded && !strings.Contains(c.body, words):
 		return "without the words: " + c.body
-	case c.header.Get("content-type") != "application/json" || c.header.Get("content-encoding") != "":
+	case c.header.Get("content-type") != "application/json" || c.header.Get("content-encoding") != "" || c.header.Get("content-length") != fmt.Sprint(len(c.body)):
 		return fmt.Sprintf("headers %v", c.header)
 	}
 	return ""

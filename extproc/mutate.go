@@ -53,10 +53,19 @@ func (h headers) only(names []string) map[string]string {
 	kept := make(map[string]string, len(names))
 	for _, v := range h {
 		if slices.Contains(names, v.Key) {
-			kept[v.Key] = value(v)
+			add(kept, v.Key, value(v))
 		}
 	}
 	return kept
+}
+
+// add puts a header's value behind what there is of that name: lists may come in several lines (RFC 9110, section 5.3). What is no
+// list comes twice by mistake, the same as a rule.
+func add(to map[string]string, name, v string) {
+	if before, again := to[name]; again && before != v {
+		v = before + ", " + v
+	}
+	to[name] = v
 }
 
 // http copies h for code that speaks net/http.

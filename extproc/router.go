@@ -36,24 +36,35 @@ type routing struct {
 // nothing more.
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
-	return answerEach(stream, r, r.body)
+	return answerEach(stream, r, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(b.Body) })
 }
 
 // admit serves an admission stream, of a request that does not say how large its body is: what the router stream will refuse by
-// the headers is refused before the body comes, and a body that is too large as soon as it is.
+// the headers is refused before the body comes. The body is counted as it comes, and refused as soon as it is too large, or there is
+// no room for more of it.
 func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
 	var size int64
-	return answerEach(stream, r, func(chunk []byte) *extprocv3.ProcessingResponse {
-		if size += int64(len(chunk)); size > r.x.runtime.maxBodyBytes {
+	whole := false
+	defer func() {
+		if !whole && r.x != nil { // the client has left; Envoy's account of that may have been here before the last piece
+			s.exchanges.bodies.release(r.x.id)
+		}
+	}()
+	return answerEach(stream, r, func(piece *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+		if size += int64(len(piece.Body)); size > r.x.runtime.maxBodyBytes {
 			return r.refuse(r.tooLarge())
 		}
+		if e := r.holdSoFar(size); e != nil {
+			return r.refuse(e)
+		}
+		whole = piece.EndOfStream
 		return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{}}}
 	})
 }
 
-// answerEach answers every message of a stream until Envoy closes it.
-func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, body func([]byte) *extprocv3.ProcessingResponse) error {
+// answerEach answers every message of a stream, until one is answered for the client or Envoy closes it.
+func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, body func(*extprocv3.HttpBody) *extprocv3.ProcessingResponse) error {
 	for {
 		message, err := stream.Recv()
 		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
@@ -67,11 +78,11 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, bo
 		case *extprocv3.ProcessingRequest_RequestHeaders:
 			reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute))
 		case *extprocv3.ProcessingRequest_RequestBody:
-			reply = body(m.RequestBody.Body)
+			reply = body(m.RequestBody)
 		default:
 			return status.Errorf(codes.InvalidArgument, "router stream: unexpected %T", m)
 		}
-		if err := stream.Send(reply); err != nil {
+		if err := stream.Send(reply); err != nil || reply.GetImmediateResponse() != nil {
 			return err
 		}
 	}
@@ -154,7 +165,11 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	case h.get("content-encoding") != "" && h.get("content-encoding") != "identity":
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "content-encoding %q is not supported: send the body as it is", h.get("content-encoding")))
 	}
-	if e := r.hold(length, h.get("content-length") != ""); e != nil {
+	hold := r.hold
+	if h.get("content-length") == "" {
+		hold = r.holdSoFar
+	}
+	if e := hold(length); e != nil {
 		return r.refuse(e)
 	}
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
@@ -198,26 +213,26 @@ func (r *routing) forward(h headers) map[string]string {
 		if !wanted || key != "" && strings.Contains(value(v), key) {
 			continue
 		}
-		if before, again := kept[v.Key]; again {
-			kept[v.Key] = before + ", " + value(v)
-		} else {
-			kept[v.Key] = value(v)
-		}
+		add(kept, v.Key, value(v))
 	}
 	return kept
 }
 
-// hold counts the body that the headers announce. A body of unknown size has been let in for the most
-// it can be, or is so by now.
-func (r *routing) hold(length int64, known bool) *llm.Error {
-	if !known {
-		length = r.x.runtime.maxBodyBytes
-	}
-	if !r.server.exchanges.bodies.hold(r.x.id, length, r.maxBodies()) {
+// hold counts a body, as large as its headers announce it or as it is by now, in place of what was counted of it before.
+func (r *routing) hold(size int64) *llm.Error {
+	if !r.server.exchanges.bodies.hold(r.x.id, size, r.maxBodies()) {
 		return crowded("the bodies of the requests under way take all the room there is for them")
 	}
 	return nil
 }
+
+// holdSoFar counts what has come of a body of unknown size: as heldAtFirst until it is more, so that where there is no room it is
+// refused by its headers.
+func (r *routing) holdSoFar(size int64) *llm.Error {
+	return r.hold(max(size, min(heldAtFirst, r.x.runtime.maxBodyBytes)))
+}
+
+const heldAtFirst = 256 << 10 // bytes
 
 // maxBodies is what all bodies may take. Each is in memory up to three times for a moment: as it came,
 // as it goes to the target, and on its way there.
@@ -232,8 +247,10 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if int64(len(body)) > r.x.runtime.maxBodyBytes {
 		return r.refuse(r.tooLarge())
 	}
-	r.server.exchanges.bodies.hold(r.x.id, int64(len(body)), r.maxBodies()) // no more than it was let in for
-	body = bytes.TrimPrefix(body, byteOrderMark)                            // JSON has none (RFC 8259, section 8.1), some editors and languages write one
+	if e := r.hold(int64(len(body))); e != nil { // it is more than it was let in for
+		return r.refuse(e)
+	}
+	body = bytes.TrimPrefix(body, byteOrderMark) // JSON has none (RFC 8259, section 8.1), some editors and languages write one
 	head, err := r.x.client.Client.ReadHead("", body)
 	if err != nil {
 		return r.refuse(asError(err))
@@ -338,9 +355,10 @@ func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string
 	return reply
 }
 
-// refuse answers in the client's schema. Nothing has been sent upstream.
+// refuse answers in the client's schema. Nothing has been sent upstream, and Envoy drops what it has of the body.
 func (r *routing) refuse(e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	r.x.refused(e)
+	r.server.exchanges.bodies.release(r.x.id)
 	r.server.exchanges.add(r.x)
 	return refusal(r.x, e, extra...)
 }

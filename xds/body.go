@@ -25,8 +25,8 @@ import (
 //     stays usable.
 //   - much, and how much: bodyLimit is skipped. The router stream gets the headers at once, and
 //     holds no more than they promised.
-//   - not how much: the sidecar is asked by a stream of its own, admission, and reserves the most
-//     that a body may have. Then bodyLimit collects it and ends it at that limit.
+//   - not how much: the sidecar is asked by a stream of its own, admission, which counts the body as
+//     it comes. Then bodyLimit collects it and ends it at that limit.
 
 // largeBody is a content-length of 100,000 and more.
 const largeBody = `0*[1-9][0-9]{5,}`

@@ -140,7 +140,7 @@ func (c *conversation) speak(a *Answer, id identity) {
 }
 
 func (c *conversation) heard() string {
-	const maxRunes = 400
+	const maxRunes = 2000
 	heard := []rune(c.text)
 	if len(heard) > maxRunes {
 		heard = append(heard[:maxRunes], '…')
