@@ -13,9 +13,9 @@ func TestTables(t *testing.T) {
 	bare := path{subject: &subject{name: bareName}}
 	ours := path{subject: &subject{name: "millrace"}, says: sameSchema}
 	r := &results{memory: map[string]float64{bareName: 70, "millrace": 150}}
-	for round, micros := range [][2]time.Duration{{50, 200}, {100, 200}, {40, 240}} { // 4, 2 and 6 times
+	for round, took := range [][2]time.Duration{{50e6, 200e6}, {100e6, 200e6}, {40e6, 240e6}} { // 4, 2 and 6 times
 		for i, p := range []path{bare, ours} {
-			r.add(round, loads[0], p, &figures{requests: 1000, took: time.Second, envoy: micros[i] * time.Millisecond})
+			r.add(round, loads[0], p, &figures{requests: 1000, took: time.Second, envoy: took[i]})
 		}
 	}
 	tables := r.tables([]path{bare, ours})
