@@ -45,9 +45,9 @@ test: envoy ## Run all tests, those with the real Envoy included, with -race.
 soak: envoy ## Run the long forms of the tests that have one: 1,000 changes, kills and restarts under load, 5,000 streams.
 	MILLRACE_SOAK=1 go test -count=1 -v -timeout 30m -run 'TestChangesUnderLoad|TestKilledUnderLoad|TestManyStreams|TestRollingRestart|TestFaultStorm' ./e2e
 
-.PHONY: overhead
-overhead: build envoy ## Measure CPU and latency per request beside a bare Envoy.
-	go run ./bench
+.PHONY: bench
+bench: build envoy ## Measure what a request costs, beside a bare Envoy and others; BENCH_ARGS=-quick in a minute, MILLRACE_WRITE_DOCS=1 rewrites docs/performance.md.
+	go run ./bench $(if $(MILLRACE_WRITE_DOCS),-write docs/performance.md) $(BENCH_ARGS)
 
 .PHONY: chaos
 chaos: envoy ## Run the fault matrix and print it; MILLRACE_WRITE_DOCS=1 rewrites docs/failure-modes.md.
@@ -70,8 +70,8 @@ fuzz: ## Run every fuzz test for FUZZTIME (10s, or a count: 10000x) each.
 	      go test -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZTIME) "$$package"; \
 	    done
 
-.PHONY: bench
-bench: ## Run the benchmarks.
+.PHONY: microbench
+microbench: ## Run the Go benchmarks of single packages.
 	go test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: cover

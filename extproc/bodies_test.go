@@ -53,6 +53,13 @@ func TestBodies(t *testing.T) {
 func TestMemoryIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+		defer debug.SetGCPercent(debug.SetGCPercent(100))
+		t.Setenv("GOGC", "")
+		collects := func() int {
+			percent := debug.SetGCPercent(100)
+			debug.SetGCPercent(percent)
+			return percent
+		}
 		var m memory
 		m.bound(256<<20, slog.New(slog.DiscardHandler))
 		garbage := func() {
@@ -65,12 +72,18 @@ func TestMemoryIsShort(t *testing.T) {
 		if m.short() {
 			t.Error("short because of garbage")
 		}
+		if got := collects(); got != rarely {
+			t.Errorf("with much room, garbage is collected at %d %%", got)
+		}
 		func() {
 			alive := bytes.Repeat([]byte{1}, 220<<20)
 			runtime.GC()
 			time.Sleep(memoryInterval)
 			if !m.short() {
 				t.Error("not short")
+			}
+			if got := collects(); got != usually {
+				t.Errorf("with little room, garbage is collected at %d %%", got)
 			}
 			runtime.KeepAlive(alive)
 		}()

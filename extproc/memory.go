@@ -2,6 +2,8 @@ package extproc
 
 import (
 	"log/slog"
+	"math"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -14,9 +16,10 @@ import (
 // (debug.SetMemoryLimit). Below the limit Go collects garbage harder; what is in use cannot be
 // collected, so new work has to be refused before it reaches the limit.
 type memory struct {
-	mu     sync.Mutex
-	looked time.Time
-	tight  bool
+	mu      sync.Mutex
+	looked  time.Time
+	tight   bool
+	percent int // of what is in use, how much garbage may gather; 0: not looked yet
 }
 
 // bound sets the limit: bytes, or with 0 what $GOMEMLIMIT says, or half of what the container or the
@@ -41,6 +44,13 @@ const (
 	// tightAt is the share of the limit, in per cent, that may be in use after a collection. The rest
 	// is for garbage, stacks, and the requests that were let in since.
 	tightAt = 80
+	// roomyAt is the share, in per cent, up to which there is so much room that garbage may be
+	// collected more rarely. The next collection is then at 60 per cent at the latest, or the latest
+	// look at what is in use would be too old to refuse requests by.
+	roomyAt = 12
+	// rarely and usually are how much garbage may gather, in per cent of what is in use. Go's own 100
+	// makes it a quarter of the sidecar's work to collect the garbage of small requests.
+	rarely, usually = 400, 100
 )
 
 // short tells it, as of a moment ago.
@@ -48,9 +58,23 @@ func (m *memory) short() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := time.Now(); now.Sub(m.looked) >= memoryInterval {
-		m.looked, m.tight = now, inUse() > m.limit()/100*tightAt
+		used, percent := inUse(), m.limit()/100
+		m.looked, m.tight = now, used > percent*tightAt
+		m.collect(used <= percent*roomyAt && m.limit() < math.MaxInt64)
 	}
 	return m.tight
+}
+
+// collect sets how often garbage is collected, unless $GOGC says it. mu is held.
+func (m *memory) collect(roomy bool) {
+	percent := usually
+	if roomy {
+		percent = rarely
+	}
+	if percent != m.percent && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	m.percent = percent
 }
 
 // inUse is what the latest collection found alive, and the stacks.

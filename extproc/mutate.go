@@ -83,33 +83,47 @@ func (h headers) http() http.Header {
 // there. Mutations of an earlier attempt are still in h, and this is why none of them can reach another target. Pseudo
 // headers stay unless wanted otherwise.
 func (h headers) replace(want map[string]string) *extprocv3.HeaderMutation {
-	m := &extprocv3.HeaderMutation{}
-	same := make(map[string]int, len(want))
+	m := &extprocv3.HeaderMutation{
+		RemoveHeaders: make([]string, 0, len(h)),
+		SetHeaders:    make([]*corev3.HeaderValueOption, 0, len(want)),
+	}
 	for _, v := range h {
-		wanted, ok := want[v.Key]
-		switch {
-		case ok && wanted == value(v):
-			same[v.Key]++
-		case ok:
-			same[v.Key] += 2 // differs: set it below, which replaces every value
-		case !strings.HasPrefix(v.Key, ":"):
+		if _, wanted := want[v.Key]; !wanted && !strings.HasPrefix(v.Key, ":") {
 			m.RemoveHeaders = append(m.RemoveHeaders, v.Key)
 		}
 	}
 	for name, v := range want {
-		if same[name] != 1 {
-			m.SetHeaders = append(m.SetHeaders, header(name, v))
+		if !h.has(name, v) {
+			m.SetHeaders = append(m.SetHeaders, header(name, v)) // which replaces every value
 		}
 	}
 	return m
 }
 
+// has tells whether the name has this value and no other.
+func (h headers) has(name, want string) bool {
+	found := false
+	for _, v := range h {
+		if v.Key != name {
+			continue
+		}
+		if found || len(v.RawValue) > 0 && string(v.RawValue) != want || len(v.RawValue) == 0 && v.Value != want {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
 // header sets a header, in place of all values it has.
 func header(name, v string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(v)},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
+	set := &struct { // one allocation
+		option corev3.HeaderValueOption
+		header corev3.HeaderValue
+	}{}
+	set.header.Key, set.header.RawValue = name, []byte(v)
+	set.option.Header, set.option.AppendAction = &set.header, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	return &set.option
 }
 
 // respond ends the request here with a JSON body, or another that the extra headers tell.

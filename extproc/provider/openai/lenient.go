@@ -39,7 +39,13 @@ func (c *count) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if err != nil {
 		return err
 	}
-	if n, err := strconv.ParseFloat(string(v), 64); err == nil && n > 0 && n < 1<<53 {
+	n, err := strconv.ParseInt(string(v), 10, 64) // to read a float takes more stack than a new goroutine has
+	if err != nil {
+		if f, err := strconv.ParseFloat(string(v), 64); err == nil && f > 0 && f < 1<<53 {
+			n = int64(f)
+		}
+	}
+	if n > 0 && n < 1<<53 {
 		*c = count(n)
 	}
 	return nil
