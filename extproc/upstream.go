@@ -34,6 +34,7 @@ type attempt struct {
 	answer   *answer.Answer // from when the target is asked
 	header   headers        // of the target's answer; nil until it came
 	bodiless bool           // the header is all there is of it
+	piece    piece
 
 	number    int // of the attempts at this request, from 1
 	started   time.Time
@@ -133,7 +134,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 // client's own bytes and headers: nothing of an earlier attempt is in it. number counts from 1.
 func (a *attempt) begin(h headers, routeName, identity string, number int) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
-	if a.x == nil {
+	if a.x == nil || a.x.header == nil { // or Envoy tries what was refused
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
 	a.route = a.server.rule(a.x, routeName)

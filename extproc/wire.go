@@ -83,13 +83,26 @@ func (a *attempt) send(o answer.Out) error {
 	if bodiless || len(o.Body) == 0 && !o.End {
 		return nil
 	}
-	return a.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+	if a.piece.message == nil {
+		a.piece = newPiece()
+	}
+	a.piece.body.Body, a.piece.body.EndOfStream = o.Body, o.End
+	return a.stream.Send(a.piece.message)
+}
+
+// piece is the message of a piece of the body. An attempt has one for all of them: Send has marshalled it when it returns.
+type piece struct {
+	message *extprocv3.ProcessingResponse
+	body    *extprocv3.StreamedBodyResponse
+}
+
+func newPiece() piece {
+	body := &extprocv3.StreamedBodyResponse{}
+	return piece{body: body, message: &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
 		ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
-			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
-				StreamedResponse: &extprocv3.StreamedBodyResponse{Body: o.Body, EndOfStream: o.End},
-			}},
+			BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{StreamedResponse: body}},
 		}},
-	}})
+	}}}
 }
 
 // dropTrailers answers the target's trailers: the client sees none of them.
