@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -146,8 +147,12 @@ func rawProvider(t *testing.T, answers []wireBytes) (url string) {
 			}
 			row, _ := strconv.Atoi(named.FindStringSubmatch(string(request))[1])
 			answer := answers[row].bytes
+			last := strings.Contains(answer, "Connection: close") || !strings.Contains(answer, "Content-Length")
+			if last {
+				withItsEnd(conn)
+			}
 			io.WriteString(conn, strings.NewReplacer("TYPE", kind, "LENGTH", strconv.Itoa(len(body)), "HEX", fmt.Sprintf("%x", len(body)), "BODY", body).Replace(answer))
-			if strings.Contains(answer, "Connection: close") || !strings.Contains(answer, "Content-Length") {
+			if last {
 				return
 			}
 		}
@@ -162,6 +167,15 @@ func rawProvider(t *testing.T, answers []wireBytes) (url string) {
 		}
 	}()
 	return "http://" + l.Addr().String() + "/v1"
+}
+
+// withItsEnd has what is written now arrive together with the end of the connection. Else the gateway may have said an answer that lacks
+// its end before it hears that it lacks it.
+func withItsEnd(conn net.Conn) {
+	const cork = 3 // Linux's TCP_CORK
+	if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, cork, 1) })
+	}
 }
 
 // TestWireAnswers: whatever bytes a provider writes, the client gets an answer that is one, or an error of its schema with a status
