@@ -245,41 +245,51 @@ func (g *gateway) load(workers int, header ...string) func() (sent, failed int64
 // the only one.
 func TestRepointedUnderLoad(t *testing.T) {
 	t.Parallel()
+	for name, upstream := range map[string]string{
+		"alone":  "algorithm: \"round-robin\"",
+		"two":    "algorithm: \"least-connections\"",
+		"hashes": "algorithm: \"header-hash\"\nhash_header: \"x-user\"",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repointUnderLoad(t, name, upstream)
+		})
+	}
+}
+
+// TestRepointedWithChecks is the same with active health checks. It has the machine for itself: where a check a tenth of a second apart
+// cannot be answered in time, targets are down.
+func TestRepointedWithChecks(t *testing.T) {
+	repointUnderLoad(t, "checked", "algorithm: \"round-robin\"\nhealth_checks: {\"active\": {\"path\": \"/v1/models\", \"interval\": \"0.1s\"}}")
+}
+
+func repointUnderLoad(t *testing.T, name, upstream string) {
+	t.Helper()
 	changes := 20
 	if soak {
 		changes = 300
 	}
-	for name, upstream := range map[string]string{
-		"alone":   "algorithm: \"round-robin\"",
-		"two":     "algorithm: \"least-connections\"",
-		"hashes":  "algorithm: \"header-hash\"\nhash_header: \"x-user\"",
-		"checked": "algorithm: \"round-robin\"\nhealth_checks: {\"active\": {\"path\": \"/v1/models\", \"interval\": \"0.1s\"}}",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			repointing{
-				upstream: upstream,
-				fakes: func() []*fakellm.Provider {
-					return []*fakellm.Provider{openAI("a"), anthropicAI("b"), openAI("steady")}
-				},
-				targets: func(all []*canary, set int) []string {
-					targets := []string{all[set].target("t")}
-					if name != "alone" {
-						targets = append(targets, all[2].target("steady", `"priority": 2`))
-					}
-					return targets
-				},
-			}.eachWay(t, func(t *testing.T, g *gateway, all []*canary, change func(set int)) {
-				g.answers("t")
-				stop := g.load(6, "X-User: me")
-				for i := range changes {
-					change((i + 1) % 2)
-				}
-				sent, failed := stop()
-				if failed > 0 || sent < int64(changes) {
-					t.Errorf("%d of %d requests failed", failed, sent)
-				}
-			})
-		})
-	}
+	repointing{
+		upstream: upstream,
+		fakes: func() []*fakellm.Provider {
+			return []*fakellm.Provider{openAI("a"), anthropicAI("b"), openAI("steady")}
+		},
+		targets: func(all []*canary, set int) []string {
+			targets := []string{all[set].target("t")}
+			if name != "alone" {
+				targets = append(targets, all[2].target("steady", `"priority": 2`))
+			}
+			return targets
+		},
+	}.eachWay(t, func(t *testing.T, g *gateway, all []*canary, change func(set int)) {
+		g.answers("t")
+		stop := g.load(6, "X-User: me")
+		for i := range changes {
+			change((i + 1) % 2)
+		}
+		sent, failed := stop()
+		if failed > 0 || sent < int64(changes) {
+			t.Errorf("%d of %d requests failed", failed, sent)
+		}
+	})
 }
