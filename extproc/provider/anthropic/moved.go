@@ -210,7 +210,7 @@ func (m *mover) block(raw jsontext.Value) (jsontext.Value, error) {
 	p := strictjson.NewPatch(raw, members)
 	kind := textOf(p.Get("type"))
 	switch {
-	case kind == "thinking" && textOf(p.Get("signature")) == "":
+	case kind == "thinking" && m.role == string(llm.Assistant) && textOf(p.Get("signature")) == "":
 		m.moved, m.dropped = true, true
 		return nil, nil
 	case kind == "tool_use" && m.role == string(llm.Assistant):
