@@ -52,7 +52,7 @@ func (x *exchange) request() (*llm.Request, *llm.Error) {
 	if x.decoded == nil && x.failure == nil {
 		r, err := x.client.Client.DecodeRequest(x.head, x.body)
 		if err != nil {
-			x.failure = asError(err)
+			x.failure = llm.AsError(err)
 		} else {
 			x.decoded = r
 		}

@@ -253,7 +253,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	body = bytes.TrimPrefix(body, byteOrderMark) // JSON has none (RFC 8259, section 8.1), some editors and languages write one
 	head, err := r.x.client.Client.ReadHead("", body)
 	if err != nil {
-		return r.refuse(asError(err))
+		return r.refuse(llm.AsError(err))
 	}
 	if err := bounds.Check(body); err != nil {
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "the request body has %v", err))
@@ -374,13 +374,4 @@ func guessClient(path string, h headers) provider.Codec {
 	}
 	codec, _ := provider.Of(schema)
 	return codec
-}
-
-// asError makes a client's error of any error. Codecs return nothing else; anything else is a bug of ours and says nothing.
-func asError(err error) *llm.Error {
-	var e *llm.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return llm.Errorf(llm.ErrInternal, "internal error")
 }

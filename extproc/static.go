@@ -13,7 +13,7 @@ import (
 func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 	body, contentType, err := a.fixedBody()
 	if err != nil {
-		e := asError(err)
+		e := llm.AsError(err)
 		a.fail(e, true)
 		a.failed(e)
 		return refusal(a.x, e)

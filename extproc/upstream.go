@@ -159,7 +159,7 @@ func (a *attempt) begin(h headers, routeName, identity string, number int) (*ext
 		return nil, ended
 	}
 	if err != nil {
-		e := asError(err)
+		e := llm.AsError(err)
 		a.fail(e, true)
 		a.failed(e)
 		return refusal(a.x, a.outcome().unable(e, a.number)), nil

@@ -18,7 +18,6 @@
 package answer
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -347,12 +346,4 @@ func (a *Answer) fail(e *llm.Error, fault bool) *llm.Error {
 // problem is a failure of the target's that is known by what it does.
 func (a *Answer) problem(format string, args ...any) *llm.Error {
 	return llm.Errorf(llm.ErrBadGateway, "target %q: "+format, append([]any{a.env.Target}, args...)...)
-}
-
-func asError(err error) *llm.Error {
-	var e *llm.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return llm.Errorf(llm.ErrInternal, "internal error")
 }

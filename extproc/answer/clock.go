@@ -74,7 +74,7 @@ func (a *Answer) lateAt() time.Time {
 		return c.endBy
 	case !a.finished.IsZero():
 		return a.finished.Add(usageWithin)
-	case a.decoder == nil || a.assembly != nil:
+	case !a.streams():
 		if c.expired {
 			return c.Leaves
 		}
@@ -110,20 +110,18 @@ func (a *Answer) Tick(now time.Time) Out {
 
 // late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
 func (a *Answer) late() {
-	switch a.state {
-	case Withheld:
+	switch {
+	case a.state == Withheld:
 		a.lookAgain()
-	case Failing:
+	case a.state == Failing:
 		a.cutOff(a.failure)
-	case Concluded:
+	case a.state == Concluded:
 		a.abandon()
-	case Streaming:
-		if !a.finished.IsZero() {
-			a.done()
-			return
-		}
+	case !a.finished.IsZero():
+		a.done()
+	case a.state == Streaming:
 		a.giveUp(a.lateness())
-	case Waiting:
+	case a.state == Waiting:
 		a.lateHead()
 	}
 }
@@ -132,11 +130,8 @@ func (a *Answer) late() {
 func (a *Answer) lateHead() {
 	c, retry := &a.clock, a.env.Retry
 	gone := c.passed(c.Leaves)
-	streams := a.decoder != nil && a.assembly == nil
 	switch {
-	case !a.finished.IsZero():
-		a.done()
-	case streams && !gone && c.passed(after(c.Started, c.CommitBy)) && !c.passed(after(c.heard, c.Silence)):
+	case a.streams() && !gone && c.passed(after(c.Started, c.CommitBy)) && !c.passed(after(c.heard, c.Silence)):
 		a.begin()
 	case retry.Hedged && !gone:
 		e := a.fail(a.lateness(), true)
@@ -180,15 +175,14 @@ func (a *Answer) lateness() *llm.Error {
 	late := func(format string, args ...any) *llm.Error {
 		return llm.Errorf(llm.ErrTimeout, "target %q: "+format, append([]any{a.env.Target}, args...)...)
 	}
-	streams := a.decoder != nil && a.assembly == nil
 	switch {
 	case a.spoke:
 		return late("the stream was silent for %s", c.InterChunk)
 	case a.state == Waiting && c.passed(c.Leaves):
 		return late("no answer within the time that the client waits")
-	case streams && c.passed(after(c.Started, c.FirstToken)):
+	case a.streams() && c.passed(after(c.Started, c.FirstToken)):
 		return late("no first token within %s", c.FirstToken)
-	case streams:
+	case a.streams():
 		return late("silent for %s before its first token", c.Silence)
 	}
 	return late("no answer within %s", c.Answer)

@@ -46,6 +46,9 @@ func (a *Answer) decode() {
 	}
 }
 
+// streams tells whether a stream is read, for a client that wants one.
+func (a *Answer) streams() bool { return a.decoder != nil && a.assembly == nil }
+
 // relays tells whether the client gets the target's own events.
 func (a *Answer) relays() bool { return a.encoder == nil && a.assembly == nil }
 

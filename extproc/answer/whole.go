@@ -29,7 +29,7 @@ func (a *Answer) endWhole() {
 	}
 	response, err := a.env.Codec.DecodeResponse(a.whole)
 	if err != nil {
-		a.broken(asError(err))
+		a.broken(llm.AsError(err))
 		return
 	}
 	a.usage = &response.Usage
@@ -48,7 +48,7 @@ func (a *Answer) encode(response *llm.Response) {
 	a.env.Call.RestoreNames(response)
 	body, err := a.env.Client.EncodeResponse(response)
 	if err != nil {
-		a.refuse(asError(err))
+		a.refuse(llm.AsError(err))
 		return
 	}
 	a.complete(a.head.Status, body)

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -92,4 +93,13 @@ func (e *Error) HTTPStatus() int {
 		return e.Status
 	}
 	return statusOf[e.Type]
+}
+
+// AsError makes a client's error of any error. Codecs return nothing else; anything else is a bug of ours and says nothing.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return Errorf(ErrInternal, "internal error")
 }
