@@ -1,10 +1,6 @@
 package extproc
 
-import (
-	"time"
-
-	"millrace/extproc/answer"
-)
+import "time"
 
 // A hedged request has several attempts under way at once, and the first answer that Envoy hears of is the client's. So a failed
 // attempt says nothing while another one may still answer (answer.Withheld). See docs/rationale.md, "How is hedging done?".
@@ -37,6 +33,3 @@ func (a *attempt) countHeld(held bool) {
 		a.judge()
 	}
 }
-
-// withheld tells whether the answer is a failure that is not said yet.
-func withheld(an *answer.Answer) bool { return an != nil && an.State() == answer.Withheld }

@@ -70,7 +70,7 @@ func (s *Server) Use(r *Runtime) {
 // target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be ahead of the exchange's
 // runtime or one change behind it. An identity stands for one host in all of them, so no credential goes to another's.
 func (s *Server) target(x *exchange, identity string) *target {
-	for _, r := range []*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()} {
+	for _, r := range s.runtimes(x) {
 		if r != nil && r.targets[identity] != nil {
 			return r.targets[identity]
 		}
@@ -78,10 +78,15 @@ func (s *Server) target(x *exchange, identity string) *target {
 	return nil
 }
 
+// runtimes are those that Envoy may have chosen from for an exchange, its own first; some may be nil.
+func (s *Server) runtimes(x *exchange) [3]*Runtime {
+	return [3]*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()}
+}
+
 // rule finds the route of the rule that Envoy took for an exchange. Before the body was read it could
 // take another one: the model may choose.
 func (s *Server) rule(x *exchange, name string) *route {
-	for _, r := range []*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()} {
+	for _, r := range s.runtimes(x) {
 		if r != nil && r.rules[name] != nil {
 			return r.rules[name]
 		}

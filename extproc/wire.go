@@ -37,7 +37,7 @@ func (a *attempt) say(o answer.Out) error {
 	if o.Failed != nil && !begins {
 		a.failed(o.Failed)
 	}
-	a.countHeld(withheld(a.answer))
+	a.countHeld(a.answer.State() == answer.Withheld)
 	if o.Instead != nil {
 		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body)); err != nil {
 			return err
