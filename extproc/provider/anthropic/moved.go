@@ -119,24 +119,36 @@ func (m *mover) move(messages []byte) (jsontext.Value, error) {
 	if jsontext.Value(messages).Kind() != '[' {
 		return nil, nil // the API will say so
 	}
-	list, err := strictjson.Items(messages)
+	kept, err := eachItem(messages, m.message)
+	if err != nil || !m.moved {
+		return nil, err
+	}
+	return strictjson.List(kept), nil
+}
+
+// eachItem gives f the items of a list that are objects. It returns them as f leaves them, without those for which f returns nil, and
+// with what else there is in the list: the API will speak of that.
+func eachItem(list []byte, f func(*strictjson.Patch) (jsontext.Value, error)) ([]jsontext.Value, error) {
+	items, err := strictjson.Items(list)
 	if err != nil {
 		return nil, err
 	}
-	kept := list[:0]
-	for _, raw := range list {
-		message, err := m.message(raw)
-		if err != nil {
-			return nil, err
+	kept := items[:0]
+	for _, raw := range items {
+		if raw.Kind() == '{' {
+			members, err := strictjson.Scan(raw)
+			if err != nil {
+				return nil, err
+			}
+			if raw, err = f(strictjson.NewPatch(raw, members)); err != nil {
+				return nil, err
+			}
 		}
-		if message != nil {
-			kept = append(kept, message)
+		if raw != nil {
+			kept = append(kept, raw)
 		}
 	}
-	if !m.moved {
-		return nil, nil
-	}
-	return strictjson.List(kept), nil
+	return kept, nil
 }
 
 // headless tells of the messages that were moved what the function of that name suspects.
@@ -145,15 +157,7 @@ func (m *mover) headless() bool {
 }
 
 // message returns nil for a message of which nothing is left.
-func (m *mover) message(raw jsontext.Value) (jsontext.Value, error) {
-	if raw.Kind() != '{' {
-		return raw, nil
-	}
-	members, err := strictjson.Scan(raw)
-	if err != nil {
-		return nil, err
-	}
-	p := strictjson.NewPatch(raw, members)
+func (m *mover) message(p *strictjson.Patch) (jsontext.Value, error) {
 	role := textOf(p.Get("role"))
 	if role == string(llm.Assistant) && m.role != role {
 		m.written, m.first, m.calls = map[string]string{}, "", false
@@ -162,32 +166,23 @@ func (m *mover) message(raw jsontext.Value) (jsontext.Value, error) {
 	content := jsontext.Value(p.Get("content"))
 	if content.Kind() != '[' {
 		m.begins("text")
-		return raw, nil
+		return p.Bytes(), nil
 	}
-	blocks, err := strictjson.Items(content)
+	before := m.moved
+	m.moved = false
+	kept, err := eachItem(content, m.block)
 	if err != nil {
 		return nil, err
-	}
-	kept, before := blocks[:0], m.moved
-	m.moved = false
-	for _, b := range blocks {
-		block, err := m.block(b)
-		if err != nil {
-			return nil, err
-		}
-		if block != nil {
-			kept = append(kept, block)
-		}
 	}
 	changed := m.moved
 	m.moved = m.moved || before
 	switch {
 	case !changed:
-		return raw, nil
 	case len(kept) == 0:
 		return nil, nil
+	default:
+		p.Set("content", strictjson.List(kept))
 	}
-	p.Set("content", strictjson.List(kept))
 	return p.Bytes(), nil
 }
 
@@ -199,15 +194,7 @@ func (m *mover) begins(kind string) {
 }
 
 // block returns nil for a block that is left out.
-func (m *mover) block(raw jsontext.Value) (jsontext.Value, error) {
-	if raw.Kind() != '{' {
-		return raw, nil
-	}
-	members, err := strictjson.Scan(raw)
-	if err != nil {
-		return nil, err
-	}
-	p := strictjson.NewPatch(raw, members)
+func (m *mover) block(p *strictjson.Patch) (jsontext.Value, error) {
 	kind := textOf(p.Get("type"))
 	switch {
 	case kind == "thinking" && m.role == string(llm.Assistant) && textOf(p.Get("signature")) == "":

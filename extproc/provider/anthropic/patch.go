@@ -47,8 +47,12 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 		}
 		p.Set("model", quoted)
 	}
+	var model traits // of the model that the gateway put into the place of the client's
+	if renamed {
+		model = traitsOf(o.Model)
+	}
 	var dropped llm.Names
-	sampling := takesSampling(targetVersion(o)) && (!renamed || traitsOf(o.Model).sampling)
+	sampling := takesSampling(targetVersion(o)) && (!renamed || model.sampling)
 	for _, m := range members {
 		if m.Name == "stream" && body[m.Value] == 'n' { // null, which says what leaving it out says, is OpenAI's
 			p.Remove(m.Name)
@@ -58,13 +62,13 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 			dropped.Add(m.Name)
 		}
 	}
-	limit, lowered := patchLimit(p, o, renamed)
+	limit, lowered := patchLimit(p, o, model)
 	if lowered {
 		dropped.Add("max_tokens")
 	}
 	var t thinking
 	given := json.Unmarshal(p.Get("thinking"), &t) == nil
-	kind, budget := fitThinking(t, o, renamed, limit, lowered)
+	kind, budget := fitThinking(t, model, limit, lowered)
 	headless, err := patchMessages(p, kind == "enabled", &dropped)
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
@@ -105,11 +109,7 @@ func patchMessages(p *strictjson.Patch, budget bool, dropped *llm.Names) (headle
 
 // patchLimit fills in max_tokens where the target has a default, and lowers it to what the target gives; a model that the gateway
 // put into the place of the client's has a bound of its own. It returns the limit, and whether it lowered the client's.
-func patchLimit(p *strictjson.Patch, o llm.Options, renamed bool) (limit int64, lowered bool) {
-	var model traits
-	if renamed {
-		model = traitsOf(o.Model)
-	}
+func patchLimit(p *strictjson.Patch, o llm.Options, model traits) (limit int64, lowered bool) {
 	most := maxOutput(model, o)
 	limit, ok := integer(p.Get("max_tokens"))
 	switch {
@@ -124,12 +124,8 @@ func patchLimit(p *strictjson.Patch, o llm.Options, renamed bool) (limit int64, 
 }
 
 // fitThinking is the type and the budget of a thinking that fits the limit and the model that the gateway chose; "" for none.
-func fitThinking(t thinking, o llm.Options, renamed bool, limit int64, lowered bool) (kind string, budget *int64) {
+func fitThinking(t thinking, model traits, limit int64, lowered bool) (kind string, budget *int64) {
 	kind, budget = t.Type, t.BudgetTokens
-	var model traits
-	if renamed {
-		model = traitsOf(o.Model)
-	}
 	switch {
 	case model.output == 0: // the client's own, or one of which nothing is known
 	case kind == "enabled" && model.adaptive:
