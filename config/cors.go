@@ -99,8 +99,7 @@ func badOriginHost(scheme, host string) string {
 	case wild && !strings.HasPrefix(name, "."), strings.Contains(name, "*"):
 		return "has a * within the host: want it in place of the whole first label, as in https://*.example.com"
 	}
-	labels := strings.Split(strings.TrimPrefix(name, "."), ".")
-	if len(host) > maxHost || slices.ContainsFunc(labels, func(l string) bool { return !hostLabel.MatchString(l) }) {
+	if len(host) > maxHost || !areLabels(strings.TrimPrefix(name, ".")) {
 		return "has no host: want labels of letters, digits and hyphens with dots between them, other letters as xn--…"
 	}
 	return ""

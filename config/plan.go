@@ -236,9 +236,6 @@ func (g *Gateway) choice(r *Rule) Choice {
 	return c
 }
 
-// ByModel tells whether Envoy chooses the route again by the model.
-func (c Choice) ByModel() bool { return c.Rule || c.Prefer }
-
 // schemas is one target of each schema where all upstreams of the rule have targets of several, else
 // nil. Targets that get no requests do not count.
 func (r *Rule) schemas() []*Target {

@@ -142,8 +142,11 @@ func (v *validation) host(path, host string) {
 
 // isName tells whether a host is a name that can be looked up.
 func isName(host string) bool {
-	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
-	return len(host) <= maxHost && !slices.ContainsFunc(labels, func(l string) bool { return !hostLabel.MatchString(l) })
+	return len(host) <= maxHost && areLabels(strings.TrimSuffix(host, "."))
+}
+
+func areLabels(name string) bool {
+	return !slices.ContainsFunc(strings.Split(name, "."), func(l string) bool { return !hostLabel.MatchString(l) })
 }
 
 func (v *validation) headerValue(path, value string) {
