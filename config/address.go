@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // Which upstream addresses are refused, and why, is in docs/rationale.md, "Which upstream addresses are refused?".
@@ -143,10 +144,10 @@ func (g guard) target(t *millracev1.Target) (field, reason string) {
 			return field, "" // said already
 		}
 	}
-	switch hosting, at := place(t); {
+	switch p, at := place(t); {
 	case at.host == "" && field != "host":
 		return field, "names no host"
-	case hosting.name == static:
+	case p.Schema == schema.Static:
 		return field, ""
 	default:
 		return field, g.refuse(at.host, at.port)

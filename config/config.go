@@ -17,6 +17,7 @@ import (
 	"time"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // Config is one resolved configuration. It is never changed after Resolve returned it.
@@ -216,7 +217,7 @@ func (u *Upstream) Schemas() []string {
 	var all []string
 	for _, t := range u.Targets {
 		if t.Answer == "" {
-			all = append(all, t.Schema)
+			all = append(all, string(t.Schema))
 		}
 	}
 	slices.Sort(all)
@@ -294,8 +295,8 @@ type Target struct {
 	Name     string // unique in all gateways: "gateway/upstream/target"; what people are shown
 	Identity string // the name and a hash of where requests go: what both halves know the target by (identity.go)
 	ID       string // as the operator wrote it; what responses and events show
-	Provider string // "openai"; what X-Selected-Provider shows
-	Schema   string
+	Provider string // its name: what X-Selected-Provider shows
+	Schema   schema.Name
 	Dialect  string // how the provider speaks the schema; "" when that is not known
 
 	Host string

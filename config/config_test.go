@@ -68,7 +68,7 @@ rules:
 	}
 	var got []row
 	for _, x := range c.Gateways[0].Upstreams[0].Targets {
-		got = append(got, row{x.Name, x.Provider, x.Schema, x.Authority(), x.BasePath, x.AuthHeader + ": " + x.AuthValue, x.TLS, x.Priority, x.Weight})
+		got = append(got, row{x.Name, x.Provider, string(x.Schema), x.Authority(), x.BasePath, x.AuthHeader + ": " + x.AuthValue, x.TLS, x.Priority, x.Weight})
 	}
 	want := []row{
 		{"default/chat/a", "openai", "openai.chat", "localhost:8080", "/v1", "Authorization: Bearer sk-1", false, 2, 1},
@@ -119,10 +119,15 @@ func TestDialects(t *testing.T) {
 		`host: localhost`: {"openai", ""},
 		`provider: {type: openai-compatible, base_url: "https://localhost/v1"}`: {"openai-compatible", ""},
 		`provider: mistral`: {"mistral", "mistral"},
-		`provider: {base_url: "https://api.deepseek.com/v1"}`:                          {"deepseek", "deepseek"},
-		`provider: {type: deepseek, base_url: "http://localhost/v1"}`:                  {"deepseek", "deepseek"},
-		`provider: anthropic, default_max_tokens: 100, max_output_tokens: 200`:         {"anthropic", ""},
-		`provider: {type: anthropic, base_url: "http://localhost/v1"}, models: [a, b]`: {"anthropic", ""},
+		`provider: {base_url: "https://api.deepseek.com/v1"}`:                              {"deepseek", "deepseek"},
+		`provider: {type: deepseek, base_url: "http://localhost/v1"}`:                      {"deepseek", "deepseek"},
+		`provider: {name: groq, type: openai-compatible, base_url: "http://localhost/v1"}`: {"groq", ""},
+		`provider: {name: groq, type: openai, base_url: "http://localhost/v1"}`:            {"groq", "openai"},
+		`provider: {name: mistral, type: openai, base_url: "http://localhost/v1"}`:         {"mistral", "openai"},
+		`provider: {name: eu, type: mistral}`:                                              {"eu", "mistral"},
+		`provider: {name: claude, type: anthropic}`:                                        {"claude", ""},
+		`provider: anthropic, default_max_tokens: 100, max_output_tokens: 200`:             {"anthropic", ""},
+		`provider: {type: anthropic, base_url: "http://localhost/v1"}, models: [a, b]`:     {"anthropic", ""},
 	} {
 		c := resolved(t, "providers: {targets: [{"+target+"}]}")
 		got := c.Gateways[0].Upstreams[0].Targets[0]

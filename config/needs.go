@@ -102,7 +102,7 @@ func (g *Gateway) routerNeeds(r *Rule, p *Plan) Needs {
 func schemaNames(targets []*Target) []string {
 	var names []string
 	for _, t := range targets {
-		names = append(names, t.Schema)
+		names = append(names, string(t.Schema))
 	}
 	slices.Sort(names)
 	return names

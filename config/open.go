@@ -10,30 +10,25 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // failureOpen is what a service's failure says when Envoy is to serve it without the sidecar.
 const failureOpen = "open"
 
-// openOperations are what Envoy can post by itself, by schema: the path that apps post to below a rule's and below the version
-// segment, and that is the target's below its base. A request of such a schema can go on as it is.
-var openOperations = map[string]string{
-	"openai.chat":        "/chat/completions",
-	"anthropic.messages": "/messages",
-}
-
-// OpenOperation is what Envoy posts by itself while the sidecar is dead, "" where it posts nothing.
-func (r *Rule) OpenOperation() string {
+// OpenSchema is that of the requests which Envoy sends on by itself while the sidecar is dead. Without a conversation it sends
+// nothing.
+func (r *Rule) OpenSchema() *schema.Schema {
 	if !r.Shares[0].Open {
-		return ""
+		return &schema.Schema{}
 	}
-	return openOperations[r.Shares[0].Upstream.Targets[0].Schema]
+	return schema.Of(r.Shares[0].Upstream.Targets[0].Schema)
 }
 
 // OpenPath is where the operation is at each of the targets.
 func (r *Rule) OpenPath() string {
 	t := r.Shares[0].Upstream.Targets[0]
-	return cmp.Or(t.Path, t.BasePath+openOperations[t.Schema])
+	return cmp.Or(t.Path, t.BasePath+schema.Of(t.Schema).Conversation())
 }
 
 // open refuses what cannot be served without the sidecar. The reasons are in docs/rationale.md, "When may a service stay open
@@ -91,8 +86,8 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if t.DefaultMaxTokens > 0 || t.MaxOutputTokens > 0 {
 			v.needsSidecar(service, at+".max_output_tokens", "no limit is set")
 		}
-		if h, _ := place(t); h.foreigner {
-			v.needsSidecar(service, at+".provider", "nothing is adapted to what "+h.name+" takes")
+		if p, _ := place(t); p.Foreigner() {
+			v.needsSidecar(service, at+".provider", "nothing is adapted to what "+p.Name+" takes")
 		}
 		first := u.Targets[0]
 		if !sameCredential(credentialOf(first), credentialOf(t)) {
@@ -107,8 +102,8 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if schemaOf(t) != schemaOf(first) {
 			v.needsSidecar(service, at+".provider", fmt.Sprintf("nothing is translated; target %q speaks another schema", first.Id))
 		}
-		if openOperations[schemaOf(t)] == "" {
-			v.needsSidecar(service, at+".provider", "the schema "+schemaOf(t)+" cannot be spoken")
+		if name := schemaOf(t); schema.Of(name).Conversation() == "" {
+			v.needsSidecar(service, at+".provider", fmt.Sprintf("the schema %s cannot be spoken", name))
 		}
 	}
 }
@@ -133,13 +128,13 @@ func secretHeaders(t *millracev1.Target) map[string]string {
 
 // openPath is where the target's operation is.
 func openPath(t *millracev1.Target) string {
-	h, a := place(t)
-	return cmp.Or(t.Path, a.base+openOperations[h.schema])
+	p, a := place(t)
+	return cmp.Or(t.Path, a.base+schema.Of(p.Schema).Conversation())
 }
 
-func schemaOf(t *millracev1.Target) string {
-	h, _ := place(t)
-	return h.schema
+func schemaOf(t *millracev1.Target) schema.Name {
+	p, _ := place(t)
+	return p.Schema
 }
 
 // openRule checks what a rule asks of an open service.
@@ -159,7 +154,7 @@ func (v *validation) openRule(path string, r *millracev1.Rule, doc *millracev1.D
 			open = s.Name
 		}
 		u := doc.Upstreams[upstreams[s.Upstream+s.UpstreamId]]
-		alike[s.Failure+schemaOf(u.Targets[0])+openPath(u.Targets[0])] = true
+		alike[s.Failure+string(schemaOf(u.Targets[0]))+openPath(u.Targets[0])] = true
 	}
 	if open == "" {
 		return

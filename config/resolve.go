@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // Resolve makes a Config of documents as Merge or Load returns them, one per gateway; the first also says where to listen.
@@ -306,13 +307,13 @@ func closePriorityGaps(targets []*Target) {
 }
 
 func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Target) *Target {
-	h, addr := place(t)
+	p, addr := place(t)
 	resolved := &Target{
 		Name:         upstream + "/" + t.Id,
 		ID:           t.Id,
-		Provider:     h.name,
-		Schema:       h.schema,
-		Dialect:      h.dialect,
+		Provider:     p.Name,
+		Schema:       p.Schema,
+		Dialect:      p.Dialect,
 		Host:         addr.host,
 		Port:         addr.port,
 		TLS:          addr.tls,
@@ -370,8 +371,8 @@ func credentialOf(t *millracev1.Target) credential {
 	if c := t.Credentials; c != nil {
 		return credential{http.CanonicalHeaderKey(c.HeaderName), "", c.HeaderValue, "credentials.header_value"}
 	}
-	h, _ := place(t)
-	return credential{h.auth, h.prefix, t.GetProvider().GetSecretKeyRef(), "provider.secret_key_ref"}
+	p, _ := place(t)
+	return credential{p.Auth.Header, p.Auth.Prefix, t.GetProvider().GetSecretKeyRef(), "provider.secret_key_ref"}
 }
 
 type address struct {
@@ -382,41 +383,44 @@ type address struct {
 }
 
 // place works out the provider and the address of a target: what it says itself, then its base URL, then its provider's.
-func place(t *millracev1.Target) (hosting, address) {
-	p := t.GetProvider()
-	if p.GetBaseUrl() != "" {
-		return placeByURL(p)
+func place(t *millracev1.Target) (schema.Provider, address) {
+	if t.GetProvider().GetBaseUrl() != "" {
+		return placeByURL(t.Provider)
 	}
-	h, known := hostingOf(cmp.Or(p.GetType(), p.GetName()))
-	if !known {
-		h = hostingAt(t.Host)
-	}
-	a := address{host: cmp.Or(t.Host, h.host), port: t.Port, tls: t.Protocol != "http" && h.name != static, base: h.base}
+	p := providerOf(t.GetProvider(), t.Host)
+	a := address{host: cmp.Or(t.Host, p.Host), port: t.Port, tls: t.Protocol != "http" && p.Schema != schema.Static, base: p.Base}
 	if t.Protocol == "" && t.Port == 80 {
 		a.tls = false
 	}
 	if a.port == 0 {
 		a.port = defaultPort(a.tls)
 	}
-	return h, a
+	return p, a
+}
+
+// providerOf is whose API a target speaks, under the name that the configuration gives it.
+func providerOf(said *millracev1.Provider, host string) schema.Provider {
+	p, known := schema.Named(cmp.Or(said.GetType(), said.GetName()))
+	if !known {
+		p = schema.On(host)
+	}
+	p.Name = cmp.Or(said.GetName(), p.Name)
+	return p
 }
 
 // versioned is a base URL's path that ends in the version of the API.
 var versioned = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)
 
-func placeByURL(p *millracev1.Provider) (hosting, address) {
-	u, _ := url.Parse(p.BaseUrl) // validated
-	h, known := hostingOf(cmp.Or(p.Type, p.Name))
-	if !known {
-		h = hostingAt(u.Hostname())
-	}
+func placeByURL(said *millracev1.Provider) (schema.Provider, address) {
+	u, _ := url.Parse(said.BaseUrl) // validated
+	p := providerOf(said, u.Hostname())
 	a := address{host: u.Hostname(), tls: u.Scheme == "https", base: strings.TrimRight(u.EscapedPath(), "/")} // as it is written: it is sent so
-	if h.schema == "anthropic.messages" && !versioned.MatchString(a.base) {                                   // whoever speaks it writes base URLs without the version
-		a.base += h.base
+	if schema.Of(p.Schema).BareURLs && !versioned.MatchString(a.base) {
+		a.base += p.Base
 	}
 	port, _ := strconv.ParseUint(u.Port(), 10, 16)
 	a.port = cmp.Or(uint32(port), defaultPort(a.tls))
-	return h, a
+	return p, a
 }
 
 func defaultPort(tls bool) uint32 {

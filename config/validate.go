@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // Validate checks what no single field can: references, uniqueness, combinations. doc has its defaults. The errors have
@@ -235,21 +236,17 @@ func (v *validation) hashing(path string, u *millracev1.Upstream) {
 
 func (v *validation) target(path string, t *millracev1.Target) {
 	p := t.GetProvider()
-	if p.GetName() == static || p.GetType() == static {
+	if p.GetName() == schema.Static || p.GetType() == schema.Static {
 		v.static(path, t)
 		return
 	}
 	if t.Answer != "" {
-		v.errorf(path+".answer", "is for the provider %s", static)
+		v.errorf(path+".answer", "is for the provider %s", schema.Static)
 	}
-	for field, name := range map[string]string{"provider": p.GetName(), "provider.type": p.GetType()} {
-		if _, ok := hostingOf(name); name != "" && !ok {
-			v.errorf(path+"."+field, "unknown provider %q; known are %s", name, strings.Join(providerNames(), ", "))
-		}
-	}
+	v.provider(path, p)
 	if p.GetBaseUrl() != "" {
 		v.baseURL(path, t)
-	} else if t.Host == "" && (p.GetName() == "" || p.GetName() == compatible) {
+	} else if t.Host == "" && (p.GetName() == "" || p.GetName() == schema.Compatible) {
 		v.errorf(path, "needs a provider, a provider.base_url or a host")
 	}
 	if strings.ContainsAny(t.Host, "/:@") && !isIP(t.Host) {
@@ -284,6 +281,22 @@ func (v *validation) target(path string, t *millracev1.Target) {
 			v.errorf(path+".credentials.header_name", "%s", reason)
 		}
 	}
+}
+
+// provider checks whose API a target speaks. A name is free where the type says that.
+func (v *validation) provider(path string, p *millracev1.Provider) {
+	field, name := "provider.type", p.GetType()
+	if name == "" {
+		field, name = "provider", p.GetName()
+	}
+	if _, ok := schema.Named(name); ok || name == "" {
+		return
+	}
+	known := strings.Join(schema.Names(), ", ")
+	if p.GetType() == "" && p.GetBaseUrl() != "" {
+		known += "; a name of your own needs one of them as the type beside it"
+	}
+	v.errorf(path+"."+field, "unknown provider %q; known are %s", name, known)
 }
 
 // static checks a target that nobody is asked for.
@@ -328,20 +341,26 @@ func (v *validation) baseURL(path string, t *millracev1.Target) {
 	}
 }
 
-// operations are what codecs put behind a base URL, the longest first, and others that people copy with it.
-var operations = []string{"/chat/completions", "/completions", "/messages", "/responses", "/embeddings", "/models"}
+// operations are what codecs put after a base URL, and others that people copy with it.
+func operations() []string {
+	var all []string
+	for _, s := range schema.All() {
+		all = append(all, s.Conversation())
+	}
+	return append(all, "/completions", "/responses", "/embeddings", "/models")
+}
 
 // basePath refuses a base URL that cannot be one: it has the operation in it, or no path at all.
 func (v *validation) basePath(path string, t *millracev1.Target, u *url.URL) {
 	base := strings.TrimRight(u.Path, "/")
-	for _, operation := range operations {
+	for _, operation := range operations() {
 		if rest, ok := strings.CutSuffix(base, operation); ok {
 			v.errorf(path+".provider.base_url", "has %s, which the gateway puts behind it: write %s://%s%s", operation, u.Scheme, u.Host, rest)
 			return
 		}
 	}
-	if base == "" && t.Path == "" && schemaOf(t) == "openai.chat" {
-		v.errorf(path+".provider.base_url", "has no path: write %s://%s/v1, as most providers have it, or, where it is at the root, beside base_url the target's path: /chat/completions", u.Scheme, u.Host)
+	if s := schema.Of(schemaOf(t)); base == "" && t.Path == "" && !s.BareURLs {
+		v.errorf(path+".provider.base_url", "has no path: write %s://%s%s, as most providers have it, or, where it is at the root, beside base_url the target's path: %s", u.Scheme, u.Host, s.Base, s.Conversation())
 	}
 }
 
@@ -489,8 +508,8 @@ func Doubtful(doc *millracev1.Document) Errors {
 			v.errorf(path+".health_checks.passive", "is false, so threshold and interval count for nothing: leave passive out, or those two")
 		}
 		for j, t := range u.Targets {
-			if h, _ := place(t); t.Credentials != nil && h.auth != "" && http.CanonicalHeaderKey(t.Credentials.HeaderName) != h.auth {
-				v.errorf(fmt.Sprintf("%s.targets[%d].credentials.header_name", path, j), "%s takes its keys in %s, not in %s", h.name, h.auth, t.Credentials.HeaderName)
+			if p, _ := place(t); t.Credentials != nil && p.Auth.Header != "" && http.CanonicalHeaderKey(t.Credentials.HeaderName) != p.Auth.Header {
+				v.errorf(fmt.Sprintf("%s.targets[%d].credentials.header_name", path, j), "%s takes its keys in %s, not in %s", p.Name, p.Auth.Header, t.Credentials.HeaderName)
 			}
 		}
 	}

@@ -16,21 +16,22 @@ import (
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
 	"millrace/internal/golden"
+	"millrace/schema"
 )
 
 // app is a client of a schema.
 type app struct {
-	schema              llm.Schema
+	schema              schema.Name
 	path, whole, stream string
 }
 
 var apps = []app{
-	{llm.OpenAIChat, "/v1/chat/completions", plainBody, `{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}`},
-	{llm.AnthropicMessages, "/v1/messages", `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}`, `{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}`},
+	{schema.OpenAIChat, "/v1/chat/completions", plainBody, `{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}`},
+	{schema.AnthropicMessages, "/v1/messages", `{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}`, `{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}`},
 }
 
 // targetSchemas are what the targets of document speak.
-var targetSchemas = map[string]llm.Schema{"same": llm.OpenAIChat, "other": llm.AnthropicMessages}
+var targetSchemas = map[string]schema.Name{"same": schema.OpenAIChat, "other": schema.AnthropicMessages}
 
 // call is one attempt of an app's request at a target, played by a test.
 type call struct {
@@ -181,12 +182,12 @@ var (
 			llm.Text{Text: "let me look"}, llm.ToolCall{ID: "call_1", Name: "look", Arguments: `{"at":"it"}`},
 		}}},
 	}
-	wholeAnswers = map[llm.Schema]string{
-		llm.OpenAIChat:        `{"id":"r1","object":"chat.completion","created":3,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"let me look","tool_calls":[{"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"at\":\"it\"}"}}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}`,
-		llm.AnthropicMessages: `{"id":"r1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"let me look"},{"type":"tool_use","id":"call_1","name":"look","input":{"at":"it"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":5,"output_tokens":7}}`,
+	wholeAnswers = map[schema.Name]string{
+		schema.OpenAIChat:        `{"id":"r1","object":"chat.completion","created":3,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"let me look","tool_calls":[{"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"at\":\"it\"}"}}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}`,
+		schema.AnthropicMessages: `{"id":"r1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"let me look"},{"type":"tool_use","id":"call_1","name":"look","input":{"at":"it"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":5,"output_tokens":7}}`,
 	}
-	streamedAnswers = map[llm.Schema][]string{
-		llm.OpenAIChat: {
+	streamedAnswers = map[schema.Name][]string{
+		schema.OpenAIChat: {
 			": waiting\n\n",
 			`data: {"id":"r1","object":"chat.completion.chunk","created":3,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}` + "\n\n",
 			`data: {"id":"r1","object":"chat.completion.chunk","created":3,"model":"m","choices":[{"index":0,"delta":{"content":"let me look"}}]}` + "\n\n",
@@ -196,7 +197,7 @@ var (
 			`data: {"id":"r1","object":"chat.completion.chunk","created":3,"model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}` + "\n\n",
 			"data: [DONE]\n\n",
 		},
-		llm.AnthropicMessages: {
+		schema.AnthropicMessages: {
 			"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"r1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\n",
 			"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
 			"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"let me look\"}}\n\n",
@@ -362,7 +363,7 @@ func TestContentAfterTheHead(t *testing.T) {
 func TestAnswersAreBounded(t *testing.T) {
 	p := newPeerOf(t, "gateway: {max_request_bytes: 64KB}\n"+document)
 	long := strings.Repeat("x", 10_000)
-	whole := map[llm.Schema]string{}
+	whole := map[schema.Name]string{}
 	for schema, body := range wholeAnswers {
 		whole[schema] = strings.Replace(body, "let me look", strings.Repeat(long, 7), 1)
 	}

@@ -14,6 +14,7 @@ import (
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
 	"millrace/internal/redact"
+	"millrace/schema"
 )
 
 // Runtime is a configuration compiled for the data path: a request only looks things up. It is never changed.
@@ -219,7 +220,7 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	if t.Answer != "" {
 		return &target{config: t, alone: u.Alone()}, nil
 	}
-	codec, ok := provider.Of(llm.Schema(t.Schema))
+	codec, ok := provider.Of(t.Schema)
 	if !ok || codec.Target == nil {
 		return nil, fmt.Errorf("target %q: no target speaks schema %q in this version", t.Name, t.Schema)
 	}
@@ -386,9 +387,10 @@ func (rt *route) operation(path string) string {
 
 const operationModels = "/models"
 
-func mayReachClient(name string, sameFamily bool) bool {
+// mayReachClient tells whether a client gets the header of a target's answer.
+func mayReachClient(name string, client, target *schema.Schema) bool {
 	if slices.Contains(envoy.ResponseHeaders, name) || strings.HasPrefix(name, ":") {
 		return true
 	}
-	return sameFamily && slices.ContainsFunc(envoy.FamilyResponsePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	return client.Family == target.Family && target.Tells(name)
 }

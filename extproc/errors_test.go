@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/extproc/llm"
 	"millrace/extproc/provider"
 	"millrace/internal/golden"
+	"millrace/schema"
 )
 
 // words are what a client must be told of every error here that has any.
@@ -96,19 +96,19 @@ func errorProblem(a app, c *call, status int, worded bool) string {
 func TestErrorsWithStatus200(t *testing.T) {
 	p := newPeer(t)
 	for name, c := range map[string]struct {
-		of     llm.Schema // the targets that say so
+		of     schema.Name // the targets that say so
 		status int
 		body   string
 	}{
-		"JSON of OpenAI":    {llm.OpenAIChat, 429, `{"error":{"message":"WORDS","type":"requests","code":"rate_limit_exceeded"}}`},
-		"an event of it":    {llm.OpenAIChat, 429, `data: {"error":{"message":"WORDS","code":"rate_limit_exceeded"}}` + "\n\n"},
-		"Google's array":    {llm.OpenAIChat, 429, `[{"error":{"code":429,"message":"WORDS","status":"RESOURCE_EXHAUSTED"}}]`},
-		"an event with it":  {llm.OpenAIChat, 429, `data: [{"error":{"code":429,"message":"WORDS","status":"RESOURCE_EXHAUSTED"}}]` + "\n\n"},
-		"FastAPI's":         {llm.OpenAIChat, 502, `{"detail":"WORDS"}`},
-		"an event of it ":   {llm.OpenAIChat, 502, `data: {"detail":"WORDS"}` + "\n\n"},
-		"JSON of Anthropic": {llm.AnthropicMessages, 529, `{"type":"error","error":{"type":"overloaded_error","message":"WORDS"}}`},
-		"its event":         {llm.AnthropicMessages, 529, "event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"WORDS"}}` + "\n\n"},
-		"its flat form":     {llm.AnthropicMessages, 500, `{"message":"WORDS"}`},
+		"JSON of OpenAI":    {schema.OpenAIChat, 429, `{"error":{"message":"WORDS","type":"requests","code":"rate_limit_exceeded"}}`},
+		"an event of it":    {schema.OpenAIChat, 429, `data: {"error":{"message":"WORDS","code":"rate_limit_exceeded"}}` + "\n\n"},
+		"Google's array":    {schema.OpenAIChat, 429, `[{"error":{"code":429,"message":"WORDS","status":"RESOURCE_EXHAUSTED"}}]`},
+		"an event with it":  {schema.OpenAIChat, 429, `data: [{"error":{"code":429,"message":"WORDS","status":"RESOURCE_EXHAUSTED"}}]` + "\n\n"},
+		"FastAPI's":         {schema.OpenAIChat, 502, `{"detail":"WORDS"}`},
+		"an event of it ":   {schema.OpenAIChat, 502, `data: {"detail":"WORDS"}` + "\n\n"},
+		"JSON of Anthropic": {schema.AnthropicMessages, 529, `{"type":"error","error":{"type":"overloaded_error","message":"WORDS"}}`},
+		"its event":         {schema.AnthropicMessages, 529, "event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"WORDS"}}` + "\n\n"},
+		"its flat form":     {schema.AnthropicMessages, 500, `{"message":"WORDS"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, pair := range pairs() {
@@ -116,7 +116,7 @@ func TestErrorsWithStatus200(t *testing.T) {
 					continue
 				}
 				status := c.status
-				if status == 529 && pair.app.schema != llm.AnthropicMessages {
+				if status == 529 && pair.app.schema != schema.AnthropicMessages {
 					status = 503 // 529 is Anthropic's own
 				}
 				for _, label := range []string{"application/json", "text/html", "text/event-stream"} {
@@ -135,18 +135,18 @@ func TestErrorsWithStatus200(t *testing.T) {
 func TestErrorEventThatIsNone(t *testing.T) {
 	p := newPeer(t)
 	for _, a := range apps {
-		for target, schema := range targetSchemas {
+		for target, spoken := range targetSchemas {
 			for _, said := range []string{`data: {"object":"error","message":"WORDS"}`, `data: {"error":"WORDS"}`, "event: error\ndata: {\"error\":{\"message\":\"WORDS\"}}"} {
-				if schema == llm.AnthropicMessages && !strings.HasPrefix(said, "event: error") {
+				if spoken == schema.AnthropicMessages && !strings.HasPrefix(said, "event: error") {
 					continue // an event that has no name there means nothing
 				}
 				c := p.call(t, a, a.stream, target).head(":status= 200", "content-type= text/event-stream")
-				c.says(streamedAnswers[schema][:3]...).ends(strings.Replace(said, "WORDS", words, 1) + "\n\n").all()
+				c.says(streamedAnswers[spoken][:3]...).ends(strings.Replace(said, "WORDS", words, 1) + "\n\n").all()
 				_, err := understood(a, true, c.body)
 				last := c.body[strings.LastIndex(c.body, "data: ")+len("data: "):]
 				codec, _ := provider.Of(a.schema)
 				if err == nil || !strings.Contains(err.Error(), words) || !codec.Client.IsError([]byte(last)) {
-					t.Errorf("%s at %s, %s: %v, %s", a.schema, schema, said, err, last)
+					t.Errorf("%s at %s, %s: %v, %s", a.schema, spoken, said, err, last)
 				}
 			}
 		}

@@ -226,7 +226,7 @@ func (x *exchange) describe() *millracev1.Event {
 	e.Gateway = x.route.gateway
 	e.Path = x.path // Envoy's entry has the path of the last attempt
 	e.Key = x.key
-	e.Schema = string(x.client.Schema)
+	e.Schema = string(x.client.Schema.Name)
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
 	e.Attempts = x.attempts

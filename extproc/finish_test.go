@@ -11,22 +11,22 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"millrace/extproc/llm"
+	"millrace/schema"
 )
 
 // ends are the last words of a stream of each schema.
-var lastWords = map[llm.Schema]string{llm.OpenAIChat: "data: [DONE]\n\n", llm.AnthropicMessages: `{"type":"message_stop"}` + "\n\n"}
+var lastWords = map[schema.Name]string{schema.OpenAIChat: "data: [DONE]\n\n", schema.AnthropicMessages: `{"type":"message_stop"}` + "\n\n"}
 
 // unending are ways in which a target says all of its answer and does not end: what it says, and what it says then.
 var unending = []struct {
 	name string
-	cut  map[llm.Schema]int // how many events at the end it leaves out
+	cut  map[schema.Name]int // how many events at the end it leaves out
 	then []string
 }{
 	{"all is said", nil, nil},
 	{"all is said, then heartbeats", nil, []string{": heartbeat\n\n", ": heartbeat\n\n"}},
-	{"no end of its own", map[llm.Schema]int{llm.OpenAIChat: 1, llm.AnthropicMessages: 1}, nil},
-	{"no end of its own, then heartbeats", map[llm.Schema]int{llm.OpenAIChat: 1, llm.AnthropicMessages: 1}, []string{": heartbeat\n\n", ": heartbeat\n\n"}},
+	{"no end of its own", map[schema.Name]int{schema.OpenAIChat: 1, schema.AnthropicMessages: 1}, nil},
+	{"no end of its own, then heartbeats", map[schema.Name]int{schema.OpenAIChat: 1, schema.AnthropicMessages: 1}, []string{": heartbeat\n\n", ": heartbeat\n\n"}},
 }
 
 // TestStreamEndsAtItsFinish: what is left to say to the client when the target has said why it stopped is said then, usage included, though
@@ -69,7 +69,7 @@ func TestUsageBehindTheEnd(t *testing.T) { synctest.Test(t, usageBehindTheEnd) }
 func usageBehindTheEnd(t *testing.T) {
 	p := newPeer(t)
 	a := apps[1]
-	events := streamedAnswers[llm.OpenAIChat]
+	events := streamedAnswers[schema.OpenAIChat]
 	n := len(events)
 	call := p.call(t, a, a.stream, "same").head(":status= 200", "content-type= text/event-stream")
 	call.says(events[:n-2]...).until(lastWords[a.schema])
@@ -126,7 +126,7 @@ func TestBrokenBehindTheFinish(t *testing.T) {
 func TestStreamEndsWithTrailers(t *testing.T) {
 	a := apps[1]
 	call := newPeer(t).call(t, a, a.stream, "same").head(":status= 200", "content-type= text/event-stream")
-	call.says(streamedAnswers[llm.OpenAIChat]...).until(lastWords[a.schema])
+	call.says(streamedAnswers[schema.OpenAIChat]...).until(lastWords[a.schema])
 	call.stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{
 		ResponseTrailers: &extprocv3.HttpTrailers{Trailers: headerMap("x-late= 1")},
 	}})
@@ -140,13 +140,13 @@ func TestTargetThatNeverEnds(t *testing.T) {
 		name, last, problem string
 		within              time.Duration
 	}{
-		{"complete", lastWords[llm.OpenAIChat], "", 30 * time.Second},
+		{"complete", lastWords[schema.OpenAIChat], "", 30 * time.Second},
 		{"failed", `data: {"error":{"message":"broken","type":"server_error"}}` + "\n\n", "broken", time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPeer(t)
-				events := slices.Clone(streamedAnswers[llm.OpenAIChat])
+				events := slices.Clone(streamedAnswers[schema.OpenAIChat])
 				events[len(events)-1] = c.last
 				call := p.call(t, apps[0], apps[0].stream, "same").head(":status= 200", "content-type= text/event-stream").says(events...).until(c.last)
 				said, sent := time.Now(), make(chan struct{})

@@ -5,17 +5,18 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"millrace/extproc/llm"
+	"millrace/schema"
 )
 
 // promptHash is equal for all turns of a conversation: of the system prompt, the tools and all up to the first message of the
 // user it takes the strings, whatever the model, the settings and the later turns. Providers keep prompts by their beginning, so
 // a conversation that stays on one target finds its own. body is an object that ReadHead accepted. What comes behind the
 // first message is skipped, not read.
-func promptHash(body []byte) string {
+func promptHash(body []byte, of schema.Prompt) string {
 	parts := map[string][]byte{} // what each member adds, so that their order in the body does not matter
 	d := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if _, err := d.ReadToken(); err != nil {
@@ -28,10 +29,10 @@ func promptHash(body []byte) string {
 		}
 		member := name.String()
 		digest := sha256.New()
-		switch member {
-		case "system", "instructions", "tools", "systemInstruction", "system_instruction":
+		switch {
+		case slices.Contains(of.Fixed, member):
 			err = addStrings(digest, d)
-		case "messages", "input", "contents":
+		case member == of.Turns:
 			err = addFirstTurn(digest, d)
 		default:
 			err = d.SkipValue()
@@ -45,7 +46,7 @@ func promptHash(body []byte) string {
 		}
 	}
 	whole := sha256.New()
-	for _, member := range []string{"system", "instructions", "systemInstruction", "system_instruction", "tools", "messages", "input", "contents"} {
+	for _, member := range append(slices.Clip(of.Fixed), of.Turns) {
 		whole.Write(parts[member])
 	}
 	return hex.EncodeToString(whole.Sum(nil)[:16])
@@ -130,7 +131,7 @@ func addStrings(digest hash.Hash, d *jsontext.Decoder) error {
 			}
 		case kind == '"':
 			text := token.String()
-			if prompt := llm.WithoutBilling(text); prompt != "" || text == "" {
+			if prompt := schema.WithoutAside(text); prompt != "" || text == "" {
 				digest.Write([]byte(prompt))
 				digest.Write([]byte{0})
 			}

@@ -1,6 +1,13 @@
 package extproc
 
-import "testing"
+import (
+	"testing"
+
+	"millrace/schema"
+)
+
+// prompt has the members of both schemas that the bodies here are in.
+var prompt = schema.Of(schema.OpenAIChat).Prompt
 
 func TestPromptHash(t *testing.T) {
 	const first = `{"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`
@@ -17,7 +24,7 @@ func TestPromptHash(t *testing.T) {
 		{"another system prompt", `{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hello"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"city":{"type":"string","description":"a city"}}}}}]}`, false},
 		{"other tools", `{"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hello"}],"tools":[{"type":"function","function":{"name":"g"}}]}`, false},
 	} {
-		if got := promptHash([]byte(c.body)) == promptHash([]byte(first)); got != c.same {
+		if got := promptHash([]byte(c.body), prompt) == promptHash([]byte(first), prompt); got != c.same {
 			t.Errorf("%s: same %v, want %v", c.name, got, c.same)
 		}
 	}
@@ -30,18 +37,18 @@ func TestPromptHash(t *testing.T) {
 		"no count":             claude("", ""),
 		"a line of one string": `{"system":"x-anthropic-billing-header: cch=1;\nYou are Claude Code.","messages":[{"role":"user","content":"Fix it"}]}`,
 	} {
-		if promptHash([]byte(body)) != promptHash([]byte(billed)) {
+		if promptHash([]byte(body), prompt) != promptHash([]byte(billed), prompt) {
 			t.Errorf("Claude Code, %s: another conversation", name)
 		}
 	}
 	openAI := func(count string) string {
 		return `{"messages":[{"role":"system","content":"x-anthropic-billing-header: cch=` + count + `;\nYou are Claude Code."},{"role":"user","content":"Fix it"}]}`
 	}
-	if promptHash([]byte(openAI("1"))) != promptHash([]byte(openAI("2"))) || promptHash([]byte(openAI("1"))) == promptHash([]byte(`{"messages":[{"role":"user","content":"Fix it"}]}`)) {
+	if promptHash([]byte(openAI("1")), prompt) != promptHash([]byte(openAI("2")), prompt) || promptHash([]byte(openAI("1")), prompt) == promptHash([]byte(`{"messages":[{"role":"user","content":"Fix it"}]}`), prompt) {
 		t.Error("Claude Code in OpenAI's schema: the count counts, or nothing does")
 	}
 	for _, body := range []string{`{}`, `{"messages":null,"input":"x"}`, `{"messages":[1,[],{}]}`, `{"messages":{"role":"user"}}`, `{"system":[{"text":"a"}],"messages":[]}`} {
-		if len(promptHash([]byte(body))) != 32 {
+		if len(promptHash([]byte(body), prompt)) != 32 {
 			t.Errorf("%s: no hash", body)
 		}
 	}
@@ -50,7 +57,7 @@ func TestPromptHash(t *testing.T) {
 func FuzzPromptHash(f *testing.F) {
 	f.Add([]byte(`{"system":"s","messages":[{"role":"assistant"},{"role":"user","content":[{"type":"text","text":"t"}]},{}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if got := promptHash(body); got != "" && len(got) != 32 {
+		if got := promptHash(body, prompt); got != "" && len(got) != 32 {
 			t.Errorf("hash %q", got)
 		}
 	})
@@ -64,6 +71,6 @@ func BenchmarkPromptHash(b *testing.B) {
 	body = append(body, "]}"...)
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		promptHash(body)
+		promptHash(body, prompt)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
 	"millrace/internal/strictjson"
+	"millrace/schema"
 )
 
 // routing is one router stream: the reading of one request before a target is chosen.
@@ -150,7 +151,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	if operation != "" {
 		codec, ok := provider.At(operation)
 		if !ok {
-			return r.refuse(llm.Errorf(llm.ErrNotFound, "nothing is at %s; apps post to …/chat/completions or …/messages, and get …/models", path))
+			return r.refuse(llm.Errorf(llm.ErrNotFound, "nothing is at %s; apps post to …%s, and get …/models", path, strings.Join(posted(), " or …")))
 		}
 		r.x.client = codec
 	}
@@ -284,7 +285,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	}
 	common := &extprocv3.CommonResponse{ClearRouteCache: len(choose) > 0}
 	if r.x.route.prompts {
-		choose = append(choose, header(envoy.HeaderPromptHash, promptHash(body)))
+		choose = append(choose, header(envoy.HeaderPromptHash, promptHash(body, r.x.client.Schema.Prompt)))
 	}
 	if len(choose) > 0 {
 		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: choose}
@@ -298,7 +299,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 // the client's own where that of another target has no word for what is asked: several answers,
 // audio, a provider's own tool. To try that is as much work as the translation, so a body that is
 // large is not tried: what it asks and its target cannot be told is a 400.
-func (x *exchange) mustSpeak() llm.Schema {
+func (x *exchange) mustSpeak() schema.Name {
 	if len(x.body) > maxTried {
 		return ""
 	}
@@ -308,10 +309,10 @@ func (x *exchange) mustSpeak() llm.Schema {
 		}
 		request, e := x.request()
 		if e != nil {
-			return x.client.Schema
+			return x.client.Schema.Name
 		}
 		if _, err := t.codec.Target.EncodeRequest(request, t.options(cmp.Or(t.config.Model(x.head.Model), "any"))); err != nil {
-			return x.client.Schema
+			return x.client.Schema.Name
 		}
 	}
 	return ""
@@ -339,8 +340,8 @@ func usableModel(name string) *llm.Error {
 
 // withMetadata tells Envoy the client's schema, by which it words its own errors, and what targets
 // are chosen by: the model, and the schema that they must speak; "" where that does not matter.
-func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string, speaks llm.Schema) *extprocv3.ProcessingResponse {
-	values := map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(r.x.client.Schema)}}
+func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string, speaks schema.Name) *extprocv3.ProcessingResponse {
+	values := map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(r.x.client.Schema.Name)}}
 	choose := map[string]string{}
 	if model != "" && r.x.route.listed {
 		choose[envoy.MetadataModel] = model
@@ -368,10 +369,16 @@ var noRoute = &route{}
 
 // guessClient is the schema to word errors in until the path has told.
 func guessClient(path string, h headers) provider.Codec {
-	schema := llm.OpenAIChat
-	if h.get("anthropic-version") != "" || strings.Contains(path, "/messages") {
-		schema = llm.AnthropicMessages
-	}
-	codec, _ := provider.Of(schema)
+	guessed := schema.Guess(path, func(name string) bool { return h.get(name) != "" })
+	codec, _ := provider.Of(guessed.Name)
 	return codec
+}
+
+// posted are the paths that apps post to.
+func posted() []string {
+	var paths []string
+	for _, s := range schema.All() {
+		paths = append(paths, s.Conversation())
+	}
+	return paths
 }

@@ -22,7 +22,8 @@ func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 }
 
 func (a *attempt) fixedBody() (body []byte, contentType string, err error) {
-	codec, text, model := a.x.client.Client, a.target.config.Answer, a.record.Model
+	codec, framing := a.x.client.Client, a.x.client.Schema.Framing
+	text, model := a.target.config.Answer, a.record.Model
 	now := time.Now().Unix()
 	if !a.x.head.Stream {
 		body, err = codec.EncodeResponse(&llm.Response{
@@ -41,5 +42,5 @@ func (a *attempt) fixedBody() (body []byte, contentType string, err error) {
 	} {
 		body = encoder.Encode(body, e)
 	}
-	return encoder.Close(body, nil), "text/event-stream", nil
+	return encoder.Close(body, nil), framing.ContentType, nil
 }

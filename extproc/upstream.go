@@ -181,6 +181,7 @@ func (a *attempt) env() answer.Env {
 	return answer.Env{
 		Target:    a.target.config.ID,
 		Client:    a.x.client.Client,
+		Comment:   a.x.client.Schema.Framing.Comment,
 		Codec:     a.target.codec.Target,
 		Native:    a.native(),
 		Request:   a.x.head,
@@ -209,11 +210,7 @@ func (a *attempt) native() bool { return a.x.client.Schema == a.target.codec.Sch
 // clientHeaders are the client's headers that this target may see.
 func (a *attempt) clientHeaders() map[string]string {
 	want := maps.Clone(a.x.header)
-	for name, family := range envoy.FamilyRequestHeaders {
-		if a.target.codec.Family != family || a.x.client.Family != family {
-			delete(want, name)
-		}
-	}
+	maps.DeleteFunc(want, func(name, _ string) bool { return !a.x.client.Schema.Takes(name) || !a.target.codec.Schema.Takes(name) })
 	for name, v := range a.x.forward {
 		if a.target.config.Forwards(name) {
 			want[name] = v
@@ -254,7 +251,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 	want["accept"] = "application/json"
 	want["accept-encoding"] = "identity"
 	if a.x.head.Stream {
-		want["accept"] = "text/event-stream"
+		want["accept"] = a.target.codec.Schema.Framing.ContentType
 	}
 	for _, h := range []http.Header{a.call.Headers, t.Headers} {
 		for name, values := range h {
@@ -330,14 +327,10 @@ func (a *attempt) note(change func()) {
 
 // status is the HTTP status for e: what the client gets, and what Envoy counts for retries and ejection.
 func (a *attempt) status(e *llm.Error) int {
-	switch s := e.HTTPStatus(); {
-	case s < 400:
-		return http.StatusBadGateway
-	case s == 529 && a.x.client.Family != "anthropic": // a status of Anthropic's own
-		return http.StatusServiceUnavailable
-	default:
-		return s
+	if s := e.HTTPStatus(); s >= 400 {
+		return a.x.client.Schema.Status(s)
 	}
+	return http.StatusBadGateway
 }
 
 // remember keeps how the attempt ended.

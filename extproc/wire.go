@@ -118,7 +118,7 @@ func (a *attempt) dropTrailers(t *extprocv3.HttpTrailers) error {
 func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 	want := map[string]string{}
 	for _, v := range a.header {
-		if mayReachClient(v.Key, a.native()) {
+		if mayReachClient(v.Key, a.x.client.Schema, a.target.codec.Schema) {
 			add(want, v.Key, a.target.secrets.String(value(v)))
 		}
 	}
@@ -129,7 +129,7 @@ func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 	} else {
 		delete(want, "content-length")
 		if !s.Labelled {
-			want["content-type"] = "text/event-stream"
+			want["content-type"] = a.x.client.Schema.Framing.ContentType
 		}
 		want["cache-control"] = "no-cache"
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream

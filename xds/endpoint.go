@@ -116,7 +116,7 @@ func models(u *config.Upstream, t *config.Target) []string {
 // speaks are the schemas that the target takes: one that asks nobody has an answer to all.
 func speaks(u *config.Upstream, t *config.Target) []string {
 	if t.Answer == "" {
-		return []string{t.Schema}
+		return []string{string(t.Schema)}
 	}
 	return u.Schemas()
 }

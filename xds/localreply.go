@@ -7,35 +7,37 @@ import (
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"millrace/envoy"
+	"millrace/schema"
 )
 
 // ownError is how one of Envoy's own failures is said to a client. Rows are tried in order.
 type ownError struct {
 	statusFrom, statusTo uint32 // inclusive
 	message              string // Envoy's command operators are filled in
-	openAI, anthropic    string // the error type in each schema; anthropic "" means the same
-	code                 string // OpenAI's code; "" means null
+	class                string // llm.ErrorType's, for which each schema has its word
+	code                 string // the finer word, for schemas that have one; "" for none
 	details              string // why Envoy says it, as its access log has it; "" means whatever the reason
 }
 
 var ownErrors = []ownError{
-	{400, 400, "this is not a request as HTTP wants it (%RESPONSE_CODE_DETAILS%)", "invalid_request_error", "", "", ""},
-	{403, 403, "the connection cannot be upgraded", "invalid_request_error", "", "", "upgrade_failed"},
-	{404, 404, "no such path", "not_found_error", "", "", ""},
-	{408, 408, "the request did not arrive in time", "timeout", "timeout_error", "", ""},
-	{413, 413, "the request body is too large", "request_too_large", "", "", ""},
-	{431, 431, "the request headers are too large", "invalid_request_error", "", "", ""},
-	{400, 499, "%LOCAL_REPLY_BODY%", "invalid_request_error", "", "", ""},
-	{501, 501, "the only transfer-encoding is chunked, once", "invalid_request_error", "", "", ""},
-	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout_error", "timeout", ""},
-	{503, 503, "too many requests are under way, try again shortly", "server_error", "overloaded_error", "overloaded", "upstream_reset_before_response_started{overflow}"},
-	{503, 503, "the gateway is short of memory, try again shortly", "server_error", "overloaded_error", "overloaded", "overload"},
-	{508, 508, "the request came back to a gateway that it has passed", "server_error", "api_error", "loop_detected", ""},
-	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "server_error", "overloaded_error", "unavailable", ""},
+	{400, 400, "this is not a request as HTTP wants it (%RESPONSE_CODE_DETAILS%)", "invalid_request", "", ""},
+	{403, 403, "the connection cannot be upgraded", "invalid_request", "", "upgrade_failed"},
+	{404, 404, "no such path", "not_found", "", ""},
+	{408, 408, "the request did not arrive in time", "timeout", "", ""},
+	{413, 413, "the request body is too large", "too_large", "", ""},
+	{431, 431, "the request headers are too large", "invalid_request", "", ""},
+	{400, 499, "%LOCAL_REPLY_BODY%", "invalid_request", "", ""},
+	{501, 501, "the only transfer-encoding is chunked, once", "invalid_request", "", ""},
+	{504, 504, "no answer from any target in time (%LOCAL_REPLY_BODY%)", "timeout", "timeout", ""},
+	{503, 503, "too many requests are under way, try again shortly", "unavailable", "overloaded", "upstream_reset_before_response_started{overflow}"},
+	{503, 503, "the gateway is short of memory, try again shortly", "unavailable", "overloaded", "overload"},
+	{508, 508, "the request came back to a gateway that it has passed", "loop", "loop_detected", ""},
+	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "unavailable", "unavailable", ""},
 }
 
 // localReplies words Envoy's own answers (no healthy target, timeouts, a dead sidecar) in the client's schema. Answers of the
@@ -45,11 +47,12 @@ func localReplies() *hcmv3.LocalReplyConfig {
 		Filter: because(envoy.AnsweredDetails),
 	}}}
 	c.Mappers = append(c.Mappers, healthReplies()...)
+	everybody := schema.All()[0]
 	for _, e := range ownErrors {
-		c.Mappers = append(c.Mappers,
-			e.mapper(isAnthropic(), anthropicError(e)),
-			e.mapper(nil, openAIError(e)),
-		)
+		for _, s := range schema.All()[1:] {
+			c.Mappers = append(c.Mappers, e.mapper(asks(s), e.body(s.Error)))
+		}
+		c.Mappers = append(c.Mappers, e.mapper(nil, e.body(everybody.Error)))
 	}
 	return c
 }
@@ -109,30 +112,33 @@ func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struc
 	}
 }
 
-func openAIError(e ownError) *structpb.Struct {
+// body is the error in the form of a schema.
+func (e ownError) body(form schema.ErrorForm) *structpb.Struct {
+	body := &structpb.Struct{}
+	if err := protojson.Unmarshal([]byte(form.Body), body); err != nil {
+		panic("xds: " + err.Error())
+	}
 	code := structpb.NewNullValue()
 	if e.code != "" {
 		code = structpb.NewStringValue(e.code)
 	}
-	return object("error", structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-		"message": structpb.NewStringValue(e.message),
-		"type":    structpb.NewStringValue(e.openAI),
-		"param":   structpb.NewNullValue(),
-		"code":    code,
-	}}))
+	fill(body, map[string]*structpb.Value{
+		schema.Message:   structpb.NewStringValue(e.message),
+		schema.ErrorType: structpb.NewStringValue(form.Type(e.class)),
+		schema.ErrorCode: code,
+	})
+	return body
 }
 
-func anthropicError(e ownError) *structpb.Struct {
-	kind := e.anthropic
-	if kind == "" {
-		kind = e.openAI
+// fill puts values into the place of the strings that stand for them.
+func fill(body *structpb.Struct, values map[string]*structpb.Value) {
+	for name, v := range body.Fields {
+		if inner := v.GetStructValue(); inner != nil {
+			fill(inner, values)
+		} else if said := values[v.GetStringValue()]; said != nil {
+			body.Fields[name] = said
+		}
 	}
-	body := object("error", structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-		"type":    structpb.NewStringValue(kind),
-		"message": structpb.NewStringValue(e.message),
-	}}))
-	body.Fields["type"] = structpb.NewStringValue("error")
-	return body
 }
 
 func object(name string, v *structpb.Value) *structpb.Struct {
@@ -148,19 +154,16 @@ func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.Access
 	}}
 }
 
-// isAnthropic holds for requests that the router stream found to be of that schema and, where the sidecar was not there to
-// say so, for those that look like it. Only there: towards a target the same headers are ours.
-func isAnthropic() *accesslogv3.AccessLogFilter {
+// asks holds for requests that the router stream found to be of the schema and, where the sidecar was not there to say so, for those
+// that look like it. Only there: towards a target the same headers are ours.
+func asks(s *schema.Schema) *accesslogv3.AccessLogFilter {
 	return anyOf(
-		hasMetadata(envoy.MetadataSchema, "anthropic.messages", false),
+		hasMetadata(envoy.MetadataSchema, string(s.Name), false),
 		allOf(
 			hasMetadata(envoy.MetadataSchema, "nobody says this", true), // true only where there is none
 			anyOf(
-				hasHeader(&routev3.HeaderMatcher{
-					Name:                 "anthropic-version",
-					HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-				}),
-				hasHeader(headerIs(":path", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: "/messages"}})),
+				hasHeader(has(s.Sniff.Header, true)),
+				hasHeader(headerIs(":path", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: s.Sniff.Path}})),
 			),
 		),
 	)

@@ -24,6 +24,7 @@ import (
 
 	"millrace/config"
 	"millrace/envoy"
+	"millrace/schema"
 )
 
 // An open service has routes and pools of its own for a dead sidecar. A request is on such a route until the router stream has
@@ -32,13 +33,14 @@ import (
 
 // openRoutes take what Envoy may send on by itself: posts to the one operation of the targets, as the sidecar knows it.
 func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
-	operation := r.OpenOperation()
+	own := r.OpenSchema()
+	operation := own.Conversation()
 	if operation == "" || r.Derived || !r.Takes("POST") {
 		return nil
 	}
 	base := strings.TrimSuffix(r.Path, "/")
-	paths := []string{base + operation, base + "/v1" + operation}
-	for _, path := range []string{operation, "/v1" + operation} {
+	paths := []string{base + operation, base + own.Version + operation}
+	for _, path := range []string{operation, own.Version + operation} {
 		if strings.HasPrefix(path+"/", base+"/") && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
@@ -48,16 +50,30 @@ func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
 		routes = append(routes, openRoute(g, r, path))
 	}
 	if r.Strip && base != "" { // the rule's own path: a client that was told one URL and no operation
-		route := openRoute(g, r, base)
-		byPath, anthropic := strings.Contains(base, "/messages"), operation == "/messages"
-		if !byPath {
-			route.Match.Headers = append(route.Match.Headers, has("anthropic-version", anthropic))
-		}
-		if !byPath || anthropic {
+		if headers, may := sniffed(own, base); may {
+			route := openRoute(g, r, base)
+			route.Match.Headers = append(route.Match.Headers, headers...)
 			routes = append(routes, route)
 		}
 	}
 	return routes
+}
+
+// sniffed says, as schema.Guess does, which headers a request for the path has where it is of the schema; false: none can be.
+func sniffed(own *schema.Schema, path string) ([]*routev3.HeaderMatcher, bool) {
+	var headers []*routev3.HeaderMatcher
+	for _, s := range schema.All() {
+		switch {
+		case s.Sniff.InPath(path):
+			return headers, s == own
+		case s.Sniff.Header == "":
+		case s == own:
+			return append(headers, has(s.Sniff.Header, true)), true
+		default:
+			headers = append(headers, has(s.Sniff.Header, false))
+		}
+	}
+	return headers, own == schema.All()[0]
 }
 
 func has(header string, present bool) *routev3.HeaderMatcher {
@@ -122,29 +138,29 @@ func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
 // openMutations do what the upstream stream does with headers, on every attempt: what is not on the lists goes, whoever put it
 // there, and what the target is to get comes.
 func openMutations(u *config.Upstream) *headerv3.Mutations {
-	family, _, _ := strings.Cut(u.Targets[0].Schema, ".")
+	own := schema.Of(u.Targets[0].Schema)
 	sent := []string{":*", "content-length"}
 	if !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return t.HideVia }) {
 		sent = append(sent, envoy.HeaderVia)
 	}
 	for _, name := range envoy.RequestHeaders {
-		if of := envoy.FamilyRequestHeaders[name]; of == "" || of == family {
+		if own.Takes(name) {
 			sent = append(sent, name)
 		}
 	}
 	request := []*mutationv3.HeaderMutation{removeOthers(sent), set("content-type", "application/json"), set("accept-encoding", "identity")}
-	own := map[string]bool{}
+	theirs := map[string]bool{}
 	for _, t := range u.Targets {
 		for name := range targetHeaders(t) {
-			own[name] = true
+			theirs[name] = true
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(own)) {
+	for _, name := range slices.Sorted(maps.Keys(theirs)) {
 		request = append(request, remove(name), setFromTarget(name, openHeader+name))
 	}
 
 	seen := append([]string{":*", "content-encoding"}, envoy.ResponseHeaders...) // nobody is there to unpack
-	for _, prefix := range envoy.FamilyResponsePrefixes {
+	for _, prefix := range own.ResponsePrefixes {
 		seen = append(seen, prefix+"*")
 	}
 	return &headerv3.Mutations{

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"millrace/config"
+	"millrace/schema"
 )
 
 // probePrefix stands before a target's identity in what belongs to its health check.
@@ -226,13 +227,10 @@ func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 	return host
 }
 
-// schemaHeaders are those that a provider wants with every request (https://docs.claude.com/en/api/versioning).
-var schemaHeaders = map[string]map[string]string{"anthropic.messages": {"anthropic-version": "2023-06-01"}}
-
 // targetHeaders are those that a target gets with every request, but for targetSecrets.
 func targetHeaders(t *config.Target) map[string]string {
 	headers := map[string]string{}
-	maps.Copy(headers, schemaHeaders[t.Schema])
+	maps.Copy(headers, schema.Of(t.Schema).Headers)
 	for name, values := range t.Headers {
 		if !config.IsCredential(name) {
 			headers[strings.ToLower(name)] = strings.Join(values, ", ")

@@ -42,6 +42,7 @@ const (
 type Env struct {
 	Target  string          // the target's id, for the words of errors
 	Client  llm.ClientCodec // writes for the client
+	Comment string          // what its clients skip in a stream
 	Codec   llm.TargetCodec // reads the target
 	Native  bool            // both speak one schema: bytes are relayed, not translated
 	Request llm.Head

@@ -165,7 +165,7 @@ func (a *Answer) lookAgain() {
 // comment says something that means nothing: clients skip comments
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes).
 func (a *Answer) comment() {
-	a.held = append(a.held, ": keep-alive\n\n"...)
+	a.held = append(a.held, a.env.Comment...)
 	a.clock.said = a.clock.now
 }
 

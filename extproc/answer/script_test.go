@@ -15,6 +15,7 @@ import (
 	"millrace/extproc/provider"
 	"millrace/internal/golden"
 	"millrace/internal/redact"
+	"millrace/schema"
 )
 
 // A script plays one answer: a case is who speaks to whom and under which limits (setup), what happens (events), and what is said, second
@@ -32,8 +33,8 @@ import (
 // "raw" and a quoted Go string.
 
 // words are what a target says, by its schema.
-var words = map[llm.Schema]map[string]string{
-	llm.OpenAIChat: {
+var words = map[schema.Name]map[string]string{
+	schema.OpenAIChat: {
 		"role":    `data: {"id":"r","object":"chat.completion.chunk","created":3,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}` + "\n\n",
 		"text":    `data: {"id":"r","object":"chat.completion.chunk","created":3,"model":"m","choices":[{"index":0,"delta":{"content":"TEXT"}}]}` + "\n\n",
 		"ping":    ": waiting\n\n",
@@ -45,7 +46,7 @@ var words = map[llm.Schema]map[string]string{
 		"whole":   `{"id":"r","object":"chat.completion","created":3,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}`,
 		"refusal": `{"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}`,
 	},
-	llm.AnthropicMessages: {
+	schema.AnthropicMessages: {
 		"role":    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"r\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
 		"text":    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"TEXT\"}}\n\n",
 		"ping":    "event: ping\ndata: {\"type\":\"ping\"}\n\n",
@@ -68,7 +69,7 @@ type happening struct {
 // script is a case.
 type script struct {
 	env    answer.Env
-	target llm.Schema
+	target schema.Name
 	events []happening
 	rival  time.Duration
 	again  bool
@@ -80,10 +81,10 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func parse(t *testing.T, setup, events string) *script {
 	t.Helper()
 	s := &script{}
-	s.env = answer.Env{Target: "t", Call: &llm.Call{}, MaxBytes: 1 << 20, Secrets: redact.New("sk-secret-of-the-gateway"), Status: (*llm.Error).HTTPStatus}
+	s.env = answer.Env{Target: "t", Comment: ": keep-alive\n\n", Call: &llm.Call{}, MaxBytes: 1 << 20, Secrets: redact.New("sk-secret-of-the-gateway"), Status: (*llm.Error).HTTPStatus}
 	s.env.Certain = s.env.Secrets.Certain()
 	s.env.Clock.Started = start
-	var client llm.Schema
+	var client schema.Name
 	for line := range strings.Lines(setup) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if err := s.set(name, value, &client); err != nil {
@@ -104,7 +105,7 @@ func parse(t *testing.T, setup, events string) *script {
 	return s
 }
 
-func (s *script) set(name, value string, client *llm.Schema) (err error) {
+func (s *script) set(name, value string, client *schema.Name) (err error) {
 	limits := map[string]*time.Duration{
 		"answer": &s.env.Clock.Answer, "silence": &s.env.Clock.Silence, "first-token": &s.env.Clock.FirstToken, "commit-by": &s.env.Clock.CommitBy,
 		"inter-chunk": &s.env.Clock.InterChunk, "keep-alive": &s.env.Clock.KeepAlive, "rival": &s.rival,
@@ -125,9 +126,9 @@ func (s *script) set(name, value string, client *llm.Schema) (err error) {
 	case name == "max-bytes":
 		s.env.MaxBytes, err = strconv.ParseInt(value, 10, 64)
 	case name == "client":
-		*client = llm.Schema(value)
+		*client = schema.Name(value)
 	case name == "target":
-		s.target = llm.Schema(value)
+		s.target = schema.Name(value)
 	default:
 		err = errors.New("unknown")
 	}

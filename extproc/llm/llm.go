@@ -11,15 +11,6 @@ package llm
 
 import "encoding/json"
 
-// Schema names a wire format. Framing (SSE, AWS event stream) and hosting (path, auth, signing) are other matters.
-type Schema string
-
-// The schemas a client or a target can speak.
-const (
-	OpenAIChat        Schema = "openai.chat"
-	AnthropicMessages Schema = "anthropic.messages"
-)
-
 // Role says who speaks in a Message.
 type Role string
 

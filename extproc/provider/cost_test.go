@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"millrace/extproc/llm"
+	"millrace/schema"
 )
 
 // TestCost shows that a byte costs the same, whatever the size of what it is part of: a request from 1 KB to 10 MB, an answer, an
@@ -194,8 +195,8 @@ func do(work string, input []byte) error {
 		}
 		return nil
 	}
-	what, schema, _ := strings.Cut(work, " ")
-	from, ok := Of(llm.Schema(schema))
+	what, of, _ := strings.Cut(work, " ")
+	from, ok := Of(schema.Name(of))
 	if !ok {
 		return fmt.Errorf("no codec for %q", work)
 	}
@@ -231,7 +232,7 @@ func request(client llm.ClientCodec, body []byte) error {
 	for _, to := range codecs {
 		for _, dialect := range []string{"", "mistral"} { // the latter changes most of what can be changed
 			if _, err := to.Target.EncodeRequest(r, llm.Options{Model: "other", Dialect: dialect}); err != nil {
-				return fmt.Errorf("to %s: %w", to.Schema, err)
+				return fmt.Errorf("to %s: %w", to.Schema.Name, err)
 			}
 		}
 		if to.Client != client {
@@ -254,7 +255,7 @@ func answer(target llm.TargetCodec, body []byte) error {
 	}
 	for _, to := range codecs {
 		if _, err := to.Client.EncodeResponse(r); err != nil {
-			return fmt.Errorf("to %s: %w", to.Schema, err)
+			return fmt.Errorf("to %s: %w", to.Schema.Name, err)
 		}
 	}
 	return nil

@@ -33,22 +33,23 @@ type room struct {
 var table = []room{
 	// The words that all else is said in.
 	{"proto/millrace/v1", "", "*"}, // generated
-	{"envoy", "", ""},
+	{"schema", "", ""},
+	{"envoy", "schema", ""},
 	{"envoy/fetch", "envoy", ""},
-	{"config", "proto/millrace/v1", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
+	{"config", "proto/millrace/v1 schema", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
 	{"config/*", "config internal/folder proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
 	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""}, // neither gRPC nor Envoy nor a schema
-	{"extproc/provider", "extproc/llm extproc/provider/*", ""},
-	{"extproc/provider/*", "extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
+	{"extproc/provider", "extproc/llm extproc/provider/* schema", ""},
+	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
 	{"extproc/policy", "extproc/llm internal/*", "*"},
 	{"extproc/limit", "", "*"},
 
 	// Envoy's half. It never sees extproc.
-	{"xds", "config envoy", "* " + envoyProtos},
+	{"xds", "config envoy schema", "* " + envoyProtos},
 
 	// Around both.
 	{"event", "proto/millrace/v1", "*"},
@@ -69,7 +70,7 @@ var table = []room{
 const testPackages = "internal/golden internal/fakellm"
 
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested with real parts.
-var testRooms = map[string]string{"extproc/answer": "extproc/provider"}
+var testRooms = map[string]string{"extproc/answer": "extproc/provider schema"}
 
 // pkg is one package as `go list -json` tells of it.
 type pkg struct {

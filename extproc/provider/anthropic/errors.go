@@ -17,26 +17,7 @@ import (
 // lenient reads whatever a provider may call JSON.
 var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
-// errorNames are the API's error types. https://docs.anthropic.com/en/api/errors
-var errorNames = map[llm.ErrorType]string{
-	llm.ErrInvalidRequest: "invalid_request_error",
-	llm.ErrAuthentication: "authentication_error",
-	llm.ErrBilling:        "billing_error",
-	llm.ErrPermission:     "permission_error",
-	llm.ErrNotFound:       "not_found_error",
-	llm.ErrMethod:         "invalid_request_error", // "may also be used for other 4XX status codes"
-	llm.ErrConflict:       "invalid_request_error",
-	llm.ErrTooLarge:       "request_too_large",
-	llm.ErrRateLimit:      "rate_limit_error",
-	llm.ErrTimeout:        "timeout_error",
-	llm.ErrInternal:       "api_error",
-	llm.ErrBadGateway:     "api_error",
-	llm.ErrUnavailable:    "overloaded_error",
-	llm.ErrOverloaded:     "overloaded_error",
-	llm.ErrLoop:           "api_error",
-}
-
-// errorTypes reads them. invalid_request_error and api_error say no more than a status and count only without one.
+// errorTypes reads the API's error types (https://docs.anthropic.com/en/api/errors). invalid_request_error and api_error say no more than a status and count only without one.
 var errorTypes = map[string]llm.ErrorType{
 	"authentication_error": llm.ErrAuthentication,
 	"billing_error":        llm.ErrBilling,
@@ -58,12 +39,8 @@ type errorObject struct {
 func (Messages) EncodeError(e *llm.Error) []byte { return appendError(nil, e) }
 
 func appendError(dst []byte, e *llm.Error) []byte {
-	name, ok := errorNames[e.Type]
-	if !ok {
-		name = "api_error"
-	}
 	dst = append(dst, `{"type":"error","error":{"type":"`...)
-	dst = append(dst, name...)
+	dst = append(dst, row.Error.Type(string(e.Type))...)
 	dst = append(dst, `","message":`...)
 	dst = appendString(dst, e.Message)
 	return append(dst, "}}"...)

@@ -9,20 +9,21 @@ package anthropic
 import (
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/schema"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Messages is the codec of llm.AnthropicMessages. The zero value is ready; methods may overlap.
+// row is what others know of the schema too.
+var row = schema.Of(schema.AnthropicMessages)
+
+// Messages is the codec of schema.AnthropicMessages. The zero value is ready; methods may overlap.
 type Messages struct{}
 
 var (
 	_ llm.ClientCodec = Messages{}
 	_ llm.TargetCodec = Messages{}
 )
-
-// messagesPath is the operation below the provider's base path (https://api.anthropic.com/v1).
-const messagesPath = "/messages"
 
 // ReadHead reads model and stream. The schema always sends usage, so IncludeUsage is always true.
 func (Messages) ReadHead(_ string, body []byte) (llm.Head, error) {

@@ -12,22 +12,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// foreign are members of other schemas that this one has none of. A client that writes one body for many providers sends
-// them; the API would refuse the request for each: "Extra inputs are not permitted".
-var foreign = map[string]bool{
-	// https://platform.openai.com/docs/api-reference/chat/create
-	"audio": true, "frequency_penalty": true, "function_call": true, "functions": true, "logit_bias": true, "logprobs": true,
-	"max_completion_tokens": true, "modalities": true, "moderation": true, "n": true, "parallel_tool_calls": true,
-	"prediction": true, "presence_penalty": true, "prompt_cache_key": true, "prompt_cache_options": true,
-	"prompt_cache_retention": true, "reasoning_effort": true, "response_format": true, "safety_identifier": true,
-	"seed": true, "stop": true, "store": true, "stream_options": true, "top_logprobs": true, "user": true,
-	"verbosity": true, "web_search_options": true,
-	// https://platform.openai.com/docs/api-reference/responses/create
-	"input": true, "instructions": true, "max_output_tokens": true, "previous_response_id": true, "reasoning": true,
-	// https://ai.google.dev/api/generate-content
-	"contents": true, "generationConfig": true, "generation_config": true, "safetySettings": true, "safety_settings": true,
-	"systemInstruction": true, "system_instruction": true, "toolConfig": true, "tool_config": true, "cachedContent": true,
-}
+// foreign are members of other schemas that this one has none of: the API would refuse the request for each, "Extra inputs are not
+// permitted".
+var foreign = row.Foreign()
 
 // PatchRequest passes a request of this schema on. It sets the model, takes out foreign members and what only another provider takes
 // back (moved.go), and takes out the sampling parameters where the target's version has none or where the gateway itself put a model that
@@ -37,7 +24,7 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
 	}
-	call := llm.Call{Path: messagesPath, Headers: callHeaders(o)}
+	call := llm.Call{Path: row.Conversation(), Headers: callHeaders(o)}
 	p := strictjson.NewPatch(body, members)
 	renamed := h.Model != o.Model
 	if renamed {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/extproc/llm"
+	"millrace/schema"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -104,7 +105,7 @@ func (d *requestDecoder) textOnly(path string, blocks givenContent) ([]llm.Part,
 			return nil, err
 		}
 		if text, ok := part.(llm.Text); ok {
-			prompt := llm.WithoutBilling(text.Text)
+			prompt := schema.WithoutAside(text.Text)
 			if prompt == "" && text.Text != "" {
 				continue
 			}

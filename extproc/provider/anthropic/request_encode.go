@@ -45,7 +45,7 @@ func (Messages) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInternal, "request cannot be written: %v", err)
 	}
-	return llm.Call{Body: body, Path: messagesPath, Headers: callHeaders(o), Dropped: e.dropped.List(), Renamed: e.renamed}, nil
+	return llm.Call{Body: body, Path: row.Conversation(), Headers: callHeaders(o), Dropped: e.dropped.List(), Renamed: e.renamed}, nil
 }
 
 type requestEncoder struct {

@@ -7,12 +7,13 @@ import (
 )
 
 const (
-	versionHeader  = "Anthropic-Version"
-	defaultVersion = "2023-06-01"
+	versionHeader = "Anthropic-Version"
 	// noSamplingVersion is the first version without temperature, top_p and top_k: they are refused even at their default
 	// values. https://docs.anthropic.com/en/api/versioning
 	noSamplingVersion = "2026-10-21"
 )
+
+var defaultVersion = row.Headers["anthropic-version"]
 
 // targetVersion is the API version that the target will be asked for: what its operator configured, whatever the client
 // itself was written for.

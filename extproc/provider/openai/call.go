@@ -52,7 +52,7 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 		}
 		e.drop(true, r.Spell(llm.Member(name)))
 	}
-	return llm.Call{Body: f.p.Bytes(), Path: chatPath, Dropped: e.dropped.List(), Renamed: e.renamed}, nil
+	return llm.Call{Body: f.p.Bytes(), Path: row.Conversation(), Dropped: e.dropped.List(), Renamed: e.renamed}, nil
 }
 
 // requestEncoder takes one request from the neutral form to the wire's.

@@ -13,18 +13,19 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/schema"
 )
 
-// Chat is the codec of llm.OpenAIChat. Its zero value is ready.
+// row is what others know of the schema too.
+var row = schema.Of(schema.OpenAIChat)
+
+// Chat is the codec of schema.OpenAIChat. Its zero value is ready.
 type Chat struct{}
 
 var (
 	_ llm.ClientCodec = Chat{}
 	_ llm.TargetCodec = Chat{}
 )
-
-// chatPath is the operation below a provider's base path (https://api.openai.com/v1).
-const chatPath = "/chat/completions"
 
 // ReadHead implements llm.ClientCodec. Of the path it needs nothing. Only the members that decide about the call are looked
 // at; that the others make sense is up to DecodeRequest, or to a target of the same schema.

@@ -7,7 +7,7 @@ import (
 )
 
 // dialect is what one provider takes of the schema, or makes of it. What no page documents has been seen in the provider's own
-// errors. A provider's row is all that is known of it here; config/providers.go says which targets speak it.
+// errors. A provider's row is all that is known of it here; schema/rows.go says who speaks it.
 type dialect struct {
 	// members are those of the request that are taken; nil: all but the foreign ones.
 	members map[string]bool
@@ -49,10 +49,7 @@ var toolName = llm.NameRule{Max: 64, Legal: llm.WordByte}
 // openAI is OpenAI's own API: https://developers.openai.com/api/reference/resources/chat (Create chat completion). It answers any
 // other member with a 400.
 var openAI = dialect{
-	members: set("audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages " +
-		"metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key " +
-		"prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop " +
-		"store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"),
+	members:  set(strings.Join(row.Members, " ")),
 	message:  set("role content name refusal audio annotations function_call tool_calls tool_call_id"),
 	call:     set("id type function custom"),
 	newLimit: true, developer: true,

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
@@ -16,32 +17,18 @@ import (
 	"millrace/internal/errorbody"
 )
 
-// errorWords are OpenAI's type for each class, and the code that goes with it when the error brings none.
-// https://platform.openai.com/docs/guides/error-codes
-var errorWords = map[llm.ErrorType]struct{ typ, code string }{
-	llm.ErrInvalidRequest: {"invalid_request_error", ""},
-	llm.ErrAuthentication: {"authentication_error", "invalid_api_key"},
-	llm.ErrBilling:        {"permission_error", ""},
-	llm.ErrPermission:     {"permission_error", ""},
-	llm.ErrNotFound:       {"not_found_error", ""},
-	llm.ErrMethod:         {"invalid_request_error", ""},
-	llm.ErrConflict:       {"invalid_request_error", ""},
-	llm.ErrTooLarge:       {"request_too_large", ""},
-	llm.ErrRateLimit:      {"rate_limit_error", "rate_limit_exceeded"},
-	llm.ErrTimeout:        {"timeout", ""},
-	llm.ErrInternal:       {"server_error", ""},
-	llm.ErrBadGateway:     {"server_error", "bad_gateway"},
-	llm.ErrUnavailable:    {"server_error", "overloaded"},
-	llm.ErrOverloaded:     {"server_error", "overloaded"},
-	llm.ErrLoop:           {"server_error", "loop_detected"},
+// errorCodes go with errors that bring none. https://platform.openai.com/docs/guides/error-codes
+var errorCodes = map[llm.ErrorType]string{
+	llm.ErrAuthentication: "invalid_api_key",
+	llm.ErrRateLimit:      "rate_limit_exceeded",
+	llm.ErrBadGateway:     "bad_gateway",
+	llm.ErrUnavailable:    "overloaded",
+	llm.ErrOverloaded:     "overloaded",
+	llm.ErrLoop:           "loop_detected",
 }
 
 // EncodeError implements llm.ClientCodec. innererror is Azure's.
 func (Chat) EncodeError(e *llm.Error) []byte {
-	words, known := errorWords[e.Type]
-	if !known {
-		words.typ = "server_error"
-	}
 	var out struct {
 		Error struct {
 			Message    string         `json:"message"`
@@ -51,14 +38,12 @@ func (Chat) EncodeError(e *llm.Error) []byte {
 			InnerError jsontext.Value `json:"innererror,omitzero"`
 		} `json:"error"`
 	}
-	out.Error.Message, out.Error.Type = e.Message, words.typ
+	out.Error.Message, out.Error.Type = e.Message, row.Error.Type(string(e.Type))
 	if e.Param != "" {
 		out.Error.Param = &e.Param
 	}
-	if code := e.Code; code != "" {
+	if code := cmp.Or(e.Code, errorCodes[e.Type]); code != "" {
 		out.Error.Code = &code
-	} else if words.code != "" {
-		out.Error.Code = &words.code
 	}
 	if detail := jsontext.Value(e.Detail); detail.IsValid() {
 		out.Error.InnerError = detail

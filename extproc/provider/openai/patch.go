@@ -8,21 +8,9 @@ import (
 	"millrace/internal/strictjson"
 )
 
-// foreign are the members that only another provider's schema has. Clients that may end at any of several providers send
-// them side by side; Towards a server of which nothing is known these go and everything else passes: compatibles
-// take many members that OpenAI does not know (top_k, min_p, guided_json, chat_template_kwargs, repetition_penalty, ...).
-var foreign = map[string]bool{
-	// Anthropic Messages; thinking is told apart by foreignThinking.
-	"stop_sequences": true, "anthropic_version": true, "anthropic_beta": true, "mcp_servers": true, "container": true,
-	"context_management": true, "output_config": true, "output_format": true,
-	// Gemini generateContent, in both of its spellings
-	"contents": true, "systemInstruction": true, "system_instruction": true, "generationConfig": true,
-	"generation_config": true, "safetySettings": true, "safety_settings": true, "toolConfig": true, "tool_config": true,
-	"cachedContent": true, "cached_content": true,
-	// Bedrock Converse
-	"inferenceConfig": true, "additionalModelRequestFields": true, "additionalModelResponseFieldPaths": true,
-	"guardrailConfig": true, "performanceConfig": true, "promptVariables": true, "requestMetadata": true,
-}
+// foreign are members that only other schemas have. Towards a server of which nothing is known these go and everything else passes:
+// compatibles take many members that OpenAI does not know (min_p, guided_json, chat_template_kwargs, repetition_penalty, ...).
+var foreign = row.Foreign()
 
 // PatchRequest implements llm.TargetCodec. body must have passed ReadHead; what changes is the model's name, foreign
 // members, a top-level system (it becomes the first message), what the target's dialect has otherwise, and, in a streaming call,
@@ -42,7 +30,7 @@ func (Chat) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, erro
 			return llm.Call{}, err
 		}
 	}
-	return llm.Call{Path: chatPath, Body: f.p.Bytes(), Dropped: f.dropped.List()}, nil
+	return llm.Call{Path: row.Conversation(), Body: f.p.Bytes(), Dropped: f.dropped.List()}, nil
 }
 
 // foreignThinking tells Anthropic's thinking from the member of the same name that OpenAI-compatible providers have

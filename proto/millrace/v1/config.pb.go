@@ -1523,8 +1523,10 @@ func (x *Target) GetForwardHeaders() []string {
 // means name.
 type Provider struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Whose API it is, of the known names: its schema, and what it takes of it. Inferred from a known host, else openai-compatible.
+	// What x-selected-provider, events and the list of models call it: a known name or, beside a type, any.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whose API it is, of the known names: its schema, and what it takes of it. Inferred from a known name or host, else
+	// openai-compatible.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// Where the schema's operations are: they are put behind it, /chat/completions or /v1/messages. One of the OpenAI kind has a path,
 	// mostly /v1; where there is none, the target's path says the whole.
@@ -2719,9 +2721,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\x95\x01\n" +
-	"\bProvider\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\a_weight\"\xc3\x01\n" +
+	"\bProvider\x12@\n" +
+	"\x04name\x18\x01 \x01(\tB,\xbaH)\xd8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$R\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12&\n" +
 	"\bbase_url\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\x88\x01\x01R\abaseUrl\x129\n" +
 	"\x0esecret_key_ref\x18\x04 \x01(\v2\x13.millrace.v1.SecretR\fsecretKeyRef\"\x94\x01\n" +
