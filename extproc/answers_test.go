@@ -150,9 +150,9 @@ func (c *call) close() {
 func understood(a app, stream bool, body string) (*llm.Response, error) {
 	codec, _ := provider.Of(a.schema)
 	if !stream {
-		return codec.Target.DecodeResponse([]byte(body))
+		return reader(codec).Whole([]byte(body))
 	}
-	d := codec.Target.NewStreamDecoder(llm.Head{Stream: true, IncludeUsage: true})
+	d := reader(codec).Stream()
 	frames, err := d.Push([]byte(body))
 	if err != nil {
 		return nil, err
@@ -172,6 +172,16 @@ func understood(a app, stream bool, body string) (*llm.Response, error) {
 		return nil, fmt.Errorf("the stream has no end: %s", body)
 	}
 	return all.Response(), nil
+}
+
+// reader is that of a call in which nothing has to be undone.
+func reader(codec provider.Codec) llm.AnswerReader {
+	hi := []llm.Message{{Role: llm.User, Parts: []llm.Part{llm.Text{Text: "hi"}}}}
+	call, err := codec.Target.EncodeRequest(&llm.Request{Messages: hi}, llm.Options{Model: "m"})
+	if err != nil {
+		panic(err)
+	}
+	return call.Answer
 }
 
 // An answer in two forms and two schemas, each with a finish that denies its call: what it says, and how the target says it.

@@ -374,7 +374,7 @@ func (rt *route) operation(path string) string {
 		below = path
 	}
 	for _, candidate := range []string{below, path} {
-		candidate = strings.TrimSuffix(strings.TrimPrefix(candidate, "/v1"), "/")
+		candidate = strings.TrimSuffix(schema.BelowVersion(candidate), "/")
 		if _, known := provider.At(candidate); known || candidate == operationModels || strings.HasPrefix(candidate, operationModels+"/") {
 			return candidate
 		}

@@ -11,6 +11,7 @@ import (
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // exchange is one client request: what the router stream learned and every attempt needs. The fields above mu are written
@@ -22,6 +23,7 @@ type exchange struct {
 	route   *route
 	key     string // the name of the key that let it in
 	client  provider.Codec
+	params  schema.Params // of the path
 	head    llm.Head
 	body    []byte            // the client's own bytes
 	header  map[string]string // the client's headers that providers may see
@@ -58,6 +60,17 @@ func (x *exchange) request() (*llm.Request, *llm.Error) {
 		}
 	}
 	return x.decoded, x.failure
+}
+
+// asked is what the writer of an answer is told of the request.
+func (x *exchange) asked() llm.Asked {
+	return llm.Asked{Head: x.head, Request: func() (*llm.Request, error) {
+		r, e := x.request()
+		if e != nil {
+			return nil, e
+		}
+		return r, nil
+	}}
 }
 
 // begin notes attempt number n, from 1, at t. Attempts may begin out of order: Envoy opens a stream before it is connected, and

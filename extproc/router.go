@@ -149,11 +149,11 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 		return r.models(method, strings.TrimPrefix(name, "/"))
 	}
 	if operation != "" {
-		codec, ok := provider.At(operation)
+		asked, ok := provider.At(operation)
 		if !ok {
 			return r.refuse(llm.Errorf(llm.ErrNotFound, "nothing is at %s; apps post to …%s, and get …/models", path, strings.Join(posted(), " or …")))
 		}
-		r.x.client = codec
+		r.x.client, r.x.params = asked.Codec, asked.Params
 	}
 	length, _ := strconv.ParseInt(h.get("content-length"), 10, 64)
 	switch {
@@ -252,7 +252,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 		return r.refuse(e)
 	}
 	body = bytes.TrimPrefix(body, byteOrderMark) // JSON has none (RFC 8259, section 8.1), some editors and languages write one
-	head, err := r.x.client.Client.ReadHead("", body)
+	head, err := r.x.client.Client.ReadHead(r.x.params, body)
 	if err != nil {
 		return r.refuse(llm.AsError(err))
 	}

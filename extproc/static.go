@@ -26,13 +26,13 @@ func (a *attempt) fixedBody() (body []byte, contentType string, err error) {
 	text, model := a.target.config.Answer, a.record.Model
 	now := time.Now().Unix()
 	if !a.x.head.Stream {
-		body, err = codec.EncodeResponse(&llm.Response{
+		body, err = codec.EncodeResponse(a.x.asked(), &llm.Response{
 			ID: a.x.id, Model: model, Created: now,
 			Choices: []llm.Choice{{Parts: []llm.Part{llm.Text{Text: text}}, Stop: llm.StopEnd}},
 		})
 		return body, "application/json", err
 	}
-	encoder := codec.NewStreamEncoder(a.x.head)
+	encoder := codec.NewStreamEncoder(a.x.asked())
 	for _, e := range []llm.Event{
 		{Kind: llm.Start, ID: a.x.id, Model: model, Created: now},
 		{Kind: llm.TextDelta, Text: text},

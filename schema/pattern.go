@@ -11,6 +11,9 @@ type Params map[string]string
 
 // Match tells whether the path is one of the pattern's, and what the names stand for in it.
 func (p Pattern) Match(path string) (Params, bool) {
+	if p.fixed() {
+		return nil, path == string(p)
+	}
 	wanted, given := strings.Split(string(p), "/"), strings.Split(path, "/")
 	if len(wanted) != len(given) {
 		return nil, false

@@ -132,6 +132,16 @@ func (s *Schema) Conversation() string {
 	return ""
 }
 
+// BelowVersion is a path without the version that it may begin with.
+func BelowVersion(path string) string {
+	for _, s := range schemas {
+		if below, ok := strings.CutPrefix(path, s.Version); ok && s.Version != "" && (below == "" || below[0] == '/') {
+			return below
+		}
+	}
+	return path
+}
+
 // At is the operation at a path below the version, and what its pattern found there.
 func (s *Schema) At(path string) (Operation, Params, bool) {
 	for _, o := range s.Operations {

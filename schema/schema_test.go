@@ -112,6 +112,14 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+func TestBelowVersion(t *testing.T) {
+	for path, want := range map[string]string{"/v1/messages": "/messages", "/v1": "", "/v1beta/models": "/v1beta/models", "/messages": "/messages", "": ""} {
+		if got := BelowVersion(path); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
+
 func TestGuess(t *testing.T) {
 	for _, c := range []struct {
 		path, header string

@@ -40,13 +40,13 @@ const (
 
 // Env is what an answer depends on beside what the target says.
 type Env struct {
-	Target  string          // the target's id, for the words of errors
-	Client  llm.ClientCodec // writes for the client
-	Comment string          // what its clients skip in a stream
-	Codec   llm.TargetCodec // reads the target
-	Native  bool            // both speak one schema: bytes are relayed, not translated
-	Request llm.Head
-	Call    *llm.Call // as it was sent to the target: it knows the client's own names of tools
+	Target  string           // the target's id, for the words of errors
+	Client  llm.ClientCodec  // writes for the client
+	Comment string           // what its clients skip in a stream
+	Codec   llm.TargetCodec  // reads the target's errors
+	Reader  llm.AnswerReader // reads the target's answer to the call
+	Native  bool             // both speak one schema: bytes are relayed, not translated
+	Asked   llm.Asked        // by the client
 
 	MaxBytes  int64 // of what is collected of an answer
 	AtHeaders bool  // the head of a stream goes out with the target's, before the first token
@@ -168,7 +168,7 @@ func (a *Answer) Head(h Head, now time.Time) Out {
 		switch {
 		case h.Bodiless:
 			a.end()
-		case a.reads() && h.ok() && a.env.Request.Stream && a.content.labelled: // the first bytes may say otherwise
+		case a.reads() && h.ok() && a.env.Asked.Stream && a.content.labelled: // the first bytes may say otherwise
 			a.decode()
 		}
 	})

@@ -81,7 +81,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func parse(t *testing.T, setup, events string) *script {
 	t.Helper()
 	s := &script{}
-	s.env = answer.Env{Target: "t", Comment: ": keep-alive\n\n", Call: &llm.Call{}, MaxBytes: 1 << 20, Secrets: redact.New("sk-secret-of-the-gateway"), Status: (*llm.Error).HTTPStatus}
+	s.env = answer.Env{Target: "t", Comment: ": keep-alive\n\n", MaxBytes: 1 << 20, Secrets: redact.New("sk-secret-of-the-gateway"), Status: (*llm.Error).HTTPStatus}
 	s.env.Certain = s.env.Secrets.Certain()
 	s.env.Clock.Started = start
 	var client schema.Name
@@ -101,7 +101,13 @@ func parse(t *testing.T, setup, events string) *script {
 		t.Fatalf("setup: client %q, target %q", client, s.target)
 	}
 	s.env.Client, s.env.Codec, s.env.Native = c.Client, target.Target, client == s.target
-	s.env.Request.IncludeUsage = true
+	hi := []llm.Message{{Role: llm.User, Parts: []llm.Part{llm.Text{Text: "hi"}}}}
+	call, err := target.Target.EncodeRequest(&llm.Request{Messages: hi}, llm.Options{Model: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.env.Reader = call.Answer
+	s.env.Asked.IncludeUsage = true
 	return s
 }
 
@@ -111,7 +117,7 @@ func (s *script) set(name, value string, client *schema.Name) (err error) {
 		"inter-chunk": &s.env.Clock.InterChunk, "keep-alive": &s.env.Clock.KeepAlive, "rival": &s.rival,
 	}
 	yes := map[string]*bool{
-		"stream": &s.env.Request.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again, "last": &s.env.Retry.Last, "alone": &s.env.Retry.Alone,
+		"stream": &s.env.Asked.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again, "last": &s.env.Retry.Last, "alone": &s.env.Retry.Alone,
 		"hedged": &s.env.Retry.Hedged, "queued": &s.env.Retry.Queued, "budgeted": &s.env.Retry.Budgeted,
 	}
 	switch {

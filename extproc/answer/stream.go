@@ -33,13 +33,13 @@ func (a *Answer) pass(f llm.Frame) {
 
 // decode begins to read a stream.
 func (a *Answer) decode() {
-	a.decoder = a.env.Codec.NewStreamDecoder(a.env.Request)
+	a.decoder = a.env.Reader.Stream()
 	switch {
-	case !a.env.Request.Stream:
+	case !a.env.Asked.Stream:
 		a.assembly = &llm.Assembly{}
 		return
 	case !a.env.Native:
-		a.encoder = a.env.Client.NewStreamEncoder(a.env.Request)
+		a.encoder = a.env.Client.NewStreamEncoder(a.env.Asked)
 	}
 	if a.env.AtHeaders && a.state == Waiting {
 		a.begin()
@@ -138,7 +138,6 @@ func (a *Answer) word(f llm.Frame) bool {
 		case a.assembly != nil:
 			a.assembly.Add(e)
 		case a.encoder != nil:
-			e.Name = a.env.Call.ClientName(e.Name)
 			a.held = a.encoder.Encode(a.held, e)
 		case e.Kind == llm.End && len(f.Raw) == 0:
 			a.held = append(a.held, a.env.Client.StreamEnd()...)
@@ -253,7 +252,7 @@ func (a *Answer) broken(e *llm.Error) {
 func (a *Answer) closeWith(told *llm.Error) {
 	encoder := a.encoder
 	if encoder == nil {
-		encoder = a.env.Client.NewStreamEncoder(a.env.Request)
+		encoder = a.env.Client.NewStreamEncoder(a.env.Asked)
 		if len(a.held) > 0 && !bytes.HasSuffix(a.held, []byte("\n\n")) { // the target's last event lacks its end
 			a.held = append(a.held, "\n\n"...)
 		}

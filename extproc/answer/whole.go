@@ -27,17 +27,17 @@ func (a *Answer) endWhole() {
 		a.wholeError()
 		return
 	}
-	response, err := a.env.Codec.DecodeResponse(a.whole)
+	response, err := a.env.Reader.Whole(a.whole)
 	if err != nil {
 		a.broken(llm.AsError(err))
 		return
 	}
 	a.usage = &response.Usage
 	switch {
-	case a.env.Request.Stream:
+	case a.env.Asked.Stream:
 		a.replay(response)
 	case a.env.Native:
-		a.complete(a.head.Status, a.env.Codec.PatchResponse(a.whole, response))
+		a.complete(a.head.Status, a.env.Reader.Patch(a.whole, response))
 	default:
 		a.encode(response)
 	}
@@ -45,8 +45,7 @@ func (a *Answer) endWhole() {
 
 // encode gives the client a whole answer in its schema.
 func (a *Answer) encode(response *llm.Response) {
-	a.env.Call.RestoreNames(response)
-	body, err := a.env.Client.EncodeResponse(response)
+	body, err := a.env.Client.EncodeResponse(a.env.Asked, response)
 	if err != nil {
 		a.refuse(llm.AsError(err))
 		return
@@ -69,8 +68,7 @@ func (a *Answer) replay(response *llm.Response) {
 	if a.state != Streaming {
 		a.begin()
 	}
-	a.env.Call.RestoreNames(response)
-	encoder := a.env.Client.NewStreamEncoder(a.env.Request)
+	encoder := a.env.Client.NewStreamEncoder(a.env.Asked)
 	for _, e := range response.Events() {
 		a.held = encoder.Encode(a.held, e)
 	}

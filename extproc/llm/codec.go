@@ -14,25 +14,25 @@ type Head struct {
 // ClientCodec is the half of a schema that faces an app: it reads the app's requests and writes its answers.
 // Implementations are stateless values, safe for concurrent use.
 type ClientCodec interface {
-	// ReadHead checks that body is one strict JSON object (no duplicate names, valid UTF-8, nothing behind it) and reads
-	// the head. path is the request's, below the gateway's rule; some schemas name the model there. The error is an
-	// *Error that says what was wrong and where.
-	ReadHead(path string, body []byte) (Head, error)
+	// ReadHead checks that body is one strict JSON object (no duplicate names, valid UTF-8, nothing after it) and reads
+	// the head. params are what the operation's pattern found in the path: some schemas name the model there. The error
+	// is an *Error that says what was wrong and where.
+	ReadHead(params map[string]string, body []byte) (Head, error)
 	// DecodeRequest reads a body whose head has been read. The error is an *Error that names the offending member.
 	DecodeRequest(h Head, body []byte) (*Request, error)
-	// EncodeResponse writes a whole answer.
-	EncodeResponse(*Response) ([]byte, error)
+	// EncodeResponse writes a whole answer to what was asked.
+	EncodeResponse(Asked, *Response) ([]byte, error)
 	// EncodeError writes an error body. It never fails.
 	EncodeError(*Error) []byte
 	// IsError tells whether body is an error as the schema's clients read it. A same-schema error that is none is written anew.
 	IsError(body []byte) bool
-	// NewStreamEncoder starts the answer to a streaming request.
-	NewStreamEncoder(Head) StreamEncoder
+	// NewStreamEncoder starts a streamed answer to what was asked.
+	NewStreamEncoder(Asked) StreamEncoder
 	// StreamEnd is the event that ends every stream of the schema.
 	StreamEnd() []byte
 }
 
-// TargetCodec is the half of a schema that faces a provider: it writes requests and reads answers.
+// TargetCodec is the half of a schema that faces a provider: it writes requests, each with a reader of its answer.
 // Implementations are stateless values, safe for concurrent use.
 type TargetCodec interface {
 	// EncodeRequest writes the request for one target. It does not change r: the next attempt encodes it again. The error
@@ -41,16 +41,8 @@ type TargetCodec interface {
 	// PatchRequest is EncodeRequest for a client of the same schema: body is the client's own, and every byte of it stays
 	// but those that must change. It does not change body.
 	PatchRequest(h Head, body []byte, o Options) (Call, error)
-	// DecodeResponse reads a whole 2xx answer, leniently (a sloppy provider is no reason for a 502). The error is an
-	// *Error: what the provider said when the body is an error all the same, else ErrBadGateway.
-	DecodeResponse(body []byte) (*Response, error)
-	// PatchResponse is the answer for a client of the same schema: body, which DecodeResponse has read as r, as it is but for a word
-	// that says the model was done where it called tools. It does not change body.
-	PatchResponse(body []byte, r *Response) []byte
 	// DecodeError reads a non-2xx answer: any status, any body, also HTML, empty or truncated. It never returns nil.
 	DecodeError(status int, h http.Header, body []byte) *Error
-	// NewStreamDecoder starts reading the answer to a streaming call that was made for a request with this head.
-	NewStreamDecoder(Head) StreamDecoder
 }
 
 // Options is what a target wants of its codec.
@@ -78,29 +70,6 @@ type Call struct {
 	Headers http.Header
 	// Dropped names the members of the client's request that this call does not carry as they were, in the client's spelling.
 	Dropped []string
-	// Renamed are the tools that the target knows by another name than the client: its name, and the client's.
-	Renamed map[string]string
-}
-
-// ClientName is what the client calls a tool that the target's answer calls name.
-func (c *Call) ClientName(name string) string {
-	if client, ok := c.Renamed[name]; ok {
-		return client
-	}
-	return name
-}
-
-// RestoreNames gives the tool calls of a whole answer the client's names.
-func (c *Call) RestoreNames(r *Response) {
-	if len(c.Renamed) == 0 {
-		return
-	}
-	for _, choice := range r.Choices {
-		for i, p := range choice.Parts {
-			if call, ok := p.(ToolCall); ok {
-				call.Name = c.ClientName(call.Name)
-				choice.Parts[i] = call
-			}
-		}
-	}
+	// Answer reads what the target answers to the call.
+	Answer AnswerReader
 }

@@ -63,6 +63,11 @@ type Request struct {
 	Spelling map[Member]string
 }
 
+// Head is what a reader of the answer has to know of the request.
+func (r *Request) Head() Head {
+	return Head{Model: r.Model, Stream: r.Stream, IncludeUsage: true, Choices: int(r.N)}
+}
+
 // Member is a part of a request that schemas spell differently. Its value is the most usual spelling.
 type Member string
 

@@ -31,19 +31,3 @@ func TestFit(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
-
-// TestRestoreNames: the client is told its own names.
-func TestRestoreNames(t *testing.T) {
-	call := Call{Renamed: map[string]string{"a_b_1": "a.b"}}
-	r := &Response{Choices: []Choice{{Parts: []Part{Text{Text: "a_b_1"}, ToolCall{Name: "a_b_1"}, ToolCall{Name: "c"}}}}}
-	call.RestoreNames(r)
-	var got []string
-	for _, p := range r.Choices[0].Parts {
-		if c, ok := p.(ToolCall); ok {
-			got = append(got, c.Name)
-		}
-	}
-	if strings.Join(got, " ") != "a.b c" {
-		t.Errorf("calls %q", got)
-	}
-}

@@ -220,7 +220,7 @@ func do(work string, input []byte) error {
 // request takes a request to a target of every schema. A body beyond a bound is refused by its head, and that is what it costs;
 // it is translated here all the same, because no parser is to rely on the bounds for being linear.
 func request(client llm.ClientCodec, body []byte) error {
-	head, err := client.ReadHead("", body)
+	head, err := client.ReadHead(nil, body)
 	if err != nil && !strings.Contains(err.Error(), "at most") {
 		return err
 	}
@@ -247,14 +247,24 @@ func request(client llm.ClientCodec, body []byte) error {
 	return nil
 }
 
+// reader is that of a call in which nothing has to be undone.
+func reader(target llm.TargetCodec) llm.AnswerReader {
+	hi := []llm.Message{{Role: llm.User, Parts: []llm.Part{llm.Text{Text: "hi"}}}}
+	call, err := target.EncodeRequest(&llm.Request{Messages: hi}, llm.Options{Model: "m"})
+	if err != nil {
+		panic(err)
+	}
+	return call.Answer
+}
+
 // answer takes a whole answer to a client of every schema.
 func answer(target llm.TargetCodec, body []byte) error {
-	r, err := target.DecodeResponse(body)
+	r, err := reader(target).Whole(body)
 	if err != nil {
 		return err
 	}
 	for _, to := range codecs {
-		if _, err := to.Client.EncodeResponse(r); err != nil {
+		if _, err := to.Client.EncodeResponse(llm.Asked{}, r); err != nil {
 			return fmt.Errorf("to %s: %w", to.Schema.Name, err)
 		}
 	}
@@ -263,10 +273,10 @@ func answer(target llm.TargetCodec, body []byte) error {
 
 // stream takes a stream, which comes in small pieces, to a client of every schema.
 func stream(target llm.TargetCodec, in []byte) error {
-	decoder := target.NewStreamDecoder(llm.Head{Stream: true})
+	decoder := reader(target).Stream()
 	encoders := make([]llm.StreamEncoder, len(codecs))
 	for i, to := range codecs {
-		encoders[i] = to.Client.NewStreamEncoder(llm.Head{Stream: true, Model: "m"})
+		encoders[i] = to.Client.NewStreamEncoder(llm.Asked{Head: llm.Head{Stream: true, Model: "m"}})
 	}
 	var out []byte
 	pass := func(frames []llm.Frame) {

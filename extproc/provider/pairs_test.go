@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -31,13 +32,14 @@ var pairTargets = []struct {
 	{"anthropic", "claude-sonnet-4-5", "", schema.AnthropicMessages},
 }
 
-// TestPairs: what each target is sent for a client's body, and what it is not. A file is a case, its folder the client's schema.
+// TestPairs: what each target is sent for a client's body, and what it is not, and what of its answers is put into the
+// client's terms. A file is a case, its folder the client's schema.
 func TestPairs(t *testing.T) {
 	for _, client := range codecs {
 		t.Run(string(client.Schema.Name), func(t *testing.T) {
 			golden.Run(t, "testdata/"+string(client.Schema.Name)+"/*.txtar", func(c *golden.Case) {
 				body := c.Input("body.json")
-				head, err := client.Client.ReadHead(client.Schema.Conversation(), body)
+				head, err := client.Client.ReadHead(nil, body)
 				if err != nil {
 					c.T.Fatal(err)
 				}
@@ -62,10 +64,47 @@ func TestPairs(t *testing.T) {
 						shown[alike] = to.name
 					}
 					c.Output("want "+to.name, text)
+					for _, form := range []string{"whole", "stream"} {
+						if says := c.Input(to.name + " says, " + form); says != nil {
+							got := answered(c.T, client.Client, llm.Asked{Head: head}, call.Answer, form, says)
+							c.Output("want for "+form+" of "+to.name, created.ReplaceAll(got, []byte(`"created":0`)))
+						}
+					}
 				}
 			})
 		})
 	}
+}
+
+// created is a time of ours where the target names none.
+var created = regexp.MustCompile(`"created":\d+`)
+
+// answered is what the client gets for an answer of the target's, as extproc/answer has it of a target of another schema.
+func answered(t *testing.T, client llm.ClientCodec, asked llm.Asked, reader llm.AnswerReader, form string, says []byte) []byte {
+	t.Helper()
+	if form == "whole" {
+		r, err := reader.Whole(says)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := client.EncodeResponse(asked, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	stream, to := reader.Stream(), client.NewStreamEncoder(asked)
+	frames, err := stream.Push(append(says, "\n\n"...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	for _, f := range frames {
+		for _, e := range f.Events {
+			out = to.Encode(out, e)
+		}
+	}
+	return to.Close(out, nil)
 }
 
 // callText is a call as a reviewer reads it.
@@ -83,8 +122,8 @@ func callText(t *testing.T, call llm.Call, err error) []byte {
 	if len(call.Dropped) > 0 {
 		fmt.Fprintf(&out, "dropped: %s\n", strings.Join(call.Dropped, ", "))
 	}
-	for _, name := range slices.Sorted(maps.Keys(call.Renamed)) {
-		fmt.Fprintf(&out, "renamed: %s is %s\n", call.Renamed[name], name)
+	for _, name := range slices.Sorted(maps.Keys(llm.RenamesOf(call.Answer))) {
+		fmt.Fprintf(&out, "renamed: %s is %s\n", llm.RenamesOf(call.Answer)[name], name)
 	}
 	out.Write(bodyText(t, call.Body))
 	return out.Bytes()

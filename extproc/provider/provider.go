@@ -31,12 +31,19 @@ func Of(name schema.Name) (Codec, bool) {
 	return Codec{}, false
 }
 
-// At returns the codec whose apps post to this operation.
-func At(operation string) (Codec, bool) {
+// Operation is what a path asks for: of which schema, which of its operations, and what the operation's pattern found in the path.
+type Operation struct {
+	Codec
+	schema.Operation
+	Params schema.Params
+}
+
+// At returns the operation that apps ask for at a path below the version.
+func At(path string) (Operation, bool) {
 	for _, c := range codecs {
-		if _, _, ok := c.Schema.At(operation); ok && c.Client != nil {
-			return c, true
+		if o, params, ok := c.Schema.At(path); ok && c.Client != nil {
+			return Operation{c, o, params}, true
 		}
 	}
-	return Codec{}, false
+	return Operation{}, false
 }

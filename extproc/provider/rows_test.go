@@ -12,7 +12,7 @@ import (
 // TestRowsHaveCodecs: every schema that has operations has a codec for its clients, and every provider one for its targets.
 func TestRowsHaveCodecs(t *testing.T) {
 	for _, s := range schema.All() {
-		if c, ok := At(s.Conversation()); !ok || c.Schema != s {
+		if c, ok := At(s.Conversation()); !ok || c.Schema != s || c.Name != schema.Conversation {
 			t.Errorf("%s: who posts to %s speaks %v", s.Name, s.Conversation(), c.Schema)
 		}
 	}

@@ -19,7 +19,7 @@ func BenchmarkReadHead(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := (Messages{}).ReadHead("", body); err != nil {
+		if _, err := (Messages{}).ReadHead(nil, body); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -27,7 +27,7 @@ func BenchmarkReadHead(b *testing.B) {
 
 func BenchmarkPatchRequest(b *testing.B) {
 	body := benchBody()
-	head, err := Messages{}.ReadHead("", body)
+	head, err := Messages{}.ReadHead(nil, body)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -66,7 +66,7 @@ const benchChunk = "event: content_block_delta\ndata: {\"type\":\"content_block_
 
 // BenchmarkStreamDecoder reads one text delta per operation, as it mostly arrives: one event, one chunk.
 func BenchmarkStreamDecoder(b *testing.B) {
-	d := Messages{}.NewStreamDecoder(llm.Head{})
+	d := answerReader{}.Stream()
 	chunk := []byte(benchChunk)
 	b.SetBytes(int64(len(chunk)))
 	b.ReportAllocs()
@@ -78,7 +78,7 @@ func BenchmarkStreamDecoder(b *testing.B) {
 }
 
 func BenchmarkStreamEncoder(b *testing.B) {
-	e := Messages{}.NewStreamEncoder(llm.Head{})
+	e := Messages{}.NewStreamEncoder(llm.Asked{})
 	dst := make([]byte, 0, 1024)
 	delta := llm.Event{Kind: llm.TextDelta, Text: "Hello, world"}
 	b.ReportAllocs()

@@ -40,7 +40,7 @@ func FuzzRequest(f *testing.F) {
 	seed(f, "testdata/encode/*.txtar", "body.json")
 	f.Add([]byte(`{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"},{"role":"assistant","content":[{"type":"tool_use","id":"a!","name":"f"},{"type":"tool_use","id":"a__2","name":"f"},{"type":"tool_use","id":"a?","name":"f"}]},{"role":"user","content":[{"type":"text","text":"1"},{"type":"tool_result","tool_use_id":"a?"}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a!"},{"type":"text","text":"2"},{"type":"tool_result","tool_use_id":"a__2"}]}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		head, err := Messages{}.ReadHead("", body)
+		head, err := Messages{}.ReadHead(nil, body)
 		if err != nil {
 			wantError(t, err)
 			return
@@ -51,7 +51,7 @@ func FuzzRequest(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, err := (Messages{}).ReadHead("", patched.Body); err != nil || again.Model != model || again.Stream != head.Stream {
+			if again, err := (Messages{}).ReadHead(nil, patched.Body); err != nil || again.Model != model || again.Stream != head.Stream {
 				t.Fatalf("patched %s: %+v, %v", patched.Body, again, err)
 			}
 			r, err := Messages{}.DecodeRequest(head, body)
@@ -64,7 +64,7 @@ func FuzzRequest(f *testing.F) {
 				wantError(t, err)
 				continue
 			}
-			again, err := Messages{}.ReadHead("", call.Body)
+			again, err := Messages{}.ReadHead(nil, call.Body)
 			if err != nil {
 				t.Fatalf("wrote %s: %v", call.Body, err)
 			}
@@ -91,14 +91,14 @@ func FuzzResponse(f *testing.F) {
 		if e := (Messages{}).DecodeError(500, nil, body); e == nil || e.Message == "" || !jsontext.Value(Messages{}.EncodeError(e)).IsValid() {
 			t.Fatalf("error: %v", e)
 		}
-		r, err := Messages{}.DecodeResponse(body)
+		r, err := answerReader{}.Whole(body)
 		if err != nil {
 			if e, ok := err.(*llm.Error); !ok || e.Message == "" {
 				t.Fatalf("got %v, want an *llm.Error", err)
 			}
 			return
 		}
-		out, err := Messages{}.EncodeResponse(r)
+		out, err := Messages{}.EncodeResponse(llm.Asked{}, r)
 		if err != nil {
 			t.Fatalf("read %s, cannot write it: %v", body, err)
 		}

@@ -20,7 +20,7 @@ import (
 // decode reads the case's body.json the way a client's request is read.
 func decode(c *golden.Case) (llm.Head, *llm.Request, error) {
 	body := c.Input("body.json")
-	head, err := Messages{}.ReadHead("/messages", body)
+	head, err := Messages{}.ReadHead(nil, body)
 	if err != nil {
 		return head, nil, err
 	}
@@ -57,8 +57,8 @@ func showCall(call llm.Call) []byte {
 	for _, name := range call.Dropped {
 		out += "dropped: " + name + "\n"
 	}
-	for _, name := range slices.Sorted(maps.Keys(call.Renamed)) {
-		out += "renamed: " + call.Renamed[name] + " is " + name + "\n"
+	for _, name := range slices.Sorted(maps.Keys(llm.RenamesOf(call.Answer))) {
+		out += "renamed: " + llm.RenamesOf(call.Answer)[name] + " is " + name + "\n"
 	}
 	return []byte(out)
 }
@@ -98,7 +98,7 @@ func TestPatchRequest(t *testing.T) {
 	golden.Run(t, "testdata/patch/*.txtar", func(c *golden.Case) {
 		body := c.Input("body.json")
 		before := string(body)
-		head, err := Messages{}.ReadHead("/messages", body)
+		head, err := Messages{}.ReadHead(nil, body)
 		if err != nil {
 			c.T.Fatal(err)
 		}
@@ -117,13 +117,13 @@ func TestPatchRequest(t *testing.T) {
 // TestResponse reads each answer and writes it again for a client of this schema.
 func TestResponse(t *testing.T) {
 	golden.Run(t, "testdata/response/*.txtar", func(c *golden.Case) {
-		r, err := Messages{}.DecodeResponse(c.Input("body.json"))
+		r, err := answerReader{}.Whole(c.Input("body.json"))
 		if err != nil {
 			c.Output("want-error.txt", []byte(showError(err)))
 			return
 		}
 		c.Output("want-neutral.json", dump(c.T, r))
-		body, err := Messages{}.EncodeResponse(r)
+		body, err := Messages{}.EncodeResponse(llm.Asked{}, r)
 		if err != nil {
 			c.Output("want-error.txt", []byte(showError(err)))
 			return
@@ -154,7 +154,7 @@ func TestError(t *testing.T) {
 // encoder, and so does an end of bytes without one.
 func relay(t *testing.T, chunks [][]byte) (events, raw, out string) {
 	t.Helper()
-	decoder, encoder := Messages{}.NewStreamDecoder(llm.Head{}), Messages{}.NewStreamEncoder(llm.Head{})
+	decoder, encoder := answerReader{}.Stream(), Messages{}.NewStreamEncoder(llm.Asked{})
 	var all, passed strings.Builder
 	var dst []byte
 	closed := false

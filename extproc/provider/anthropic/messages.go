@@ -25,8 +25,11 @@ var (
 	_ llm.TargetCodec = Messages{}
 )
 
+// answerReader reads what the API answers. A call of the schema's own clients needs no more.
+type answerReader struct{}
+
 // ReadHead reads model and stream. The schema always sends usage, so IncludeUsage is always true.
-func (Messages) ReadHead(_ string, body []byte) (llm.Head, error) {
+func (Messages) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
 		return llm.Head{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)

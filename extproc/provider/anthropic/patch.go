@@ -24,7 +24,7 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
 	}
-	call := llm.Call{Path: row.Conversation(), Headers: callHeaders(o)}
+	call := llm.Call{Path: row.Conversation(), Headers: callHeaders(o), Answer: answerReader{}}
 	p := strictjson.NewPatch(body, members)
 	renamed := h.Model != o.Model
 	if renamed {

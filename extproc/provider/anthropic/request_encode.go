@@ -45,7 +45,7 @@ func (Messages) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInternal, "request cannot be written: %v", err)
 	}
-	return llm.Call{Body: body, Path: row.Conversation(), Headers: callHeaders(o), Dropped: e.dropped.List(), Renamed: e.renamed}, nil
+	return llm.Call{Body: body, Path: row.Conversation(), Headers: callHeaders(o), Dropped: e.dropped.List(), Answer: e.renamed.Undo(answerReader{})}, nil
 }
 
 type requestEncoder struct {
@@ -56,9 +56,9 @@ type requestEncoder struct {
 	dropped llm.Names
 	markers int // cache_control breakpoints written so far
 	turns   turns
-	renamed map[string]string // tools: the name here, the client's
-	hints   content           // what the system says of the answer's format
-	room    int64             // how much longer than asked for the answer may be made, for thinking
+	renamed llm.Renames // tools: the name here, the client's
+	hints   content     // what the system says of the answer's format
+	room    int64       // how much longer than asked for the answer may be made, for thinking
 }
 
 // toolNames: "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'".
@@ -70,7 +70,7 @@ func (e *requestEncoder) toolName(name string) string {
 	fitting := toolNames.Fit(name)
 	if fitting != name {
 		if e.renamed == nil {
-			e.renamed = map[string]string{}
+			e.renamed = llm.Renames{}
 		}
 		e.renamed[fitting] = name
 	}

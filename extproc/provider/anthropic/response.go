@@ -45,8 +45,8 @@ const endTurn = "end_turn"
 
 var toolUse = []byte(`"tool_use"`)
 
-// PatchResponse puts an end_turn beside tool calls right.
-func (Messages) PatchResponse(body []byte, r *llm.Response) []byte {
+// Patch puts an end_turn beside tool calls right.
+func (answerReader) Patch(body []byte, r *llm.Response) []byte {
 	var in struct {
 		StopReason string `json:"stop_reason"`
 	}
@@ -159,8 +159,8 @@ func forMembers(object jsontext.Value, each func(name, value jsontext.Value)) {
 	_ = r.read(object, each)
 }
 
-// DecodeResponse reads a message. Blocks that no other schema has (server tools and their results) are skipped.
-func (Messages) DecodeResponse(body []byte) (*llm.Response, error) {
+// Whole reads a message. Blocks that no other schema has (server tools and their results) are skipped.
+func (answerReader) Whole(body []byte) (*llm.Response, error) {
 	var in struct {
 		Type         string         `json:"type"`
 		ID           string         `json:"id"`
@@ -260,7 +260,7 @@ func compact(input jsontext.Value) string {
 
 // EncodeResponse writes the first choice: the API knows no others. It fails when the model's arguments for a tool are no
 // JSON object, because every client reads them as one.
-func (Messages) EncodeResponse(r *llm.Response) ([]byte, error) {
+func (Messages) EncodeResponse(_ llm.Asked, r *llm.Response) ([]byte, error) {
 	var choice llm.Choice
 	if len(r.Choices) > 0 {
 		choice = r.Choices[0]

@@ -34,7 +34,7 @@ func TestEncodeResponseOfOtherSchemas(t *testing.T) {
 		"inconsistent counts": {nil, llm.Usage{Input: 1, CacheRead: 70}, answer(`[]`, "end_turn", `{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":70,"output_tokens":0}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Messages{}.EncodeResponse(&llm.Response{ID: "x", Model: "gpt", Choices: c.choices, Usage: c.usage})
+			got, err := Messages{}.EncodeResponse(llm.Asked{}, &llm.Response{ID: "x", Model: "gpt", Choices: c.choices, Usage: c.usage})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func TestEncodeResponseOfOtherSchemas(t *testing.T) {
 
 func TestEncodeResponseRefusesBrokenArguments(t *testing.T) {
 	for _, arguments := range []string{`{"a":`, `[1]`, `"{}"`, `{}{}`} {
-		_, err := Messages{}.EncodeResponse(&llm.Response{Choices: []llm.Choice{{Parts: []llm.Part{llm.ToolCall{Name: "f", Arguments: arguments}}}}})
+		_, err := Messages{}.EncodeResponse(llm.Asked{}, &llm.Response{Choices: []llm.Choice{{Parts: []llm.Part{llm.ToolCall{Name: "f", Arguments: arguments}}}}})
 		if e, ok := err.(*llm.Error); !ok || e.Type != llm.ErrBadGateway {
 			t.Errorf("%s: got %v, want a bad gateway", arguments, err)
 		}

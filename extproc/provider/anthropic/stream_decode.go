@@ -18,8 +18,8 @@ const maxEventBytes = 8 << 20
 // maxOpenCalls bounds how many tool calls the decoder keeps apart at a time. The API sends one after another.
 const maxOpenCalls = 1024
 
-// NewStreamDecoder reads the API's stream. https://docs.anthropic.com/en/docs/build-with-claude/streaming
-func (Messages) NewStreamDecoder(llm.Head) llm.StreamDecoder {
+// Stream reads the API's stream. https://docs.anthropic.com/en/docs/build-with-claude/streaming
+func (answerReader) Stream() llm.StreamDecoder {
 	return &streamDecoder{parser: sse.Parser{MaxBytes: maxEventBytes}}
 }
 

@@ -14,7 +14,7 @@ const (
 )
 
 // NewStreamEncoder writes the API's stream.
-func (Messages) NewStreamEncoder(llm.Head) llm.StreamEncoder { return &streamEncoder{} }
+func (Messages) NewStreamEncoder(llm.Asked) llm.StreamEncoder { return &streamEncoder{} }
 
 // streamEncoder writes content blocks one after another, as clients of the API expect them, from events that may interleave.
 // queue holds the blocks that are not finished: the first one is on the wire, what the others have got so far is held back

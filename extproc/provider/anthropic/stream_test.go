@@ -15,7 +15,7 @@ import (
 // encodeAll runs events through an encoder and shows its stream without event lines, which repeat the type.
 func encodeAll(t *testing.T, events []llm.Event, end *llm.Error) string {
 	t.Helper()
-	encoder := Messages{}.NewStreamEncoder(llm.Head{})
+	encoder := Messages{}.NewStreamEncoder(llm.Asked{})
 	var out []byte
 	for _, e := range events {
 		out = encoder.Encode(out, e)
@@ -177,7 +177,7 @@ func TestStreamDecoderBoundsOpenCalls(t *testing.T) {
 		return fmt.Appendf(nil, "data: {\"type\":\"content_block_start\",\"index\":%d,\"content_block\":{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\"}}\n\n", index)
 	}
 	stop := []byte("data: {\"type\":\"content_block_stop\",\"index\":0}\n\n")
-	d := Messages{}.NewStreamDecoder(llm.Head{})
+	d := answerReader{}.Stream()
 	for range 2 * maxOpenCalls {
 		if frames, err := d.Push(slices.Concat(start(0), stop)); err != nil || len(frames[0].Events) != 1 || frames[0].Events[0].Kind != llm.ToolStart {
 			t.Fatalf("one call after another: %+v, %v", frames, err)
@@ -192,7 +192,7 @@ func TestStreamDecoderBoundsOpenCalls(t *testing.T) {
 }
 
 func TestStreamDecoderBound(t *testing.T) {
-	d := Messages{}.NewStreamDecoder(llm.Head{})
+	d := answerReader{}.Stream()
 	frames, err := d.Push([]byte("data: {\"type\":\"ping\"}\n\ndata: " + strings.Repeat("x", maxEventBytes)))
 	if err == nil || len(frames) != 1 {
 		t.Fatalf("got %d frames and error %v, want the one before the event that is too large", len(frames), err)

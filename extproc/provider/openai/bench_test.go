@@ -27,7 +27,7 @@ func BenchmarkReadHead(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := (Chat{}).ReadHead("", body); err != nil {
+				if _, err := (Chat{}).ReadHead(nil, body); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -43,7 +43,7 @@ func BenchmarkPatchRequest(b *testing.B) {
 		for size, n := range benchSizes {
 			b.Run(name+"/"+size, func(b *testing.B) {
 				body := benchBody(n, c.stream)
-				h, err := Chat{}.ReadHead("", body)
+				h, err := Chat{}.ReadHead(nil, body)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -61,7 +61,7 @@ func BenchmarkPatchRequest(b *testing.B) {
 
 func BenchmarkDecodeRequest(b *testing.B) {
 	body := benchBody(1<<10, true)
-	h, err := Chat{}.ReadHead("", body)
+	h, err := Chat{}.ReadHead(nil, body)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func BenchmarkStreamDecode(b *testing.B) {
 		"tool": `{"tool_calls":[{"index":0,"function":{"arguments":"{\"a"}}]}`,
 	} {
 		b.Run(name, func(b *testing.B) {
-			d := Chat{}.NewStreamDecoder(llm.Head{Stream: true})
+			d := answerReader{llm.Head{Stream: true}}.Stream()
 			open := fmt.Appendf(nil, benchChunk, `{"role":"assistant","content":"","tool_calls":[{"index":0,"id":"c","function":{"name":"f"}}]}`)
 			if _, err := d.Push(open); err != nil {
 				b.Fatal(err)
@@ -103,7 +103,7 @@ func BenchmarkStreamDecode(b *testing.B) {
 }
 
 func BenchmarkStreamEncode(b *testing.B) {
-	e := Chat{}.NewStreamEncoder(llm.Head{Stream: true})
+	e := Chat{}.NewStreamEncoder(llm.Asked{Head: llm.Head{Stream: true}})
 	dst := e.Encode(nil, llm.Event{Kind: llm.Start, ID: "chatcmpl-1", Model: "gpt-4o", Created: 1})
 	b.ReportAllocs()
 	for b.Loop() {

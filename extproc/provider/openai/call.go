@@ -52,7 +52,7 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 		}
 		e.drop(true, r.Spell(llm.Member(name)))
 	}
-	return llm.Call{Body: f.p.Bytes(), Path: row.Conversation(), Dropped: e.dropped.List(), Renamed: e.renamed}, nil
+	return llm.Call{Body: f.p.Bytes(), Path: row.Conversation(), Dropped: e.dropped.List(), Answer: e.renamed.Undo(answerReader{r.Head()})}, nil
 }
 
 // requestEncoder takes one request from the neutral form to the wire's.
@@ -62,7 +62,7 @@ type requestEncoder struct {
 	model   family
 	out     request
 	dropped llm.Names
-	renamed map[string]string // tools: the name here, the client's
+	renamed llm.Renames // tools: the name here, the client's
 	calls   openCalls
 }
 
@@ -71,7 +71,7 @@ func (e *requestEncoder) toolName(name string) string {
 	fitting := e.dialect.name.Fit(name)
 	if fitting != name {
 		if e.renamed == nil {
-			e.renamed = map[string]string{}
+			e.renamed = llm.Renames{}
 		}
 		e.renamed[fitting] = name
 	}

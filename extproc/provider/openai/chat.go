@@ -27,9 +27,12 @@ var (
 	_ llm.TargetCodec = Chat{}
 )
 
+// answerReader reads what a server of the schema answers to a request with this head.
+type answerReader struct{ head llm.Head }
+
 // ReadHead implements llm.ClientCodec. Of the path it needs nothing. Only the members that decide about the call are looked
 // at; that the others make sense is up to DecodeRequest, or to a target of the same schema.
-func (Chat) ReadHead(_ string, body []byte) (llm.Head, error) {
+func (Chat) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
 		return llm.Head{}, notStrict(err)

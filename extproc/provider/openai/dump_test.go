@@ -83,8 +83,8 @@ func outputCall(c *golden.Case, call llm.Call) {
 		c.Output("want-dropped", []byte(strings.Join(call.Dropped, "\n")))
 	}
 	var renamed []string
-	for _, name := range slices.Sorted(maps.Keys(call.Renamed)) {
-		renamed = append(renamed, call.Renamed[name]+" is "+name)
+	for _, name := range slices.Sorted(maps.Keys(llm.RenamesOf(call.Answer))) {
+		renamed = append(renamed, llm.RenamesOf(call.Answer)[name]+" is "+name)
 	}
 	if renamed != nil {
 		c.Output("want-renamed", []byte(strings.Join(renamed, "\n")))

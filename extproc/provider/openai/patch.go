@@ -30,7 +30,7 @@ func (Chat) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, erro
 			return llm.Call{}, err
 		}
 	}
-	return llm.Call{Path: row.Conversation(), Body: f.p.Bytes(), Dropped: f.dropped.List()}, nil
+	return llm.Call{Path: row.Conversation(), Body: f.p.Bytes(), Dropped: f.dropped.List(), Answer: answerReader{h}}, nil
 }
 
 // foreignThinking tells Anthropic's thinking from the member of the same name that OpenAI-compatible providers have

@@ -13,7 +13,7 @@ import (
 func TestPatch(t *testing.T) {
 	golden.Run(t, "testdata/patch/*.txtar", func(c *golden.Case) {
 		body := c.Input("body.json")
-		h, err := Chat{}.ReadHead("", body)
+		h, err := Chat{}.ReadHead(nil, body)
 		if err != nil {
 			c.T.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 func TestRequest(t *testing.T) {
 	golden.Run(t, "testdata/request/*.txtar", func(c *golden.Case) {
 		body := c.Input("body.json")
-		h, err := Chat{}.ReadHead("/chat/completions", body)
+		h, err := Chat{}.ReadHead(nil, body)
 		if err != nil {
 			failed(c, err)
 			return
@@ -57,7 +57,7 @@ func TestHeadRefuses(t *testing.T) {
 		"lone surrogate in text": {`{"messages":[{"role":"user","content":"\ud800"}]}`, "", "surrogate"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Chat{}.ReadHead("", []byte(c.body))
+			_, err := Chat{}.ReadHead(nil, []byte(c.body))
 			wantInvalid(t, err, c.param, c.message)
 		})
 	}
@@ -75,11 +75,11 @@ func wantInvalid(t *testing.T, err error, param, message string) {
 }
 
 func TestHeadTolerates(t *testing.T) {
-	h, err := Chat{}.ReadHead("", []byte(`{"model":null,"stream":null,"stream_options":null,"messages":[]}`))
+	h, err := Chat{}.ReadHead(nil, []byte(`{"model":null,"stream":null,"stream_options":null,"messages":[]}`))
 	if err != nil || h != (llm.Head{}) {
 		t.Fatalf("nulls: got %+v, %v", h, err)
 	}
-	h, err = Chat{}.ReadHead("", []byte(`{"messages":[],"stream_options":{"include_usage":true}}`))
+	h, err = Chat{}.ReadHead(nil, []byte(`{"messages":[],"stream_options":{"include_usage":true}}`))
 	if err != nil || h != (llm.Head{}) {
 		t.Fatalf("usage without a stream: got %+v, %v", h, err)
 	}
@@ -134,7 +134,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"logprobs a number":      {`{` + user + `,"logprobs":5}`, "logprobs", "want true or false"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, err := Chat{}.ReadHead("", []byte(c.body))
+			h, err := Chat{}.ReadHead(nil, []byte(c.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -152,7 +152,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"model":"m","messages":[{"role":"user","content":"q"},{"role":"assistant","tool_calls":[{"id":"c","function":{"name":"f"}},{"id":"c","function":{"name":"f"}}]},{"role":"tool","tool_call_id":"c"},{"role":"tool","tool_call_id":"c"},{"role":"tool","tool_call_id":"c"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var invalid *llm.Error
-		h, err := Chat{}.ReadHead("", body)
+		h, err := Chat{}.ReadHead(nil, body)
 		if err != nil {
 			if !errors.As(err, &invalid) {
 				t.Fatalf("%v is no *llm.Error", err)
@@ -161,7 +161,7 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		if call, err := (Chat{}).PatchRequest(h, body, llm.Options{Model: "m", Dialect: "openai"}); err == nil {
-			again, err := Chat{}.ReadHead("", call.Body)
+			again, err := Chat{}.ReadHead(nil, call.Body)
 			if err != nil || again.Model != "m" || again.Stream != h.Stream || again.IncludeUsage != h.Stream {
 				t.Fatalf("patched to %s: %+v, %v", call.Body, again, err)
 			}

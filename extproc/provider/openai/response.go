@@ -113,8 +113,8 @@ func stopOf(reason string, calls, refused bool) llm.Stop {
 // finishFailed is the finish_reason by which routers and Mistral say that generation broke off.
 const finishFailed = "error"
 
-// DecodeResponse implements llm.TargetCodec.
-func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
+// Whole implements llm.AnswerReader.
+func (answerReader) Whole(body []byte) (*llm.Response, error) {
 	var w completion
 	err := json.Unmarshal(body, &w, lenient)
 	switch {
@@ -137,8 +137,8 @@ func (Chat) DecodeResponse(body []byte) (*llm.Response, error) {
 	return r, nil
 }
 
-// PatchResponse implements llm.TargetCodec: clients that go by the finish_reason do not carry out tool calls beside a stop.
-func (Chat) PatchResponse(body []byte, r *llm.Response) []byte {
+// Patch implements llm.AnswerReader: clients that go by the finish_reason do not carry out tool calls beside a stop.
+func (answerReader) Patch(body []byte, r *llm.Response) []byte {
 	if !slices.ContainsFunc(r.Choices, func(c llm.Choice) bool { return c.Stop == llm.StopTool }) {
 		return body
 	}
@@ -276,7 +276,7 @@ func finishWord(s llm.Stop, refused, called bool) string {
 
 // EncodeResponse implements llm.ClientCodec. Parts that an assistant's message cannot hold here (images, sound) are left
 // out.
-func (Chat) EncodeResponse(r *llm.Response) ([]byte, error) {
+func (Chat) EncodeResponse(_ llm.Asked, r *llm.Response) ([]byte, error) {
 	out := answer{
 		ID: answerID(r.ID), Object: "chat.completion", Created: createdAt(r.Created), Model: r.Model,
 		Choices: make([]answerChoice, len(r.Choices)), Usage: usageForClient(r.Usage),

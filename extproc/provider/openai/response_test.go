@@ -35,13 +35,13 @@ func addInputs(f *testing.F, glob, name string) {
 
 func TestResponse(t *testing.T) {
 	golden.Run(t, "testdata/response/*.txtar", func(c *golden.Case) {
-		r, err := Chat{}.DecodeResponse(c.Input("body"))
+		r, err := answerReader{}.Whole(c.Input("body"))
 		if err != nil {
 			failed(c, err)
 			return
 		}
 		c.Output("want-response", dump(*r))
-		body, err := Chat{}.EncodeResponse(r)
+		body, err := Chat{}.EncodeResponse(llm.Asked{}, r)
 		if err != nil {
 			c.T.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestEncodeResponse(t *testing.T) {
 		if !ok {
 			c.T.Fatal("no such answer in responses")
 		}
-		body, err := Chat{}.EncodeResponse(&r)
+		body, err := Chat{}.EncodeResponse(llm.Asked{}, &r)
 		if err != nil {
 			c.T.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestEncodeResponseFinishReasons(t *testing.T) {
 		llm.StopEnd: "stop", llm.StopSequence: "stop", llm.StopPause: "stop", llm.StopLength: "length",
 		llm.StopTool: "tool_calls", llm.StopRefusal: "content_filter", "": "stop", "new": "stop",
 	} {
-		body, err := Chat{}.EncodeResponse(&llm.Response{Choices: []llm.Choice{{Stop: stop}}})
+		body, err := Chat{}.EncodeResponse(llm.Asked{}, &llm.Response{Choices: []llm.Choice{{Stop: stop}}})
 		if err != nil || !strings.Contains(string(body), `"finish_reason":"`+want+`"`) {
 			t.Errorf("%q: want %s, got %s (%v)", stop, want, body, err)
 		}
@@ -108,7 +108,7 @@ func FuzzResponse(f *testing.F) {
 		if e := (Chat{}).DecodeError(500, nil, body); e == nil || e.Message == "" {
 			t.Fatalf("DecodeError of %q: %+v", body, e)
 		}
-		r, err := Chat{}.DecodeResponse(body)
+		r, err := answerReader{}.Whole(body)
 		if err != nil {
 			var e *llm.Error
 			if !errors.As(err, &e) || e.Message == "" {
@@ -119,11 +119,11 @@ func FuzzResponse(f *testing.F) {
 			}
 			return
 		}
-		out, err := Chat{}.EncodeResponse(r)
+		out, err := Chat{}.EncodeResponse(llm.Asked{}, r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (Chat{}).DecodeResponse(out); err != nil {
+		if _, err := (answerReader{}).Whole(out); err != nil {
 			t.Fatalf("%s does not decode again: %v", out, err)
 		}
 	})

@@ -24,7 +24,7 @@ func relay(h llm.Head, chunks [][]byte) relayed {
 	var r relayed
 	var raw, events strings.Builder
 	var client []byte
-	d, e := Chat{}.NewStreamDecoder(h), Chat{}.NewStreamEncoder(h)
+	d, e := answerReader{h}.Stream(), Chat{}.NewStreamEncoder(llm.Asked{Head: h})
 	var last llm.Event
 	take := func(frames []llm.Frame) {
 		for _, f := range frames {
@@ -123,7 +123,7 @@ func ending(stream string) string {
 }
 
 func TestStreamBound(t *testing.T) {
-	d := Chat{}.NewStreamDecoder(llm.Head{})
+	d := answerReader{}.Stream()
 	frames, err := d.Push([]byte("data: [DONE]\n\ndata: " + strings.Repeat("x", maxFrameBytes)))
 	if !errors.Is(err, sse.ErrTooLarge) {
 		t.Fatalf("got %v, want ErrTooLarge", err)
@@ -139,7 +139,7 @@ func TestStreamFramesOutliveEachOther(t *testing.T) {
 	for i := range 500 {
 		in = fmt.Appendf(in, "data: {\"id\":\"x\",\"choices\":[{\"delta\":{\"content\":\"%d\"}}]}\n\n", i)
 	}
-	frames, err := Chat{}.NewStreamDecoder(llm.Head{}).Push(in)
+	frames, err := answerReader{}.Stream().Push(in)
 	if err != nil || len(frames) != 500 {
 		t.Fatalf("%d frames, %v", len(frames), err)
 	}
@@ -231,7 +231,7 @@ func TestEncodeStream(t *testing.T) {
 			c.T.Fatal("no such stream in events")
 		}
 		for _, usage := range []bool{false, true} {
-			e := Chat{}.NewStreamEncoder(llm.Head{Stream: true, IncludeUsage: usage})
+			e := Chat{}.NewStreamEncoder(llm.Asked{Head: llm.Head{Stream: true, IncludeUsage: usage}})
 			var out []byte
 			for _, ev := range list {
 				out = e.Encode(out, ev)
@@ -266,7 +266,7 @@ func TestStreamOfNothing(t *testing.T) {
 
 // TestStreamWithoutStart gives the encoder events of a provider that never introduced itself.
 func TestStreamWithoutStart(t *testing.T) {
-	e := Chat{}.NewStreamEncoder(llm.Head{Model: "asked"})
+	e := Chat{}.NewStreamEncoder(llm.Asked{Head: llm.Head{Model: "asked"}})
 	out := string(e.Close(e.Encode(nil, llm.Event{Kind: llm.TextDelta, Text: "x"}), nil))
 	if strings.Count(out, `"id":"chatcmpl-`) != 3 || strings.Count(out, `"model":"asked"`) != 3 || strings.Contains(out, `"created":0`) {
 		t.Fatalf("got %s", out)

@@ -62,9 +62,10 @@ const (
 	maxTools        = 1024
 )
 
-// NewStreamDecoder implements llm.TargetCodec.
-func (Chat) NewStreamDecoder(h llm.Head) llm.StreamDecoder {
-	d := &streamDecoder{head: h, sse: sse.Parser{MaxBytes: maxFrameBytes}}
+// Stream implements llm.AnswerReader.
+func (r answerReader) Stream() llm.StreamDecoder {
+	d := &streamDecoder{head: r.head, sse: sse.Parser{MaxBytes: maxFrameBytes}}
+	d.head.Choices = min(d.head.Choices, maxChoices)
 	d.yield = d.frame
 	return d
 }

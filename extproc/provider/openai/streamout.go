@@ -11,8 +11,8 @@ import (
 )
 
 // NewStreamEncoder implements llm.ClientCodec.
-func (Chat) NewStreamEncoder(h llm.Head) llm.StreamEncoder {
-	return &streamEncoder{head: h}
+func (Chat) NewStreamEncoder(to llm.Asked) llm.StreamEncoder {
+	return &streamEncoder{head: to.Head}
 }
 
 // streamEncoder writes chunks (https://platform.openai.com/docs/api-reference/chat-streaming). The finish reason is the last
