@@ -211,7 +211,7 @@ func TestAnswerReplayedAtAnotherProvider(t *testing.T) {
 					if got.Header.Get("x-millrace-target") != "an" {
 						continue
 					}
-					got.want(200, "end_turn").header("x-millrace-dropped", "messages.content.thinking, thinking")
+					got.want(200, "end_turn").header("x-millrace-dropped", "messages[].content[].thinking, thinking")
 				}
 				requests := an.Requests()
 				if len(requests) == 0 {

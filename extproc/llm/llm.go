@@ -9,7 +9,10 @@
 // Standard library only. No type here knows HTTP, Envoy or a provider's name.
 package llm
 
-import "encoding/json"
+import (
+	"cmp"
+	"encoding/json"
+)
 
 // Role says who speaks in a Message.
 type Role string
@@ -61,6 +64,8 @@ type Request struct {
 
 	// Spelling is what the client calls members that another schema calls otherwise; see Spell.
 	Spelling map[Member]string
+	// Words are what the client's schema calls members, whatever this client writes. They are the codec's and not changed.
+	Words map[Member]string
 }
 
 // Head is what a reader of the answer has to know of the request.
@@ -82,15 +87,28 @@ const (
 	MemberParallel  Member = "parallel_tool_calls"
 	MemberTool      Member = "tools[].function" // what a tool's name, strict and schema are members of
 	MemberToolSpec  Member = "tools[].function.parameters"
+	MemberName      Member = "messages[].name"
+	MemberThoughts  Member = "messages[].reasoning_content"
+	MemberDetail    Member = "messages[].content[].image_url.detail"
+	MemberTitle     Member = "messages[].content[].title"
+	MemberSignature Member = "messages[].tool_calls[].extra_content"
+)
+
+// The members of a part, behind its path.
+const (
+	MemberCallName      Member = "function.name"
+	MemberCallArguments Member = "function.arguments"
+	MemberResultCall    Member = "tool_call_id"
+	MemberCache         Member = "cache_control"
 )
 
 // Spell is the member in the client's own words, for what is said of its request.
 func (r *Request) Spell(m Member) string {
-	if own, ok := r.Spelling[m]; ok {
-		return own
-	}
-	return string(m)
+	return cmp.Or(r.Spelling[m], r.Words[m], string(m))
 }
+
+// SpellIn is a member of the part at the path.
+func (r *Request) SpellIn(path string, m Member) string { return path + "." + r.Spell(m) }
 
 // SpellAs notes that the client calls a member so.
 func (r *Request) SpellAs(m Member, own string) {
@@ -105,6 +123,7 @@ type Message struct {
 	Role  Role
 	Name  string // OpenAI's participant name; most schemas cannot say it
 	Parts []Part
+	Paths []string // where each of the parts is in the client's body, in its own words; nil where nobody knows
 }
 
 // Part is one piece of content: Text, Image, File, Audio, ToolCall, ToolResult, Thinking or Refusal.

@@ -36,7 +36,7 @@ func (e *requestEncoder) media(path string, p llm.Part) (block, bool, *llm.Error
 // image writes an image block. https://docs.anthropic.com/en/docs/build-with-claude/vision
 func (e *requestEncoder) image(path string, p llm.Image) (block, *llm.Error) {
 	if p.Detail != "" && p.Detail != "auto" {
-		e.drop("messages.content.image_url.detail")
+		e.drop(e.in.Spell(llm.MemberDetail))
 	}
 	b := block{Type: "image"}
 	if p.URL != "" {

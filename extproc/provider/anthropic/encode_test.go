@@ -73,7 +73,7 @@ func TestEncodeRequestOfOtherSchemas(t *testing.T) {
 		"names and detail": {
 			in:      &llm.Request{Messages: []llm.Message{{Role: llm.User, Name: "bob", Parts: []llm.Part{llm.Image{URL: "https://h/i", Detail: "high"}}}}},
 			want:    head + `"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://h/i"}}]}]}`,
-			dropped: []string{"messages.name", "messages.content.image_url.detail"},
+			dropped: []string{"messages[].name", "messages[].content[].image_url.detail"},
 		},
 		"refusals are text": {
 			in: &llm.Request{Messages: []llm.Message{

@@ -31,24 +31,22 @@ type openCall struct {
 	answered    bool
 }
 
-// messages writes the conversation. Where a path is named it counts the neutral messages, without the system ones that
-// opened the request.
+// messages writes the conversation.
 func (e *requestEncoder) messages() *llm.Error {
 	e.turns = turns{ids: newCallIDs(legalIDs(e.in.Messages))}
-	for i, m := range e.in.Messages {
-		path := fmt.Sprintf("messages[%d]", i)
+	for _, m := range e.in.Placed() {
 		if m.Name != "" {
-			e.drop("messages.name")
+			e.drop(e.in.Spell(llm.MemberName))
 		}
 		var err *llm.Error
 		switch m.Role {
 		case llm.System: // written by system
 		case llm.User:
-			err = e.userTurn(path, m.Parts)
+			err = e.userTurn(m)
 		case llm.Assistant:
-			err = e.assistantTurn(path, m.Parts)
+			err = e.assistantTurn(m)
 		default:
-			err = llm.Invalid(path+".role", "unknown role %q", m.Role)
+			err = llm.Invalid("messages", "unknown role %q", m.Role)
 		}
 		if err != nil {
 			return err
@@ -83,11 +81,11 @@ func (e *requestEncoder) trimPrefill() {
 
 // system joins the opening instructions, those of mid-conversation and the JSON hint, in that order.
 func (e *requestEncoder) system() *llm.Error {
-	add := func(path string, parts []llm.Part) *llm.Error {
+	add := func(member string, parts []llm.Part) *llm.Error {
 		for i, p := range parts {
 			text, ok := p.(llm.Text)
 			if !ok {
-				return llm.Invalid(fmt.Sprintf("%s[%d]", path, i), "system messages can only hold text")
+				return llm.Invalid(fmt.Sprintf("%s[%d]", member, i), "system messages can only hold text")
 			}
 			if b, ok := e.text(text); ok {
 				e.out.System = append(e.out.System, b)
@@ -115,19 +113,18 @@ func (e *requestEncoder) system() *llm.Error {
 }
 
 // userTurn adds a user message: tool results first, whatever the client's order.
-func (e *requestEncoder) userTurn(path string, parts []llm.Part) *llm.Error {
+func (e *requestEncoder) userTurn(m llm.Message) *llm.Error {
 	var results, others content
-	for i, p := range parts {
-		at := fmt.Sprintf("%s.content[%d]", path, i)
+	for i, p := range m.Parts {
 		if result, ok := p.(llm.ToolResult); ok {
-			b, err := e.toolResult(path, result)
+			b, err := e.toolResult(m.Paths[i], result)
 			if err != nil {
 				return err
 			}
 			results = append(results, b)
 			continue
 		}
-		b, ok, err := e.media(at, p)
+		b, ok, err := e.media(m.Paths[i], p)
 		if err != nil {
 			return err
 		}
@@ -151,10 +148,10 @@ func (t *turns) closeUser() {
 func (e *requestEncoder) toolResult(path string, r llm.ToolResult) (block, *llm.Error) {
 	call, ok := e.turns.calls[r.CallID]
 	if !ok {
-		return block{}, llm.Invalid(path+".tool_call_id", "no call %q in the assistant message before it", r.CallID)
+		return block{}, llm.Invalid(e.in.SpellIn(path, llm.MemberResultCall), "no call %q in the assistant message before it", r.CallID)
 	}
 	if call.answered {
-		return block{}, llm.Invalid(path+".tool_call_id", "a second result for call %q", r.CallID)
+		return block{}, llm.Invalid(e.in.SpellIn(path, llm.MemberResultCall), "a second result for call %q", r.CallID)
 	}
 	call.answered = true
 	e.turns.left--
@@ -173,10 +170,9 @@ func (e *requestEncoder) toolResult(path string, r llm.ToolResult) (block, *llm.
 }
 
 // assistantTurn adds what the model is taken to have said: thinking first, then text and calls in their order.
-func (e *requestEncoder) assistantTurn(path string, parts []llm.Part) *llm.Error {
+func (e *requestEncoder) assistantTurn(m llm.Message) *llm.Error {
 	var thoughts, said content
-	calls := 0
-	for i, p := range parts {
+	for i, p := range m.Parts {
 		switch p := p.(type) {
 		case llm.Text:
 			if b, ok := e.text(p); ok {
@@ -194,14 +190,13 @@ func (e *requestEncoder) assistantTurn(path string, parts []llm.Part) *llm.Error
 			if err := e.turns.openAssistant(); err != nil {
 				return err
 			}
-			b, err := e.toolCall(fmt.Sprintf("%s.tool_calls[%d]", path, calls), p)
+			b, err := e.toolCall(m.Paths[i], p)
 			if err != nil {
 				return err
 			}
-			calls++
 			said = append(said, b)
 		default:
-			return llm.Invalid(fmt.Sprintf("%s.content[%d]", path, i), "%s cannot be part of an assistant message here", kindOf(p))
+			return llm.Invalid(m.Paths[i], "%s cannot be part of an assistant message here", kindOf(p))
 		}
 	}
 	if len(thoughts)+len(said) == 0 {
@@ -234,7 +229,7 @@ func (t *turns) answered() *llm.Error {
 		return nil
 	}
 	first := t.order[slices.IndexFunc(t.order, func(c *openCall) bool { return !c.answered })]
-	return llm.Invalid(first.path, "no result for call %q in the messages behind it", first.id)
+	return llm.Invalid(first.path, "no result for call %q in the messages after it", first.id)
 }
 
 // thought passes on the model's own thinking. Only the provider that signed it understands it; unsigned thinking would be
@@ -246,21 +241,21 @@ func (e *requestEncoder) thought(p llm.Thinking) (block, bool) {
 	case p.Signature != "":
 		return block{Type: "thinking", Thinking: &p.Text, Signature: &p.Signature}, true
 	default:
-		e.drop("messages.reasoning_content")
+		e.drop(e.in.Spell(llm.MemberThoughts))
 		return block{}, false
 	}
 }
 
 func (e *requestEncoder) toolCall(path string, p llm.ToolCall) (block, *llm.Error) {
 	if p.Name == "" {
-		return block{}, llm.Invalid(path+".function.name", "required")
+		return block{}, llm.Invalid(e.in.SpellIn(path, llm.MemberCallName), "required")
 	}
 	input := jsontext.Value(strings.TrimSpace(p.Arguments))
 	if len(input) == 0 {
 		input = jsontext.Value("{}")
 	}
 	if input.Kind() != '{' || !input.IsValid() {
-		return block{}, llm.Invalid(path+".function.arguments", "want the text of one JSON object")
+		return block{}, llm.Invalid(e.in.SpellIn(path, llm.MemberCallArguments), "want the text of one JSON object")
 	}
 	t := &e.turns
 	if _, again := t.calls[p.ID]; again {

@@ -70,6 +70,7 @@ func TestDecodeRequest(t *testing.T) {
 			c.Output("want-error.txt", []byte(showError(err)))
 			return
 		}
+		r.Words = nil // they are the same in every case
 		c.Output("want.json", dump(c.T, r))
 	})
 }

@@ -89,7 +89,7 @@ func patchMessages(p *strictjson.Patch, budget bool, dropped *llm.Names) (headle
 		p.Set("messages", moved)
 	}
 	if m.dropped {
-		dropped.Add("messages.content.thinking")
+		dropped.Add("messages[].content[].thinking")
 	}
 	return budget && m.headless(), nil
 }

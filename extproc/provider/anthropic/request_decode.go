@@ -19,7 +19,7 @@ func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 		return nil, err
 	}
 	d := requestDecoder{in: &in, out: &llm.Request{
-		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage, ServiceTier: in.ServiceTier,
+		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage, ServiceTier: in.ServiceTier, Words: ownWords,
 	}}
 	for _, read := range []func() *llm.Error{
 		d.limits, d.system, d.messages, d.tools, d.toolChoice, d.reasoning, d.format, d.metadata, d.union,
@@ -31,6 +31,16 @@ func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 	d.unsaid("", in.Rest)
 	d.out.Unsaid = d.names.List()
 	return d.out, nil
+}
+
+// ownWords are what clients of the schema call what others call otherwise.
+var ownWords = map[llm.Member]string{
+	llm.MemberTool:          "tools[]",
+	llm.MemberToolSpec:      "tools[].input_schema",
+	llm.MemberThoughts:      "messages[].content[].thinking",
+	llm.MemberCallName:      "name",
+	llm.MemberCallArguments: "input",
+	llm.MemberResultCall:    "tool_use_id",
 }
 
 type requestDecoder struct {
@@ -136,7 +146,7 @@ func (d *requestDecoder) message(path string, in *turn[givenContent]) (llm.Messa
 	if in.Content == nil {
 		return m, llm.Invalid(path+".content", "required")
 	}
-	d.unsaid("messages", in.Rest)
+	d.unsaid("messages[]", in.Rest)
 	switch m.Role {
 	case llm.System:
 		var err *llm.Error
@@ -156,7 +166,7 @@ func (d *requestDecoder) message(path string, in *turn[givenContent]) (llm.Messa
 		if err != nil {
 			return m, err
 		}
-		m.Parts = append(m.Parts, part)
+		m.Parts, m.Paths = append(m.Parts, part), append(m.Paths, at)
 	}
 	return m, nil
 }
@@ -168,7 +178,7 @@ var blockRole = map[string]llm.Role{
 
 // part reads one content block. https://docs.anthropic.com/en/api/messages#body-messages-content
 func (d *requestDecoder) part(path string, b *givenBlock) (llm.Part, *llm.Error) {
-	d.unsaid("messages.content", b.Rest)
+	d.unsaid("messages[].content[]", b.Rest)
 	switch b.Type {
 	case "text":
 		if b.Text == nil {
@@ -282,10 +292,6 @@ func (d *requestDecoder) toolResult(path string, b *givenBlock) (llm.Part, *llm.
 }
 
 func (d *requestDecoder) tools() *llm.Error {
-	if len(d.in.Tools) > 0 {
-		d.out.SpellAs(llm.MemberTool, "tools[]")
-		d.out.SpellAs(llm.MemberToolSpec, "tools[].input_schema")
-	}
 	for i := range d.in.Tools {
 		t := &d.in.Tools[i]
 		path := fmt.Sprintf("tools[%d]", i)
@@ -295,7 +301,7 @@ func (d *requestDecoder) tools() *llm.Error {
 		if t.Name == "" {
 			return llm.Invalid(path+".name", "required")
 		}
-		d.unsaid("tools", t.Rest)
+		d.unsaid("tools[]", t.Rest)
 		d.out.Tools = append(d.out.Tools, llm.Tool{
 			Name: t.Name, Description: t.Description, Parameters: given(t.InputSchema), Strict: t.Strict,
 			Cache: given(t.CacheControl),

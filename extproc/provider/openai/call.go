@@ -1,6 +1,7 @@
 package openai
 
 import (
+	stdjson "encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,7 +120,7 @@ func (e *requestEncoder) drop(lost bool, name string) {
 
 // system joins the instructions: many compatibles take one system message only.
 func (e *requestEncoder) system() error {
-	text, err := e.joined("system", e.in.System, "\n\n")
+	text, err := e.joined("system[]", e.in.System)
 	if text != "" {
 		e.out.Messages = append(e.out.Messages, message{Role: "system", Content: quote(text)})
 	}
@@ -127,35 +128,35 @@ func (e *requestEncoder) system() error {
 }
 
 // joined makes one string of parts that can only be text.
-func (e *requestEncoder) joined(path string, parts []llm.Part, separator string) (string, error) {
+func (e *requestEncoder) joined(path string, parts []llm.Part) (string, error) {
 	var texts []string
-	for i, p := range parts {
+	for _, p := range parts {
 		t, ok := p.(llm.Text)
 		if !ok {
-			return "", llm.Invalid(fmt.Sprintf("%s[%d]", path, i), "only text can stand here")
+			return "", llm.Invalid(path, "only text can stand here")
 		}
-		e.drop(t.Cache != nil, cachePath(path))
+		e.unmark(path, t.Cache)
 		if t.Text != "" {
 			texts = append(texts, t.Text)
 		}
 	}
-	return strings.Join(texts, separator), nil
+	return strings.Join(texts, "\n\n"), nil
 }
 
-// cachePath is how the loss of a cache marker below path is reported.
-func cachePath(path string) string {
-	name, _, _ := strings.Cut(path, "[")
-	return name + "[].cache_control"
+// unmark reports that a part loses its mark for the prompt cache.
+func (e *requestEncoder) unmark(path string, cache stdjson.RawMessage) {
+	if cache != nil {
+		e.dropped.Add(e.in.SpellIn(llm.Unnumbered(path), llm.MemberCache))
+	}
 }
 
 func (e *requestEncoder) messages() error {
-	in := e.in.Messages
-	for i := 0; i < len(in); {
-		n := runLength(in[i:])
-		if err := e.turn(i, in[i:i+n]); err != nil {
+	for in := e.in.Placed(); len(in) > 0; {
+		n := runLength(in)
+		if err := e.turn(in[:n]); err != nil {
 			return err
 		}
-		i += n
+		in = in[n:]
 	}
 	return e.answered()
 }
@@ -169,10 +170,10 @@ func runLength(messages []llm.Message) int {
 	return n
 }
 
-// turn writes a run of messages of one role, the first of which is number i.
-func (e *requestEncoder) turn(i int, run []llm.Message) error {
+// turn writes a run of messages of one role.
+func (e *requestEncoder) turn(run []llm.Message) error {
 	if run[0].Role == llm.User {
-		return e.userTurn(i, run)
+		return e.userTurn(run)
 	}
 	if err := e.answered(); err != nil {
 		return err
@@ -180,13 +181,12 @@ func (e *requestEncoder) turn(i int, run []llm.Message) error {
 	if run[0].Role == llm.Assistant {
 		run = oneMessage(run)
 	}
-	for k, m := range run {
-		path := fmt.Sprintf("messages[%d]", i+k)
+	for _, m := range run {
 		var err error
 		if m.Role == llm.System {
-			err = e.systemMessage(path, m)
+			err = e.systemMessage(m)
 		} else {
-			err = e.assistantMessage(path, m)
+			err = e.assistantMessage(m)
 		}
 		if err != nil {
 			return err
@@ -216,13 +216,13 @@ func oneMessage(run []llm.Message) []llm.Message {
 	}
 	one := llm.Message{Role: llm.Assistant, Name: run[0].Name}
 	for _, m := range run {
-		one.Parts = append(one.Parts, m.Parts...)
+		one.Parts, one.Paths = append(one.Parts, m.Parts...), append(one.Paths, m.Paths...)
 	}
 	return []llm.Message{one}
 }
 
-func (e *requestEncoder) systemMessage(path string, m llm.Message) error {
-	text, err := e.joined(path+".content", m.Parts, "\n\n")
+func (e *requestEncoder) systemMessage(m llm.Message) error {
+	text, err := e.joined("messages[].content[]", m.Parts)
 	if text != "" {
 		e.out.Messages = append(e.out.Messages, message{Role: "system", Name: m.Name, Content: quote(text)})
 	}
@@ -231,14 +231,15 @@ func (e *requestEncoder) systemMessage(path string, m llm.Message) error {
 
 // assistantMessage joins the texts with nothing between them, as they were said. Thinking stays out, but where the provider wants
 // it back: it is of use only to the one it is from, and that nobody else signed it is all there is to tell by.
-func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
+func (e *requestEncoder) assistantMessage(m llm.Message) error {
 	out := message{Role: "assistant", Name: m.Name}
 	var text, refusal, thought strings.Builder
 	for i, p := range m.Parts {
+		path := m.Paths[i]
 		switch p := p.(type) {
 		case llm.Text:
 			text.WriteString(p.Text)
-			e.drop(p.Cache != nil, cachePath(path))
+			e.unmark(path, p.Cache)
 		case llm.Refusal:
 			refusal.WriteString(p.Text)
 		case llm.ToolCall:
@@ -247,10 +248,10 @@ func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
 			if e.dialect.thinking && p.Signature == "" && p.Redacted == "" {
 				thought.WriteString(p.Text)
 			} else {
-				e.drop(true, "messages[].thinking")
+				e.drop(true, e.in.Spell(llm.MemberThoughts))
 			}
 		default:
-			return llm.Invalid(fmt.Sprintf("%s.content[%d]", path, i), "cannot stand in an assistant message of this provider")
+			return llm.Invalid(path, "cannot stand in an assistant message of this provider")
 		}
 	}
 	out.Refusal, out.ReasoningContent = refusal.String(), thought.String()
@@ -263,14 +264,14 @@ func (e *requestEncoder) assistantMessage(path string, m llm.Message) error {
 }
 
 func (e *requestEncoder) call(path string, out *message, c llm.ToolCall) {
-	e.drop(c.Cache != nil, cachePath(path))
-	e.drop(c.Signature != "", "messages[].tool_calls[].extra_content")
+	e.unmark(path, c.Cache)
+	e.drop(c.Signature != "", e.in.Spell(llm.MemberSignature))
 	arguments := c.Arguments
 	if arguments == "" {
 		arguments = "{}"
 	}
 	id := e.dialect.callID(c.ID)
-	e.calls.add(id, fmt.Sprintf("%s.tool_calls[%d]", path, len(out.ToolCalls)))
+	e.calls.add(id, path)
 	out.ToolCalls = append(out.ToolCalls, toolCall{
 		ID: id, Type: "function", Function: calledFunction{Name: e.toolName(c.Name), Arguments: arguments},
 	})
@@ -278,15 +279,15 @@ func (e *requestEncoder) call(path string, out *message, c llm.ToolCall) {
 
 // userTurn writes a run of user messages. Tool results come first, for they must follow the calls at once; images and files
 // inside them, which a tool message cannot hold, move to the front of the first user message behind.
-func (e *requestEncoder) userTurn(i int, run []llm.Message) error {
+func (e *requestEncoder) userTurn(run []llm.Message) error {
 	var moved []part
-	for k, m := range run {
+	for _, m := range run {
 		for j, p := range m.Parts {
 			r, ok := p.(llm.ToolResult)
 			if !ok {
 				continue
 			}
-			parts, err := e.result(fmt.Sprintf("messages[%d].content[%d]", i+k, j), r)
+			parts, err := e.result(m.Paths[j], r)
 			if err != nil {
 				return err
 			}
@@ -296,8 +297,8 @@ func (e *requestEncoder) userTurn(i int, run []llm.Message) error {
 	if err := e.answered(); err != nil {
 		return err
 	}
-	for k, m := range run {
-		parts, err := e.userParts(fmt.Sprintf("messages[%d]", i+k), m.Parts)
+	for _, m := range run {
+		parts, err := e.userParts(m)
 		if err != nil {
 			return err
 		}
@@ -319,11 +320,11 @@ func (e *requestEncoder) result(path string, r llm.ToolResult) (moved []part, er
 	if !e.calls.answer(id) {
 		return nil, llm.Invalid(path, "the result belongs to no tool call of the turn before")
 	}
-	e.drop(r.Cache != nil, cachePath(path))
+	e.unmark(path, r.Cache)
 	var texts []string
 	for i, p := range r.Parts {
 		if t, ok := p.(llm.Text); ok {
-			e.drop(t.Cache != nil, cachePath(path))
+			e.unmark(path+".content[]", t.Cache)
 			texts = append(texts, t.Text)
 			continue
 		}
@@ -342,13 +343,13 @@ func (e *requestEncoder) result(path string, r llm.ToolResult) (moved []part, er
 }
 
 // userParts writes what a user message holds beside tool results; nil when that is nothing.
-func (e *requestEncoder) userParts(path string, in []llm.Part) ([]part, error) {
+func (e *requestEncoder) userParts(m llm.Message) ([]part, error) {
 	var out []part
-	for j, p := range in {
+	for j, p := range m.Parts {
 		if _, result := p.(llm.ToolResult); result {
 			continue
 		}
-		p, err := e.userPart(fmt.Sprintf("%s.content[%d]", path, j), p)
+		p, err := e.userPart(m.Paths[j], p)
 		if err != nil {
 			return nil, err
 		}
@@ -374,18 +375,18 @@ func userMessage(name string, parts []part) message {
 func (e *requestEncoder) userPart(path string, p llm.Part) (part, error) {
 	switch p := p.(type) {
 	case llm.Text:
-		e.drop(p.Cache != nil, cachePath(path))
+		e.unmark(path, p.Cache)
 		return part{Type: "text", Text: &p.Text}, nil
 	case llm.Image:
-		e.drop(p.Cache != nil, cachePath(path))
+		e.unmark(path, p.Cache)
 		url := p.URL
 		if p.Data != "" {
 			url = "data:" + imageType(p) + ";base64," + p.Data
 		}
 		return part{Type: "image_url", ImageURL: &imageURL{URL: url, Detail: p.Detail}}, nil
 	case llm.File:
-		e.drop(p.Cache != nil, cachePath(path))
-		e.drop(p.Name != "" && p.Text != "", "messages[].content[].title")
+		e.unmark(path, p.Cache)
+		e.drop(p.Name != "" && p.Text != "", e.in.Spell(llm.MemberTitle))
 		return filePart(path, p)
 	case llm.Audio:
 		return part{Type: "input_audio", InputAudio: &inputAudio{Data: p.Data, Format: p.Format}}, nil

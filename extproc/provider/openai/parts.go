@@ -31,6 +31,18 @@ func (d *requestDecoder) content(path string, m *message, readers map[string]par
 	return parts, err
 }
 
+// contentPaths are where the n parts of a content are.
+func contentPaths(path string, content jsontext.Value, n int) []string {
+	paths := make([]string, n)
+	for i := range paths {
+		paths[i] = path
+		if content.Kind() == jsontext.KindBeginArray {
+			paths[i] = fmt.Sprintf("%s[%d]", path, i)
+		}
+	}
+	return paths
+}
+
 // partsOf reads a content: null, a string or a list of parts. Null and "" hold no part.
 func (d *requestDecoder) partsOf(path string, raw jsontext.Value, readers map[string]partReader) ([]llm.Part, error) {
 	switch raw.Kind() {

@@ -3,6 +3,7 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -358,7 +359,7 @@ func (d *requestDecoder) systemMessage(path string, m *message) error {
 		return err
 	case d.talk:
 		if len(parts) > 0 {
-			d.add(llm.Message{Role: llm.System, Name: m.Name, Parts: parts})
+			d.add(llm.Message{Role: llm.System, Name: m.Name, Parts: parts, Paths: contentPaths(path+".content", m.Content, len(parts))})
 		}
 	default:
 		d.out.System = append(d.out.System, parts...)
@@ -374,7 +375,7 @@ func (d *requestDecoder) userMessage(path string, m *message) error {
 	if err == nil && !given(m.Content) {
 		err = llm.Invalid(path+".content", "required")
 	}
-	d.add(llm.Message{Role: llm.User, Name: m.Name, Parts: parts})
+	d.add(llm.Message{Role: llm.User, Name: m.Name, Parts: parts, Paths: contentPaths(path+".content", m.Content, len(parts))})
 	return err
 }
 
@@ -383,9 +384,11 @@ func (d *requestDecoder) assistantMessage(path string, m *message) error {
 	if err != nil {
 		return err
 	}
-	parts = append(thinkingParts(m.ThinkingBlocks, m.ReasoningContent, m.Reasoning), parts...)
+	thoughts := thinkingParts(m.ThinkingBlocks, m.ReasoningContent, m.Reasoning)
+	paths := append(slices.Repeat([]string{path + ".reasoning_content"}, len(thoughts)), contentPaths(path+".content", m.Content, len(parts))...)
+	parts = append(thoughts, parts...)
 	if m.Refusal != "" {
-		parts = append(parts, llm.Refusal{Text: m.Refusal})
+		parts, paths = append(parts, llm.Refusal{Text: m.Refusal}), append(paths, path+".refusal")
 	}
 	for i, c := range m.ToolCalls {
 		at := fmt.Sprintf("%s.tool_calls[%d]", path, i)
@@ -397,12 +400,13 @@ func (d *requestDecoder) assistantMessage(path string, m *message) error {
 		case c.Function.Name == "":
 			return llm.Invalid(at+".function.name", "required")
 		}
+		paths = append(paths, at)
 		parts = append(parts, llm.ToolCall{
 			ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments,
 			Signature: signatureOf(c.ExtraContent), Cache: cacheOf(c.CacheControl),
 		})
 	}
-	d.add(llm.Message{Role: llm.Assistant, Name: m.Name, Parts: parts})
+	d.add(llm.Message{Role: llm.Assistant, Name: m.Name, Parts: parts, Paths: paths})
 	return nil
 }
 
@@ -416,11 +420,12 @@ func (d *requestDecoder) toolMessage(path string, m *message) error {
 		return err
 	}
 	result := llm.ToolResult{CallID: m.ToolCallID, Parts: parts, Cache: cacheOf(m.CacheControl)}
-	if last := len(d.out.Messages) - 1; last >= 0 && holdsResult(d.out.Messages[last]) {
-		d.out.Messages[last].Parts = append(d.out.Messages[last].Parts, result)
+	if n := len(d.out.Messages); n > 0 && holdsResult(d.out.Messages[n-1]) {
+		last := &d.out.Messages[n-1]
+		last.Parts, last.Paths = append(last.Parts, result), append(last.Paths, path)
 		return nil
 	}
-	d.add(llm.Message{Role: llm.User, Parts: []llm.Part{result}})
+	d.add(llm.Message{Role: llm.User, Parts: []llm.Part{result}, Paths: []string{path}})
 	return nil
 }
 
