@@ -298,10 +298,12 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 		return out, nil //nolint:nilerr // no object: the target will say so
 	}
 	p := strictjson.NewPatch(raw, members)
-	var calls jsontext.Value
+	var calls, refusal jsontext.Value
 	for _, m := range members {
 		value := raw[m.Value:m.End]
 		switch m.Name {
+		case "refusal":
+			refusal = value
 		case "role":
 			out.role = unquoted(value)
 		case "tool_call_id":
@@ -313,6 +315,9 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 		if !f.dialect.message[m.Name] {
 			f.removeFrom(p, m.Name, value)
 		}
+	}
+	if !f.dialect.message["refusal"] && unquoted(refusal) != "" && !given(p.Get("content")) { // a message of nothing is refused
+		p.Set("content", refusal)
 	}
 	if out.role == "developer" && !f.dialect.developer {
 		p.Set("role", []byte(`"system"`))
