@@ -101,7 +101,7 @@ func Of(name Name) *Schema {
 	return &Schema{}
 }
 
-// All are the schemas that a client or a target can speak, the one of everybody else first.
+// All are the schemas that a client or a target can speak, the usual one first.
 func All() []*Schema {
 	var spoken []*Schema
 	for _, s := range schemas {
@@ -112,6 +112,9 @@ func All() []*Schema {
 	return spoken
 }
 
+// Usual is the schema that whoever is not recognised is taken to speak.
+func Usual() *Schema { return schemas[0] }
+
 // Guess is the schema of a client whose operation is not known. has tells whether it sent a header.
 func Guess(path string, has func(header string) bool) *Schema {
 	for _, s := range schemas {
@@ -119,7 +122,7 @@ func Guess(path string, has func(header string) bool) *Schema {
 			return s
 		}
 	}
-	return schemas[0]
+	return Usual()
 }
 
 // Conversation is the path of the operation, "" where it depends on the request.

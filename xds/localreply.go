@@ -47,12 +47,8 @@ func localReplies() *hcmv3.LocalReplyConfig {
 		Filter: because(envoy.AnsweredDetails),
 	}}}
 	c.Mappers = append(c.Mappers, healthReplies()...)
-	everybody := schema.All()[0]
 	for _, e := range ownErrors {
-		for _, s := range schema.All()[1:] {
-			c.Mappers = append(c.Mappers, e.mapper(asks(s), e.body(s.Error)))
-		}
-		c.Mappers = append(c.Mappers, e.mapper(nil, e.body(everybody.Error)))
+		c.Mappers = append(c.Mappers, e.mappers()...)
 	}
 	return c
 }
@@ -87,6 +83,17 @@ func pathIs(path string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
 		SafeRegex: &matcherv3.RegexMatcher{Regex: path + `(\?.*)?`},
 	}}
+}
+
+// mappers say the error to the clients of each schema.
+func (e ownError) mappers() []*hcmv3.ResponseMapper {
+	var all []*hcmv3.ResponseMapper
+	for _, s := range schema.All() {
+		if s != schema.Usual() {
+			all = append(all, e.mapper(asks(s), e.body(s.Error)))
+		}
+	}
+	return append(all, e.mapper(nil, e.body(schema.Usual().Error)))
 }
 
 func (e ownError) mapper(also *accesslogv3.AccessLogFilter, body *structpb.Struct) *hcmv3.ResponseMapper {

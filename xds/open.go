@@ -73,7 +73,7 @@ func sniffed(own *schema.Schema, path string) ([]*routev3.HeaderMatcher, bool) {
 			headers = append(headers, has(s.Sniff.Header, false))
 		}
 	}
-	return headers, own == schema.All()[0]
+	return headers, own == schema.Usual()
 }
 
 func has(header string, present bool) *routev3.HeaderMatcher {
@@ -138,29 +138,29 @@ func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
 // openMutations do what the upstream stream does with headers, on every attempt: what is not on the lists goes, whoever put it
 // there, and what the target is to get comes.
 func openMutations(u *config.Upstream) *headerv3.Mutations {
-	own := schema.Of(u.Targets[0].Schema)
+	spoken := schema.Of(u.Targets[0].Schema)
 	sent := []string{":*", "content-length"}
 	if !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return t.HideVia }) {
 		sent = append(sent, envoy.HeaderVia)
 	}
 	for _, name := range envoy.RequestHeaders {
-		if own.Takes(name) {
+		if spoken.Takes(name) {
 			sent = append(sent, name)
 		}
 	}
 	request := []*mutationv3.HeaderMutation{removeOthers(sent), set("content-type", "application/json"), set("accept-encoding", "identity")}
-	theirs := map[string]bool{}
+	own := map[string]bool{}
 	for _, t := range u.Targets {
 		for name := range targetHeaders(t) {
-			theirs[name] = true
+			own[name] = true
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(theirs)) {
+	for _, name := range slices.Sorted(maps.Keys(own)) {
 		request = append(request, remove(name), setFromTarget(name, openHeader+name))
 	}
 
 	seen := append([]string{":*", "content-encoding"}, envoy.ResponseHeaders...) // nobody is there to unpack
-	for _, prefix := range own.ResponsePrefixes {
+	for _, prefix := range spoken.ResponsePrefixes {
 		seen = append(seen, prefix+"*")
 	}
 	return &headerv3.Mutations{
