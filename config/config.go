@@ -78,7 +78,7 @@ type Gateway struct {
 	Domains   []string // the hosts that select it, as Envoy writes them
 	Timeouts  Timeouts
 	Stream    Stream
-	Pool      Pool // of all targets; PoolOf is what some of them may take
+	Pool      Pool
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
 	Keys      []Key
@@ -130,18 +130,23 @@ type Pool struct {
 	Preconnect     float64 // connections for each request under way; 0 is 1
 }
 
-// PoolOf is the pool for so many of the gateway's targets: they get their part of the connections. Envoy counts by pool, so a bound on
-// all of them is kept by parts that are no more together.
-func (g *Gateway) PoolOf(targets int) Pool {
-	all := 0
+// Connections is how many connections each target may have; 0: any number. Envoy counts by target, so a bound on all of them is kept
+// by parts that are no more together.
+func (g *Gateway) Connections() uint32 {
+	if g.Pool.MaxConnections == 0 {
+		return g.Pool.MaxPerTarget
+	}
+	all := map[string]bool{}
 	for _, u := range g.Upstreams {
-		all += len(u.Targets)
+		for _, t := range u.Targets {
+			all[t.Identity] = true
+		}
 	}
-	p := g.Pool
-	if p.MaxConnections > 0 {
-		p.MaxConnections = max(1, uint32(uint64(p.MaxConnections)*uint64(targets)/uint64(all)))
+	part := max(1, g.Pool.MaxConnections/uint32(len(all)))
+	if g.Pool.MaxPerTarget > 0 {
+		part = min(part, g.Pool.MaxPerTarget)
 	}
-	return p
+	return part
 }
 
 // Algorithm is how a pool picks among the targets of one priority.

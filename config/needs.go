@@ -62,12 +62,13 @@ func (n *Needs) add(need Need, is bool, why string, args ...any) {
 	}
 }
 
-// There is one plan in this version: each stream is asked for the same messages, whatever the rule,
-// and Envoy's filters are made of these lists. What a rule needs is never more.
+// Envoy's filters are made of these lists. What a rule needs is never more.
 var (
 	AdmissionMessages = []Message{RequestHeaders, RequestPieces}
 	RouterMessages    = []Message{RequestHeaders, RequestBody}
 	UpstreamMessages  = []Message{RequestHeaders, ResponseHeaders, ResponseBody, ResponseTrailers}
+	// JoinedMessages are the upstream stream's of a first attempt that reads the request, too (Plan.Joined).
+	JoinedMessages = []Message{RequestHeaders, RequestBody, ResponseHeaders, ResponseBody, ResponseTrailers}
 )
 
 func admissionNeeds() Needs {

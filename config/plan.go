@@ -14,17 +14,15 @@ type Plan struct {
 	Stream    Clock // of requests for a stream
 	Choice    Choice
 	Admission Needs          // of the admission stream, which a request of unknown size has
-	Router    Needs          // of the router stream
+	Router    Needs          // of what reads the request: the router stream or, where Joined, the first attempt's upstream stream
 	Upstreams []UpstreamPlan // one for each share, in the rule's order
 
-	// Queues: an attempt may have to wait for a connection, and Envoy's clock runs meanwhile.
-	Queues bool
-	// CommitBy is how long after an attempt's start the client gets the head of a stream that lives
-	// and has said nothing yet, because Envoy's clock would end it; 0: with the first token.
-	CommitBy time.Duration
-	// AttemptEnds is when Envoy has ended an attempt at a whole answer at the latest; Unbounded where
-	// its clock is spent on hedging. What must end before is for the sidecar to end.
-	AttemptEnds time.Duration
+	// Joined: nothing of the body decides which target is asked, so the first attempt's upstream stream
+	// reads the request, too. Only what is no POST has a router stream.
+	Joined bool
+	// Request is how long a request for a whole answer may take with all its attempts, PerTry an attempt
+	// at one, whatever its target may; 0: no bound. The sidecar ends them.
+	Request, PerTry time.Duration
 }
 
 // Attempts is how a request is tried. Envoy has one retry policy a route, so the shares of an A/B test
@@ -44,7 +42,7 @@ type Attempts struct {
 // RetriedOn tells whether another target is asked after a failure of this kind.
 func (a Attempts) RetriedOn(condition string) bool { return slices.Contains(a.On, condition) }
 
-// Clock is what Envoy allows requests of one kind.
+// Clock is what Envoy allows requests of one kind: a little more than the sidecar, which is to be the first to say so.
 type Clock struct {
 	Request time.Duration // all attempts together; 0: no bound
 	// Attempt is when an attempt is late: another one is made in its place, with Attempts.Hedge beside
@@ -64,6 +62,11 @@ type Choice struct {
 	Schemas []*Target
 }
 
+// none tells whether the body decides nothing.
+func (c Choice) none() bool {
+	return !c.Rule && !c.Prefer && !c.Listed && !c.Prompt && c.Schemas == nil
+}
+
 // UpstreamPlan is what one of a rule's upstreams takes.
 type UpstreamPlan struct {
 	Upstream *Upstream
@@ -75,19 +78,17 @@ func (g *Gateway) plan() {
 	for _, r := range g.Rules {
 		limits := r.limits(g)
 		p := &Plan{
-			Attempts:    r.attempts(),
-			Queues:      g.Pool.MaxConnections > 0 || g.Pool.MaxPerTarget > 0,
-			Choice:      g.choice(r),
-			AttemptEnds: limits.Request,
+			Attempts: r.attempts(),
+			Request:  limits.Request,
+			PerTry:   r.perTry(limits),
+			Choice:   g.choice(r),
 		}
-		p.Whole = Clock{Request: limits.Request, Attempt: r.perTry(limits)}
-		p.Stream = Clock{Attempt: r.streamTry(g, limits), Idle: longestWait(g, limits)}
-		switch hedge := p.Attempts.Hedge; {
-		case hedge > 0: // the clock for an attempt tells when it is late, and ends nothing
-			p.Whole.Attempt, p.Stream.Attempt, p.AttemptEnds = hedge, hedge, Unbounded
-		case !g.Stream.AtHeaders && !r.heldOpen(g) && limits.FirstByte < limits.FirstToken:
-			p.CommitBy = limits.FirstByte + slack*3/4 // before Envoy's clock ends it
+		p.Whole = Clock{Request: later(limits.Request), Attempt: later(p.PerTry)}
+		p.Stream = Clock{Attempt: later(limits.FirstToken), Idle: longestWait(g, limits)}
+		if hedge := p.Attempts.Hedge; hedge > 0 { // the clock for an attempt tells when it is late, and ends nothing
+			p.Whole.Attempt, p.Stream.Attempt = hedge, hedge
 		}
+		p.Joined = p.Choice.none() && !slices.ContainsFunc(r.Shares, func(s Share) bool { return s.Open })
 		p.Admission, p.Router = admissionNeeds(), g.routerNeeds(r, p)
 		for _, s := range r.Shares {
 			p.Upstreams = append(p.Upstreams, UpstreamPlan{Upstream: s.Upstream, Needs: g.upstreamNeeds(s.Upstream, p)})
@@ -161,18 +162,12 @@ func (r *Rule) perTry(limits Timeouts) time.Duration {
 	return longest
 }
 
-// streamTry is how long an attempt at a stream may take to its first token, with what the sidecar is
-// left to be the first to say so; 0: no bound. Silence is bounded by the connections to the targets,
-// and where they cannot do it, by this clock, too.
-func (r *Rule) streamTry(g *Gateway, limits Timeouts) time.Duration {
-	most := limits.FirstToken
-	if !r.heldOpen(g) {
-		most = min(most, limits.FirstByte)
-	}
-	if most == Unbounded {
+// later is when Envoy ends what the sidecar has not ended in time; 0: never.
+func later(limit time.Duration) time.Duration {
+	if limit == 0 || limit == Unbounded {
 		return 0
 	}
-	return most + slack
+	return limit + slack
 }
 
 // longestWait is how long a stream's client may get nothing, while the target thinks or because no
@@ -183,29 +178,6 @@ func longestWait(g *Gateway, limits Timeouts) time.Duration {
 		longest = max(longest, limits.FirstToken+time.Minute)
 	}
 	return longest
-}
-
-// heldOpen tells whether an answer's silence before its first token is measured where its bytes
-// come in, so that a target that lives is awaited for as long as it takes. Envoy measures it by
-// connection: each must carry one request alone, and may be silent for as long after the first
-// token as before it.
-func (r *Rule) heldOpen(g *Gateway) bool {
-	if g.Pool.HTTP2 {
-		return false
-	}
-	for _, s := range r.Shares {
-		for _, t := range s.Upstream.Targets {
-			if t.Timeouts.FirstByte < g.Stream.InterChunk {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// Silence is how long a stream's connection to the target may carry nothing.
-func (g *Gateway) Silence(t *Target) time.Duration {
-	return max(t.Timeouts.FirstByte, g.Stream.InterChunk) + slack
 }
 
 // hedge is when another target is asked beside one that is late, 0 when one of the rule's upstreams

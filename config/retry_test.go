@@ -41,10 +41,10 @@ upstreams: [{name: a, retry: %s, targets: %s}, {name: two, targets: [{id: a, pro
 services: [{name: a, upstream: a}, {name: two, upstream: two}]
 rules: [{path: /one, service: a}, {path: /both, services: [{service: a, weight: 1}, {service: two, weight: 1}]}]
 `, c.retry, c.targets)).Gateways[0]
-		if got := g.Rules[1].Plan.Whole.Attempt; got != c.want {
+		if got := g.Rules[1].Plan.PerTry; got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
-		if got := g.Rules[0].Plan.Whole.Attempt; (got > 0) != (c.want > 0) {
+		if got := g.Rules[0].Plan.PerTry; (got > 0) != (c.want > 0) {
 			t.Errorf("%s, beside an upstream of two: %s, want it as alone, or the longer one", name, got)
 		}
 	}
@@ -56,23 +56,6 @@ func TestAttempts(t *testing.T) {
 		u := resolved(t, "upstreams: [{name: a, retry: "+retry+", targets: [{provider: openai}]}]").Gateways[0].Upstreams[0]
 		if u.Attempts != want {
 			t.Errorf("%s: %d attempts, want %d", retry, u.Attempts, want)
-		}
-	}
-}
-
-// TestHeldOpen: when Envoy's connections can tell silence from thinking.
-func TestHeldOpen(t *testing.T) {
-	for gateway, want := range map[string]bool{
-		"{}":                                    true,
-		"{timeouts: {first_byte_timeout: 30s}}": true,
-		"{timeouts: {first_byte_timeout: 29s}}": false,
-		"{timeouts: {first_byte_timeout: 9s}, streaming: {inter_chunk_timeout: 9s}}":       true,
-		"{connection_pool: {http2: true}}":                                                 false,
-		"{timeouts: {first_byte_timeout: 60s}, streaming: {inter_chunk_timeout: 60.001s}}": false,
-	} {
-		g := resolved(t, "gateway: "+gateway+"\nupstreams: [{name: a, targets: [{provider: openai}]}]\nservices: [{name: a, upstream: a}]\nrules: [{path: /, service: a}]").Gateways[0]
-		if got := g.Rules[0].heldOpen(g); got != want {
-			t.Errorf("%s: %v, want %v", gateway, got, want)
 		}
 	}
 }

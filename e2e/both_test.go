@@ -225,7 +225,7 @@ func TestBothAreToldAndHang(t *testing.T) {
 			g.terminate()
 			c.cmd.Process.Signal(syscall.SIGTERM)
 			body, err := io.ReadAll(r.Body)
-			if told := strings.Contains(string(body), "the gateway is shutting down"); err == nil || told != (hangs == "stream") {
+			if told := strings.Contains(string(body), "the gateway is shutting down"); (err == nil) != told || told != (hangs == "stream") {
 				t.Errorf("%v: %s", err, body)
 			}
 			c.ends(t)

@@ -35,31 +35,44 @@ func (g *gateway) traffic() traffic {
 // TestMessagesOfARequest: each kind of request costs the streams and messages of its plan (docs/request-path.md), and no more.
 func TestMessagesOfARequest(t *testing.T) {
 	t.Parallel()
-	a := anthropicAI("a")
-	g := start(t, "", pool("", to("a", a, provider(t, a))))
-	for _, c := range []struct {
-		name string
-		do   func()
-		want traffic // an answer's end may come with its body, or in a message of its own
+	a, o := anthropicAI("a"), openAI("o")
+	first := to("a", a, provider(t, a), "priority: 1")
+	large := strings.Replace(chatHello, `"hello"`, `"`+strings.Repeat("x", 100_000)+`"`, 1)
+	for plan, c := range map[string]struct {
+		upstream string
+		answered traffic
 	}{
-		{"health", func() { g.get("/health").want(200) }, traffic{1, 1, 1}},
-		{"refused by its path", func() { g.post("/v1/nothing", chatHello).want(404) }, traffic{1, 1, 1}},
-		{"refused by its body", func() { g.post("/v1/chat/completions", "{").want(400) }, traffic{1, 2, 2}},
-		{"same schema", func() { g.post("/v1/messages", claudeHello).want(200) }, traffic{2, 5, 5}},
-		{"translated", func() { g.post("/v1/chat/completions", chatHello).want(200) }, traffic{2, 5, 5}},
+		"joined":        {pool("", first), traffic{1, 4, 4}},
+		"router stream": {pool("", first, to("o", o, provider(t, o), "priority: 2")), traffic{2, 5, 5}}, // two schemas: the body decides
 	} {
-		before := g.traffic()
-		c.do()
-		g.eventually(c.name, func() error {
-			now := g.traffic()
-			got := traffic{now.streams - before.streams, now.toSidecar - before.toSidecar, now.fromSidecar - before.fromSidecar}
-			if c.want.streams > 1 && got.toSidecar == c.want.toSidecar+1 {
-				got.toSidecar--
-			}
-			if got != c.want {
-				return fmt.Errorf("%+v, want %+v", got, c.want)
-			}
-			return nil
+		t.Run(plan, func(t *testing.T) {
+			g := start(t, "", c.upstream)
+			announced := traffic{c.answered.streams + 1, c.answered.toSidecar + 1, c.answered.fromSidecar + 1}
+			g.costs("health", traffic{1, 1, 1}, func() { g.get("/health").want(200) })
+			g.costs("refused by its path", traffic{1, 1, 1}, func() { g.post("/v1/nothing", chatHello).want(404) })
+			g.costs("refused by its body", traffic{1, 2, 2}, func() { g.post("/v1/chat/completions", "{").want(400) })
+			g.costs("same schema", c.answered, func() { g.post("/v1/messages", claudeHello).want(200) })
+			g.costs("translated", c.answered, func() { g.post("/v1/chat/completions", chatHello).want(200) })
+			g.costs("large", announced, func() { g.post("/v1/chat/completions", large).want(200) })
 		})
 	}
+}
+
+// costs checks what a request makes Envoy and the sidecar say to each other. An answer's end may come with its body, or in a message of
+// its own.
+func (g *gateway) costs(name string, want traffic, do func()) {
+	g.t.Helper()
+	before := g.traffic()
+	do()
+	g.eventually(name, func() error {
+		now := g.traffic()
+		got := traffic{now.streams - before.streams, now.toSidecar - before.toSidecar, now.fromSidecar - before.fromSidecar}
+		if want.toSidecar > 2 && got.toSidecar == want.toSidecar+1 {
+			got.toSidecar--
+		}
+		if got != want {
+			return fmt.Errorf("%+v, want %+v", got, want)
+		}
+		return nil
+	})
 }

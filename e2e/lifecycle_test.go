@@ -377,7 +377,7 @@ func TestDrainTimeout(t *testing.T) {
 			if claude {
 				event = "event: error\ndata: {\"type\":\"error\""
 			}
-			if e.status != 200 || e.err == nil || !strings.Contains(e.body, "one") || !strings.Contains(e.body, event) || !strings.Contains(e.body, "shutting down") ||
+			if e.status != 200 || e.err != nil || !strings.Contains(e.body, "one") || !strings.Contains(e.body, event) || !strings.Contains(e.body, "shutting down") ||
 				strings.Contains(e.body, "[DONE]") || strings.Contains(e.body, "message_stop") {
 				t.Errorf("%s: %d, %v, %s", e.name, e.status, e.err, e.body)
 			}
@@ -514,25 +514,23 @@ func TestDrainBesideEnvoy(t *testing.T) {
 		t.Errorf("millrace serve: exit status %d", code)
 	}
 	body, err := io.ReadAll(r.Body)
-	if err == nil || !strings.Contains(string(body), "one") || !strings.Contains(string(body), `data: {"error":{"message":"the gateway is shutting down"`) {
+	if err != nil || !strings.Contains(string(body), "one") || !strings.Contains(string(body), `data: {"error":{"message":"the gateway is shutting down"`) {
 		t.Errorf("%v, %s", err, body)
 	}
 	g.event("of the stream", func(e *millracev1.Event) bool { return e.Stream && strings.Contains(e.Error, "shutting down") })
 }
 
-// TestSlowClient: answers much larger than any buffer, to clients that read late or leave, do not hurt Envoy
-// (docs/rationale.md, "Why can no buffer on the way of an answer fill up?").
+// TestSlowClient: answers much larger than any buffer, to clients that read late or leave, arrive whole and hurt nobody: the provider is not
+// read meanwhile, and that is not taken for silence (docs/rationale.md, "How is a slow client told from a silent target?").
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
-	g := start(t, "max_request_bytes: 100KB", pool("", to("a", a, provider(t, a))))
+	g := start(t, "max_request_bytes: 100KB\nstreaming: {inter_chunk_timeout: 1s}", pool("", to("a", a, provider(t, a))))
 	event := `data: {"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("x", 2000) + `"}}]}` + "\n\n"
 	whole := strings.Repeat(event, 10_000) + "data: [DONE]\n\n"
 	h2 := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
 	h2.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
-	for i, c := range []struct {
+	for _, c := range []struct {
 		name   string
 		client *http.Client
 		leave  bool
@@ -547,9 +545,7 @@ func TestSlowClient(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if _, err := a.WaitEnded(ctx, i+1); err != nil { // the provider is done before the client reads
-			t.Fatalf("%s: the provider is held up: %v", c.name, err)
-		}
+		time.Sleep(2500 * time.Millisecond) // nothing is heard of the provider meanwhile, which has more to say
 		if !c.leave {
 			body, err := io.ReadAll(r.Body)
 			if err != nil || string(body) != whole {

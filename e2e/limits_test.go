@@ -139,7 +139,7 @@ func TestMaxPerTarget(t *testing.T) {
 			}
 		})
 		g.eventually("the request is somewhere", func() error {
-			if at := len(a.Requests()) + g.stat("cluster.default/chat.upstream_rq_pending_active") + int(refused.Load()); at != i+1 {
+			if at := len(a.Requests()) + g.stat("cluster.default/chat/a.upstream_rq_pending_active") + int(refused.Load()); at != i+1 {
 				return fmt.Errorf("%d of %d are", at, i+1)
 			}
 			return nil

@@ -289,7 +289,7 @@ func TestFirstFailureIsKept(t *testing.T) {
 		says   string
 	}{
 		{fakellm.Fail(503, "down"), 503, "down"}, {fakellm.Fail(429, "slow down"), 429, "slow down"},
-		{fakellm.RefuseTCP(), 503, "no answer"},
+		{fakellm.RefuseTCP(), 503, "closed before an answer"},
 		{refusals[0].reply(), 400, "temperature is not supported"}, // that would not pass
 	} {
 		a.Always(c.reply)

@@ -106,16 +106,16 @@ func TestMaxTotalIsForAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total, pools := 0, 0
+	total, targets := 0, 0
 	for line := range strings.Lines(page) {
 		var n int
-		if _, value, ok := strings.Cut(line, "::default_priority::max_connections::"); ok && strings.HasPrefix(line, "default/") && !strings.Contains(line, "/t") {
+		if _, value, ok := strings.Cut(line, "::default_priority::max_connections::"); ok && strings.HasPrefix(line, "default/") && strings.Contains(line, "/t") {
 			if _, err := fmt.Sscan(value, &n); err == nil && n < 1_000_000 {
-				total, pools = total+n, pools+1
+				total, targets = total+n, targets+1
 			}
 		}
 	}
-	if pools != 4 || total > 20 || total < 17 { // b is two pools
-		t.Errorf("%d pools may have %d connections together, want at most 20\n%s", pools, total, page)
+	if targets != 9 || total > 20 || total < 17 {
+		t.Errorf("%d targets may have %d connections together, want at most 20\n%s", targets, total, page)
 	}
 }

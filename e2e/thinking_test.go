@@ -92,7 +92,7 @@ func TestSilenceIsSeenAnywhere(t *testing.T) {
 		reply        fakellm.Reply
 		status, says string
 	}{
-		"nothing":         {fakellm.Reply{NoHead: true, End: fakellm.Hang}, "none", "no answer within 1s"},
+		"nothing":         {fakellm.Reply{NoHead: true, End: fakellm.Hang}, "504", "no answer within 1s"},
 		"a head":          {fakellm.Reply{Header: stream, End: fakellm.Hang}, "504", "silent for 1s before its first token"},
 		"a role":          {fakellm.Reply{Header: stream, Steps: role, End: fakellm.Hang}, "504", "silent for 1s before its first token"},
 		"comments, a few": {fakellm.Reply{Header: stream, Steps: thinking(a.Schema, openRouter, 3).Steps[:4], End: fakellm.Hang}, "504", "silent for 1s before its first token"},
@@ -171,8 +171,8 @@ func TestWholeAnswerIsAskedForElsewhere(t *testing.T) {
 		{Header: http.Header{"Content-Type": {"application/json"}}, Steps: fakellm.Chunks("{"), End: fakellm.Hang},
 	} {
 		a.Always(reply)
-		g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-attempts", "a=none;b=200")
-		g.post("/v1/messages", claudeHello).want(200).header("x-millrace-attempts", "a=none;b=200")
+		g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-attempts", "a=504;b=200")
+		g.post("/v1/messages", claudeHello).want(200).header("x-millrace-attempts", "a=504;b=200")
 	}
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 }
@@ -225,6 +225,6 @@ func TestThinkingOverTLS(t *testing.T) {
 			g.post("/v1/chat/completions", chatStream).want(200, "thought", "[DONE]").header("x-millrace-attempts", "a=200")
 		})
 		a.Always(fakellm.Silent())
-		g.post("/v1/chat/completions", chatStream).want(200, "[DONE]").header("x-millrace-attempts", "a=none;b=200")
+		g.post("/v1/chat/completions", chatStream).want(200, "[DONE]").header("x-millrace-attempts", "a=504;b=200")
 	}
 }

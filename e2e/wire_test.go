@@ -257,7 +257,7 @@ func TestWireRequests(t *testing.T) {
 			}
 		}
 	}
-	if sent := g.stat("cluster.default/chat.upstream_rq_total"); sent != total {
+	if sent := g.stat("cluster.default/chat/a.upstream_rq_total"); sent != total {
 		t.Errorf("Envoy has sent %d requests to the provider, want %d", sent, total)
 	}
 }

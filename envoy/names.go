@@ -7,13 +7,13 @@ import (
 
 // Names that both halves of the gateway and Envoy's configuration spell alike.
 const (
-	// SidecarCluster is the bootstrap's cluster for the sidecar: xDS, both ext_proc streams and the access log go there.
+	// SidecarCluster is the bootstrap's cluster for the sidecar: xDS, all ext_proc streams and the access log go there.
 	SidecarCluster = "millrace"
-	// TargetsListener is the bootstrap's internal listener. Every endpoint of every pool leads to it, and it leads on to
-	// the cluster named in the endpoint's metadata (MetadataCluster).
-	TargetsListener = "targets"
-	// NobodyListener is the bootstrap's internal listener for targets that are never asked.
-	NobodyListener = "nobody"
+	// AttemptsListener is an internal listener. Every endpoint of every pool leads to it: an attempt passes the sidecar
+	// there, which names the cluster that it goes on to (HeaderCluster).
+	AttemptsListener = "attempts"
+	// OpenListener is the same without the sidecar, for the pools of a dead one.
+	OpenListener = "open"
 	// NodeID is what Envoy calls itself towards the sidecar. There is one Envoy to a sidecar.
 	NodeID = "millrace-envoy"
 	// Listener and Routes are the two resources that the app-facing side consists of.
@@ -22,14 +22,8 @@ const (
 
 	// Metadata is the namespace of ours in dynamic and endpoint metadata.
 	Metadata = "millrace"
-	// MetadataTarget is the target's identity in an endpoint's metadata, MetadataCluster the name of its own cluster.
-	MetadataTarget  = "target"
-	MetadataCluster = "cluster"
-	// MetadataSilence in an endpoint's metadata is how many milliseconds a stream's connection to
-	// the target may carry nothing. The internal listener reads it; StateStream tells it which
-	// connections are for streams.
-	MetadataSilence = "silence_ms"
-	StateStream     = "millrace.stream"
+	// MetadataTarget is the target's identity in an endpoint's metadata. It is also the name of its cluster.
+	MetadataTarget = "target"
 	// MetadataSchema is the client's schema in the request's dynamic metadata: Envoy's own errors are worded by it.
 	MetadataSchema = "schema"
 	// AnsweredDetails is what Envoy notes as the reason of an answer that the sidecar gave: such answers need no wording
@@ -52,6 +46,19 @@ const (
 	// HeaderRetry on the answer to an attempt has Envoy make another one. Only upstream streams set
 	// it; no client sees it.
 	HeaderRetry = "x-millrace-retry"
+	// HeaderRoute tells an upstream stream the name of the route that Envoy took. HeaderCluster is the
+	// cluster that an attempt goes on to; only upstream streams set it. No target sees either.
+	HeaderRoute   = "x-millrace-route"
+	HeaderCluster = "x-millrace-cluster"
+	// HeaderRead, 1, has the upstream stream of a request's first attempt read the request. Only routes set it.
+	HeaderRead = "x-millrace-read"
+	// HeaderAttempt is Envoy's own count of a request's attempts, from 1. No target sees it.
+	HeaderAttempt = "x-envoy-attempt-count"
+	// HeaderScheme is what Envoy wants of a request that it finds a route for. No target sees it.
+	HeaderScheme = "x-forwarded-proto"
+	// HeaderWhy is on what Envoy answers in a target's place: its flags, its reason in a word, and what
+	// is wrong with TLS. Only the sidecar sees it.
+	HeaderWhy = "x-millrace-why"
 	// HeaderRequestID identifies an exchange to both streams, to the access log and to the provider. Envoy and the router
 	// stream set it; a client's own is replaced.
 	HeaderRequestID = "x-request-id"
@@ -66,10 +73,12 @@ const (
 	StreamRouter    = "router"
 	StreamUpstream  = "upstream"
 
-	// AttributeRoute, AttributeTarget and AttributeAttempt are what Envoy tells a stream about the request.
-	AttributeRoute   = "xds.route_name"
-	AttributeTarget  = "xds.upstream_host_metadata.filter_metadata['millrace']['target']"
-	AttributeAttempt = "upstream.request_attempt_count"
+	// AttributeRoute is what Envoy tells the router stream about the request.
+	AttributeRoute = "xds.route_name"
+
+	// LogRequests and LogAttempts name the two access logs.
+	LogRequests = "requests"
+	LogAttempts = "attempts"
 
 	// RouteOpen stands behind a rule's route name while Envoy would serve the request without the sidecar. PoolOpen stands
 	// before the name of the pool that it is then served by.

@@ -26,39 +26,29 @@ func (s *Server) registerAccessLog(g *grpc.Server) {
 
 // StreamAccessLogs takes entries for as long as Envoy lives. There is no answer to them.
 func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
+	log := ""
 	for {
 		message, err := stream.Recv()
 		if err != nil {
 			return nil //nolint:nilerr // Envoy is gone or has a new listener: both are ordinary
 		}
+		if log == "" { // the first message says it
+			log = message.GetIdentifier().GetLogName()
+		}
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {
 			common := entry.GetCommonProperties()
-			if common.GetAccessLogType() == datav3.AccessLogType_UpstreamEnd {
-				if entry.GetResponse().GetResponseCode().GetValue() == 0 { // else it was answered, and has been judged by that
-					l.server.attemptEnded(entry)
-				}
+			if log == envoy.LogAttempts {
+				l.server.lost(entry)
 				continue
 			}
-			if common.GetResponseFlags().GetUpstreamRequestTimeout() { // of the whole request: no attempt's log has it
-				l.server.attemptEnded(entry)
+			if common.GetResponseFlags().GetUpstreamRequestTimeout() {
+				l.server.timedOut(entry)
 			}
 			if common.GetRouteName() == envoy.RoutePreflight { // the browser's question, not a client's request
 				continue
 			}
 			l.server.exchanges.logged(eventOf(entry), int(common.GetUpstreamRequestAttemptCount()))
 		}
-	}
-}
-
-// unreached keeps for the target's health why an attempt could not connect, and says it in the log.
-func (s *Server) unreached(attempt *datav3.AccessLogCommon, reason string) {
-	t := s.runtime.Load().targets[targetOf(attempt)]
-	if t == nil { // it was removed meanwhile
-		return
-	}
-	last, _ := s.recent.add(t.config.Identity, &millracev1.Outcome{Time: attempt.GetStartTime(), Error: reason, DurationMs: millis(attempt.GetDuration())}, "")
-	if last != reason { // a target that is down is said once, not with every attempt
-		s.options.Log.Warn("target cannot be reached", "target", t.config.Name, "address", t.config.Authority(), "reason", reason)
 	}
 }
 

@@ -62,6 +62,46 @@ func (b *bodies) forget(before time.Time, lives func(id string) bool) {
 	}
 }
 
+// answers counts what is collected of answers, beyond the little that each may take, until the client has it.
+type answers struct {
+	mu   sync.Mutex
+	used int64
+}
+
+const (
+	// littleOfAnswer is what every answer may take. Most are smaller.
+	littleOfAnswer = 256 << 10
+	// stepOfAnswer is in what steps more is counted.
+	stepOfAnswer = 1 << 20
+)
+
+// hold tells whether there is room for an answer of which now so much is collected. One alone always has room.
+func (r *answers) hold(x *exchange, bytes, most int64) bool {
+	if bytes <= littleOfAnswer {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if bytes <= x.collected {
+		return true
+	}
+	counted := (bytes + stepOfAnswer - 1) / stepOfAnswer * stepOfAnswer
+	if others := r.used - x.collected; others > 0 && others+counted > most {
+		return false
+	}
+	r.used += counted - x.collected
+	x.collected = counted
+	return true
+}
+
+// release is for the end of a request.
+func (r *answers) release(x *exchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used -= x.collected
+	x.collected = 0
+}
+
 // crowded is what a request is told that has to come again. What holds the room is answers under way
 // and uploads, either of which may end any moment.
 func crowded(why string) *llm.Error {

@@ -82,7 +82,7 @@ func TestMemoryIsShort(t *testing.T) {
 			if !m.short() {
 				t.Error("not short")
 			}
-			if got := collects(); got != usually {
+			if got := collects(); got != often {
 				t.Errorf("with little room, garbage is collected at %d %%", got)
 			}
 			runtime.KeepAlive(alive)

@@ -161,8 +161,7 @@ rules:
 		retried bool
 	}{"p1": {plain, true}, "h1": {gold, false}} {
 		p.routed(t, envoy.RouteModel+"default /v1", `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
-		message := upstreamHeaders(callID, p.targets[target])
-		message.Attributes = attributes(map[string]any{envoy.AttributeTarget: p.targets[target], envoy.AttributeAttempt: 1, envoy.AttributeRoute: c.route})
+		message := attempted(headersMessage(callID), p.targets[target], c.route)
 		stream := p.open(t, envoy.StreamUpstream)
 		exchangeMessage(t, stream, message)
 		x := p.server.exchanges.get(callID)

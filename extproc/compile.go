@@ -50,12 +50,10 @@ type route struct {
 
 // tries is what an attempt lives by, as the plan has it.
 type tries struct {
-	clock     config.Clock  // Request: when Envoy has ended an attempt at a whole answer; what a target may take less is for the sidecar to watch
+	request   time.Duration // how long a request for a whole answer may take, with all its attempts
 	attempts  int           // at most
-	budgeted  bool          // Envoy may make fewer
 	hedge     time.Duration // when another attempt is made beside one that is late; 0: none is
-	queues    bool          // an attempt may wait for a connection, and Envoy's clock with it
-	commitBy  time.Duration // when the client gets the head of a stream that lives and has said nothing; 0: with its first token
+	perTry    time.Duration // how long an attempt at a whole answer may take, whatever its target may; 0: no bound
 	atHeaders bool          // the client gets a stream's head before its first token
 	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
 	interChunk, keepAlive time.Duration
@@ -195,7 +193,7 @@ func (rt *route) or(other *route) *route {
 		return other
 	}
 	both := *rt
-	both.clock.Request = config.Unbounded
+	both.request = config.Unbounded
 	both.listed = rt.listed && other.listed
 	both.prompts = rt.prompts || other.prompts
 	if other.schemas == nil {
@@ -250,12 +248,10 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 		path:    strings.TrimSuffix(rule.Path, "/"),
 		strip:   rule.Strip,
 		tries: tries{
-			clock:      config.Clock{Request: p.AttemptEnds},
+			request:    p.Request,
 			attempts:   p.Attempts.Most,
-			budgeted:   p.Attempts.Budgeted,
 			hedge:      p.Attempts.Hedge,
-			queues:     p.Queues,
-			commitBy:   p.CommitBy,
+			perTry:     p.PerTry,
 			atHeaders:  g.Stream.AtHeaders,
 			interChunk: g.Stream.InterChunk,
 			keepAlive:  g.Stream.KeepAlive,

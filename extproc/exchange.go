@@ -32,6 +32,8 @@ type exchange struct {
 	started time.Time
 	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 
+	collected int64 // of the largest answer of an attempt; of answers
+
 	mu       sync.Mutex
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
 	failure  *llm.Error   // why it could not be decoded
@@ -117,6 +119,8 @@ func (x *exchange) refused(e *llm.Error) {
 type registry struct {
 	events *event.Recorder
 	bodies bodies // of the requests that exchanges are made of, and will be
+
+	answers answers // of their attempts
 
 	mu        sync.Mutex
 	exchanges map[string]*exchange
@@ -231,6 +235,7 @@ func (r *registry) settle(x *exchange) {
 	}
 	x.body, x.decoded = nil, nil
 	r.bodies.release(x.id)
+	r.answers.release(x)
 }
 
 // describe completes Envoy's entry with what the exchange knows. mu is held.

@@ -48,9 +48,14 @@ const (
 	// collected more rarely. The next collection is then at 60 per cent at the latest, or the latest
 	// look at what is in use would be too old to refuse requests by.
 	roomyAt = 12
-	// rarely and usually are how much garbage may gather, in per cent of what is in use. Go's own 100
-	// makes it a quarter of the sidecar's work to collect the garbage of small requests.
-	rarely, usually = 400, 100
+	// mostRoomy bounds it where there is plenty: large answers and bodies make garbage of their own size.
+	mostRoomy = 64 << 20
+	// largeFrom is from what size on garbage is collected sooner: what is in use then are a few large
+	// bodies and answers, which cost little to look at.
+	largeFrom = 128 << 20
+	// rarely, usually and often are how much garbage may gather, in per cent of what is in use. Go's own
+	// 100 makes it a quarter of the sidecar's work to collect the garbage of small requests.
+	rarely, usually, often = 400, 100, 50
 )
 
 // short tells it, as of a moment ago.
@@ -58,17 +63,20 @@ func (m *memory) short() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := time.Now(); now.Sub(m.looked) >= memoryInterval {
-		used, percent := inUse(), m.limit()/100
-		m.looked, m.tight = now, used > percent*tightAt
-		m.collect(used <= percent*roomyAt && m.limit() < math.MaxInt64)
+		used := inUse()
+		m.looked, m.tight = now, used > m.limit()/100*tightAt
+		m.collect(used, m.limit())
 	}
 	return m.tight
 }
 
 // collect sets how often garbage is collected, unless $GOGC says it. mu is held.
-func (m *memory) collect(roomy bool) {
+func (m *memory) collect(used, limit int64) {
 	percent := usually
-	if roomy {
+	switch {
+	case used > largeFrom:
+		percent = often
+	case used <= min(limit/100*roomyAt, mostRoomy) && limit < math.MaxInt64:
 		percent = rarely
 	}
 	if percent != m.percent && os.Getenv("GOGC") == "" {

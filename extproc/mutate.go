@@ -187,3 +187,8 @@ func attribute(m *extprocv3.ProcessingRequest, name string) string {
 	}
 	return ""
 }
+
+// targetOf is the identity of the target that Envoy chose for the attempt, "" for none.
+func targetOf(m *extprocv3.ProcessingRequest) string {
+	return m.MetadataContext.GetFilterMetadata()[envoy.Metadata].GetFields()[envoy.MetadataTarget].GetStringValue()
+}

@@ -27,7 +27,7 @@ func TestRepeatedHeaders(t *testing.T) {
 		RequestBody: &extprocv3.HttpBody{Body: []byte(apps[1].whole), EndOfStream: true},
 	}})
 	stream := p.open(t, envoy.StreamUpstream)
-	sent := exchangeMessage(t, stream, message(map[string]any{envoy.AttributeTarget: p.targets["other"], envoy.AttributeAttempt: 1}))
+	sent := exchangeMessage(t, stream, attempted(message(nil), p.targets["other"], routeName))
 	got := map[string]string{}
 	for _, h := range sent.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
 		got[h.Header.Key] = string(h.Header.RawValue)

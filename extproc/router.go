@@ -31,6 +31,7 @@ type routing struct {
 	server *Server
 	x      *exchange
 	open   bool // Envoy's route is the one for a dead sidecar
+	sized  bool // the headers say how large the body is
 }
 
 // route serves a router stream: the headers, then the body when there is one to read. Envoy closes the stream when it needs
@@ -40,7 +41,7 @@ func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	return answerEach(stream, r, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(b.Body) })
 }
 
-// admit serves an admission stream, of a request that does not say how large its body is: what the router stream will refuse by
+// admit serves an admission stream, of a request that is large or does not say how large it is: what the router stream will refuse by
 // the headers is refused before the body comes. The body is counted as it comes, and refused as soon as it is too large, or there is
 // no room for more of it.
 func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
@@ -48,7 +49,7 @@ func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	var size int64
 	whole := false
 	defer func() {
-		if !whole && r.x != nil { // the client has left; Envoy's account of that may have been here before the last piece
+		if !whole && !r.sized && r.x != nil { // the client has left; Envoy's account of that may have been here before the last piece
 			s.exchanges.bodies.release(r.x.id)
 		}
 	}()
@@ -166,9 +167,9 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	case h.get("content-encoding") != "" && h.get("content-encoding") != "identity":
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "content-encoding %q is not supported: send the body as it is", h.get("content-encoding")))
 	}
-	hold := r.hold
-	if h.get("content-length") == "" {
-		hold = r.holdSoFar
+	hold := r.holdSoFar
+	if r.sized = h.get("content-length") != ""; r.sized {
+		hold = r.hold
 	}
 	if e := hold(length); e != nil {
 		return r.refuse(e)
@@ -268,8 +269,8 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 		return r.refuse(e)
 	}
 	r.x.head, r.x.body = head, body
-	if !head.Stream && r.x.waits >= r.x.route.clock.Request {
-		r.x.waits = 0 // Envoy's clock ends it before
+	if !head.Stream && r.x.waits >= r.x.route.request {
+		r.x.waits = 0 // the request's own limit ends it before
 	}
 	r.server.exchanges.add(r.x)
 

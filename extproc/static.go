@@ -18,7 +18,7 @@ func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 		a.failed(e)
 		return refusal(a.x, e)
 	}
-	return a.instead(http.StatusOK, contentType, body)
+	return a.instead(http.StatusOK, contentType, body, false)
 }
 
 func (a *attempt) fixedBody() (body []byte, contentType string, err error) {

@@ -136,7 +136,17 @@ func headersMessage(id string) *extprocv3.ProcessingRequest {
 
 func upstreamHeaders(id, identity string) *extprocv3.ProcessingRequest {
 	m := headersMessage(id)
-	m.Attributes = attributes(map[string]any{envoy.AttributeTarget: identity, envoy.AttributeAttempt: 1})
+	m.Attributes = nil
+	return attempted(m, identity, routeName)
+}
+
+// attempted makes the message one of an upstream stream: Envoy has chosen the target, on this route.
+func attempted(m *extprocv3.ProcessingRequest, identity, route string) *extprocv3.ProcessingRequest {
+	h := m.GetRequestHeaders().Headers
+	h.Headers = append(h.Headers, headerMap(envoy.HeaderRoute+"= "+route, envoy.HeaderAttempt+"= 1").Headers...)
+	m.MetadataContext = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		envoy.Metadata: {Fields: map[string]*structpb.Value{envoy.MetadataTarget: structpb.NewStringValue(identity)}},
+	}}
 	return m
 }
 
@@ -222,7 +232,7 @@ func TestStreams(t *testing.T) {
 			t.Errorf("%s: set %s", c.target, all)
 		}
 		removed := strings.Join(sent.HeaderMutation.RemoveHeaders, " ")
-		if !strings.Contains(removed, "cookie") || !strings.Contains(removed, "x-forwarded-proto") {
+		if !strings.Contains(removed, "cookie") || !strings.Contains(removed, envoy.HeaderRoute) {
 			t.Errorf("%s: removed %s", c.target, removed)
 		}
 		if !strings.Contains(answer, `"hello"`) || !strings.HasSuffix(answer, "data: [DONE]\n\n") || strings.Contains(answer, `"usage":{`) {

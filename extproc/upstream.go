@@ -19,6 +19,7 @@ import (
 	"millrace/extproc/answer"
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
 // attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
@@ -30,6 +31,7 @@ type attempt struct {
 	route    *route // of the rule that Envoy took
 	target   *target
 	record   *millracev1.Attempt // the exchange's; written under its lock
+	reading  *reading            // nil: the request has been read
 	call     llm.Call
 	answer   *answer.Answer // from when the target is asked
 	header   headers        // of the target's answer; nil until it came
@@ -42,6 +44,7 @@ type attempt struct {
 	cools     bool   // the target said when to come back
 	blameless bool   // it was ended for a reason that is not the target's
 	held      bool   // it has failed, and has not said so
+	loss      *loss  // Envoy has answered in the target's place; nil: it has not
 }
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
@@ -87,18 +90,27 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	switch m := message.Request.(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
-		number, _ := strconv.Atoi(attribute(message, envoy.AttributeAttempt))
-		reply, err := a.begin(headersOf(m.RequestHeaders.Headers), attribute(message, envoy.AttributeRoute), attribute(message, envoy.AttributeTarget), number)
-		if err != nil {
-			return err
+		h, identity := headersOf(m.RequestHeaders.Headers), targetOf(message)
+		if h.get(envoy.HeaderRead) == "1" && h.get(envoy.HeaderAttempt) == "1" {
+			a.reading = &reading{routing{server: a.server}, h, identity}
+			reply := a.reading.headers(m.RequestHeaders, h.get(envoy.HeaderRoute))
+			reply.DynamicMetadata = nil // begin says it
+			return a.reply(reply, nil)
 		}
-		a.call.Body = nil // it is Envoy's now: the answer may take minutes
-		return a.stream.Send(reply)
+		return a.reply(a.begin(h, identity))
+	case *extprocv3.ProcessingRequest_RequestBody:
+		if a.reading == nil {
+			break
+		}
+		return a.reply(a.read(m.RequestBody.Body))
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		if a.answer == nil {
 			break
 		}
 		a.header, a.bodiless = headersOf(m.ResponseHeaders.Headers), m.ResponseHeaders.EndOfStream
+		if why := a.header.get(envoy.HeaderWhy); why != "" {
+			return a.say(a.answer.Lost(a.lost(why), time.Now()))
+		}
 		code, _ := strconv.Atoi(a.header.get(":status"))
 		return a.say(a.answer.Head(answer.Head{
 			Status:          code,
@@ -130,18 +142,56 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	return status.Errorf(codes.InvalidArgument, "upstream stream: unexpected %T", message.Request)
 }
 
+// reading is a first attempt that reads the request, as a router stream would (config.Plan.Joined).
+type reading struct {
+	routing
+	header   headers
+	identity string // of the target
+}
+
+// read takes the body, and begins the attempt if the request is one to be served.
+func (a *attempt) read(body []byte) (*extprocv3.ProcessingResponse, error) {
+	r := a.reading
+	a.reading = nil
+	if reply := r.body(body); reply.GetImmediateResponse() != nil {
+		return reply, nil
+	}
+	reply, err := a.begin(r.header, r.identity)
+	if begun := reply.GetRequestHeaders(); begun != nil {
+		begun.Response.Status = extprocv3.CommonResponse_CONTINUE
+		reply.Response = &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: begun.Response}}
+	}
+	return reply, err
+}
+
+// reply sends what the request's part of the stream is answered with.
+func (a *attempt) reply(reply *extprocv3.ProcessingResponse, err error) error {
+	if err != nil {
+		return err
+	}
+	a.call.Body = nil // it is Envoy's now: the answer may take minutes
+	if err := a.stream.Send(reply); err != nil {
+		return err
+	}
+	if reply.GetImmediateResponse() != nil {
+		return errAnswered
+	}
+	return nil
+}
+
 // begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
-// client's own bytes and headers: nothing of an earlier attempt is in it. number counts from 1.
-func (a *attempt) begin(h headers, routeName, identity string, number int) (*extprocv3.ProcessingResponse, error) {
+// client's own bytes and headers: nothing of an earlier attempt is in it.
+func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
 	if a.x == nil || a.x.header == nil { // or Envoy tries what was refused
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
-	a.route = a.server.rule(a.x, routeName)
+	a.route = a.server.rule(a.x, h.get(envoy.HeaderRoute))
 	a.target = a.server.target(a.x, identity)
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)
 	}
+	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
 	if a.server.stopped() { // this is a retry of what Stop has ended
@@ -167,13 +217,23 @@ func (a *attempt) begin(h headers, routeName, identity string, number int) (*ext
 	a.call = call
 	a.answer = answer.New(a.env())
 	a.requestHeaders(want)
-	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
+	want[envoy.HeaderScheme] = h.get(envoy.HeaderScheme)
+	return a.worded(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
-			Status:         extprocv3.CommonResponse_CONTINUE_AND_REPLACE,
-			HeaderMutation: h.replace(want),
-			BodyMutation:   &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: call.Body}},
+			Status:          extprocv3.CommonResponse_CONTINUE_AND_REPLACE,
+			HeaderMutation:  h.replace(want),
+			BodyMutation:    &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: call.Body}},
+			ClearRouteCache: true, // which leads to the target's cluster now
 		}},
-	}}, nil
+	}}), nil
+}
+
+// worded has Envoy word its own errors in the client's schema, should this process not be there to do it. The usual one needs no telling.
+func (a *attempt) worded(reply *extprocv3.ProcessingResponse) *extprocv3.ProcessingResponse {
+	if client := a.x.client.Schema; client != schema.Usual() {
+		reply.DynamicMetadata = dynamicMetadata(map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(client.Name)}})
+	}
+	return reply
 }
 
 // env is what the answer needs to know.
@@ -190,18 +250,23 @@ func (a *attempt) env() answer.Env {
 		AtHeaders: a.route.atHeaders,
 		Clock:     a.clock(),
 		Retry: answer.Retry{
-			Last:     a.number >= a.route.attempts,
-			Alone:    a.target.alone,
-			Hedged:   a.route.hedge > 0,
-			Queued:   a.route.queues,
-			Budgeted: a.route.budgeted,
+			Alone:  a.target.alone,
+			Hedged: a.route.hedge > 0,
 		},
 		Secrets: a.target.secrets,
 		Certain: a.target.certain,
+		Room:    a.room,
 		Status:  a.status,
 		Fail:    a.fail,
 		Rival:   a.rival,
 	}
+}
+
+// room tells whether there is room for so much of the answer to be collected: what there is for the bodies of requests, once more.
+func (a *attempt) room(bytes int64) bool {
+	a.server.memory.short() // which has garbage collected more often when there is less room
+	most := min(a.x.runtime.maxBodies, a.server.memory.limit()/3)
+	return a.server.exchanges.answers.hold(a.x, bytes, most)
 }
 
 // native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
@@ -270,6 +335,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 		want[":path"] = t.BasePath + a.call.Path
 	}
 	want["content-length"] = strconv.Itoa(len(a.call.Body))
+	want[envoy.HeaderCluster] = t.Identity
 }
 
 // outcome is what the attempt's failures mean.
@@ -280,10 +346,12 @@ func (a *attempt) outcome() outcome { return outcome{a.x, a.target, a.record.Mod
 func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	a.target.redactError(e)
 	o := a.outcome()
-	condition := o.condition(e)
+	condition, told := o.condition(e), o.told(e)
 	a.blameless = !fault
 	a.problem = o.trouble(e)
-	told := o.told(e)
+	if a.loss != nil {
+		condition, a.blameless = a.loss.condition, a.loss.blameless
+	}
 	if condition != "" {
 		a.x.failed(condition, told)
 	}
@@ -296,7 +364,11 @@ func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 
 // failed writes the failure into the attempt's record.
 func (a *attempt) failed(e *llm.Error) {
-	a.note(func() { a.record.Status, a.record.Error = uint32(a.status(e)), e.Message })
+	status := uint32(a.status(e))
+	if a.loss != nil { // it is nobody's
+		status = 0
+	}
+	a.note(func() { a.record.Status, a.record.Error = status, e.Message })
 }
 
 // leastCooldown is what telling Envoy is worth.
@@ -311,7 +383,7 @@ func cools(status int) bool {
 func (a *attempt) answered(status int) {
 	a.note(func() {
 		a.x.answered, a.x.status = a.record, uint32(status)
-		if status >= 200 && status < 300 || a.record.Status == 0 {
+		if status >= 200 && status < 300 || a.record.Status == 0 && a.loss == nil {
 			a.record.Status = uint32(status)
 		}
 	})

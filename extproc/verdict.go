@@ -3,13 +3,19 @@ package extproc
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"millrace/config"
+	"millrace/extproc/llm"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
-// What requests say about targets. The sidecar knows the attempts that were answered, Envoy those that were not: it logs each attempt
-// that it gave up (xds, attemptLog). A client that leaves says nothing, and what breaks after an answer has begun neither.
+// What requests say about targets. A client that leaves says nothing, and what breaks after an answer has begun neither.
 
 // judge says what the outcome tells of the target. One that has said when to come back is left alone for so long and not longer, and a
 // client's own haste is no target's fault.
@@ -19,7 +25,7 @@ func (a *attempt) judge() {
 	}
 	status, why := 0, ""
 	a.note(func() { status, why = int(a.record.Status), a.record.Error })
-	if !failure(status) {
+	if a.loss == nil && !failure(status) {
 		a.server.succeeded(a.target.config.Identity, a.x.id)
 		return
 	}
@@ -38,28 +44,59 @@ func failure(status int) bool {
 	return status >= 500
 }
 
-// attemptEnded takes Envoy's account of an attempt that it gave up.
-func (s *Server) attemptEnded(entry *datav3.HTTPAccessLogEntry) {
-	common := entry.GetCommonProperties()
-	flags, why := common.GetResponseFlags(), "no answer in time"
-	switch {
-	case flags.GetUpstreamConnectionFailure():
-		why = "no connection"
-	case flags.GetUpstreamRemoteReset(), flags.GetUpstreamConnectionTermination(), flags.GetUpstreamProtocolError():
-		why = "the connection was closed before an answer"
-	}
-	if reason := common.GetUpstreamTransportFailureReason(); reason != "" { // of TLS: a certificate, or that the other side speaks none
-		why += ": " + reason
-	}
-	if flags.GetUpstreamConnectionFailure() {
-		s.unreached(common, why)
-	}
-	s.failed(targetOf(common), entry.GetRequest().GetRequestId(), why)
+// loss is the failure of an attempt in whose target's place Envoy answers, by its flags
+// (https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage#config-access-log-format-response-flags).
+type loss struct {
+	flag, said string
+	condition  string // of retry.on
+	kind       llm.ErrorType
+	unreached  bool // nothing was sent
+	blameless  bool // it is not the target's fault
 }
 
-// targetOf is the identity of the target that Envoy chose last, "" when it has chosen none.
-func targetOf(common *datav3.AccessLogCommon) string {
-	return common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+var losses = []loss{
+	{"UO", "too many requests are under way, try again shortly", config.OnConnectFailure, llm.ErrUnavailable, true, true},
+	{"UF", "no connection", config.OnConnectFailure, llm.ErrUnavailable, true, false},
+	{"UH", "no connection", config.OnConnectFailure, llm.ErrUnavailable, true, false}, // its name has no address
+	{"UPE", "its answer is none of HTTP's", config.OnNoAnswer, llm.ErrBadGateway, false, false},
+	{"", "the connection was closed before an answer", config.OnNoAnswer, llm.ErrUnavailable, false, false},
+}
+
+// lost is the failure that why tells of: Envoy's flags, its reason in a word, and what is wrong with TLS. The reason is for the operator.
+func (a *attempt) lost(why string) *llm.Error {
+	flags, reason, _ := strings.Cut(why, " ")
+	l := losses[slices.IndexFunc(losses, func(l loss) bool { return l.flag == "" || slices.Contains(strings.Split(flags, ","), l.flag) })]
+	a.loss = &l
+	if l.unreached && !l.blameless {
+		said := l.said
+		if _, tls, _ := strings.Cut(reason, " "); tls != "" && tls != "-" { // a certificate, or that the other side speaks none, or that nobody listens
+			said += ": " + tls
+		}
+		a.unreached(said)
+	}
+	return llm.Errorf(l.kind, "target %q: %s", a.target.config.ID, l.said)
+}
+
+// unreached keeps for the target's health why the attempt could not connect, and says it in the log.
+func (a *attempt) unreached(reason string) {
+	t := a.target.config
+	last, _ := a.server.recent.add(t.Identity, &millracev1.Outcome{Time: timestamppb.New(a.started), Error: reason, DurationMs: milliseconds(time.Since(a.started))}, "")
+	if last != reason { // a target that is down is said once, not with every attempt
+		a.server.options.Log.Warn("target cannot be reached", "target", t.Name, "address", t.Authority(), "reason", reason)
+	}
+}
+
+// lost notes that a target has broken off before its answer has begun, which the sidecar may not have seen.
+func (s *Server) lost(entry *datav3.HTTPAccessLogEntry) {
+	if entry.GetResponse().GetResponseCode().GetValue() >= 500 {
+		s.failed(entry.GetCommonProperties().GetUpstreamCluster(), entry.GetRequest().GetRequestId(), "the connection was closed before an answer")
+	}
+}
+
+// timedOut notes that the request's time was over while it waited for the target that Envoy chose last.
+func (s *Server) timedOut(entry *datav3.HTTPAccessLogEntry) {
+	target := entry.GetCommonProperties().GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+	s.failed(target, entry.GetRequest().GetRequestId(), "no answer in time")
 }
 
 func (s *Server) succeeded(target, request string) {

@@ -11,8 +11,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"millrace/envoy"
 	"millrace/extproc/answer"
@@ -23,9 +21,6 @@ import (
 
 // errAnswered ends the stream of an attempt that has its answer.
 var errAnswered = errors.New("answered")
-
-// errAbandoned ends the attempt: Envoy closes the connection to the target, and the client's stream with it.
-var errAbandoned = status.Error(codes.Aborted, "the target's stream is given up")
 
 // say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the client gets of it, and after the head of
 // an answer that it breaks off.
@@ -39,7 +34,7 @@ func (a *attempt) say(o answer.Out) error {
 	}
 	a.countHeld(a.answer.State() == answer.Withheld)
 	if o.Instead != nil {
-		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body)); err != nil {
+		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body, o.Instead.Retry)); err != nil {
 			return err
 		}
 		return errAnswered
@@ -56,9 +51,6 @@ func (a *attempt) say(o answer.Out) error {
 				a.x.usage = o.Usage
 			}
 		})
-	}
-	if o.Abandon {
-		return errAbandoned
 	}
 	return nil
 }
@@ -155,10 +147,13 @@ func (a *attempt) provenance() map[string]string {
 }
 
 // instead is an answer that the sidecar gives in the target's place.
-func (a *attempt) instead(status int, contentType string, body []byte) *extprocv3.ProcessingResponse {
+func (a *attempt) instead(status int, contentType string, body []byte, retry bool) *extprocv3.ProcessingResponse {
 	a.answered(status)
 	headers := a.provenance()
 	headers["content-type"] = contentType
+	if retry {
+		headers[envoy.HeaderRetry] = "1"
+	}
 	var set []*corev3.HeaderValueOption
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		set = append(set, header(name, headers[name]))

@@ -16,17 +16,14 @@ import (
 	"millrace/envoy"
 )
 
-// A request's body is held whole before a target is chosen. The sidecar must have agreed to that
-// before the body is in, or many large bodies at once fill Envoy: it knows what all requests under way
-// hold. How it is asked depends on what the headers say of the body:
+// A request's body is held whole before a target is chosen (bodyLimit). The sidecar must have agreed to
+// that before the body is in, or many large bodies at once fill Envoy: it knows what all requests under
+// way hold. How it is asked depends on what the headers say of the body:
 //
-//   - little (at most five digits of content-length), most requests: bodyLimit collects it, and the
-//     router stream comes after it. A refusal then finds the whole request in, and the connection
-//     stays usable.
-//   - much, and how much: bodyLimit is skipped. The router stream gets the headers at once, and
-//     holds no more than they promised.
-//   - not how much: the sidecar is asked by a stream of its own, admission, which counts the body as
-//     it comes. Then bodyLimit collects it and ends it at that limit.
+//   - little (at most five digits of content-length), most requests: not at all. A refusal by the router
+//     stream then finds the whole request in, and the connection stays usable.
+//   - much, and how much: by a stream of its own that has the headers alone, announced.
+//   - not how much: by one that counts the body as it comes, admission.
 
 // largeBody is a content-length of 100,000 and more.
 const largeBody = `0*[1-9][0-9]{5,}`
@@ -34,30 +31,36 @@ const largeBody = `0*[1-9][0-9]{5,}`
 // admission asks the sidecar about a request that does not say how long its body is. A dead sidecar is
 // the router stream's matter, so here it is passed over.
 func (b *builder) admission() *hcmv3.HttpFilter {
-	ask := &extprocv3.ExternalProcessor{
-		GrpcService: sidecar(envoy.StreamAdmission),
-		// without the body, bodyLimit misses one that is too large by the time of the reply
-		ProcessingMode:    processingMode(config.AdmissionMessages),
+	// without the body, bodyLimit misses one that is too large by the time of the reply
+	return skipped("millrace.admission", asked(config.AdmissionMessages), anyOfHeaders(present("content-length"), notPosted()))
+}
+
+// announced asks the sidecar about a request that says how long its body is, and it is long.
+func (b *builder) announced() *hcmv3.HttpFilter {
+	return skipped("millrace.announced", asked(config.AdmissionMessages[:1]), anyOfHeaders(not(matches("content-length", largeBody)), notPosted()))
+}
+
+func asked(messages []config.Message) *extprocv3.ExternalProcessor {
+	return &extprocv3.ExternalProcessor{
+		GrpcService:       sidecar(envoy.StreamAdmission),
+		ProcessingMode:    processingMode(messages),
 		RequestAttributes: []string{envoy.AttributeRoute},
 		MessageTimeout:    seconds(sidecarTimeout),
 		FailureModeAllow:  true,
 	}
-	return skipped("millrace.admission", ask, anyOfHeaders(present("content-length"), notPosted()))
 }
 
-// bodyLimit collects a request before the sidecar hears of it, and answers 413 to one that is too large. The listener's buffer
-// cannot be the limit (see noBackPressure), and the routes' own does not hold for ext_proc. The slack lets the sidecar refuse,
-// and name the limit, for what is only a little too large.
+// bodyLimit collects a request before the router stream hears of it, and answers 413 to one that is too large. The listener's buffer
+// is for answers, and the routes' own limit does not hold for ext_proc. The slack lets the sidecar refuse, and name the limit, for what
+// is only a little too large.
 func (b *builder) bodyLimit() *hcmv3.HttpFilter {
-	return skipped("millrace.body_limit",
-		&bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(maxBody(b.config)))},
-		anyOfHeaders(matches("content-length", largeBody), notPosted()))
+	return skipped("millrace.body_limit", &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(maxBody(b.config)))}, notPosted())
 }
 
 // maxBody is the most that Envoy takes of a body.
 func maxBody(c *config.Config) uint64 {
 	const slack = 64 << 10
-	return min(uint64(c.MaxRequestBytes)+slack, noBackPressure)
+	return min(uint64(c.MaxRequestBytes)+slack, unbuffered)
 }
 
 // skipped is a filter that requests of which the predicate holds do not pass.
@@ -79,10 +82,10 @@ func skipped(name string, f proto.Message, of *xdsmatcherv3.Matcher_MatcherList_
 }
 
 // notPosted holds for requests whose body nobody reads: the sidecar answers them by their headers.
-func notPosted() *xdsmatcherv3.Matcher_MatcherList_Predicate {
-	return &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{
-		NotMatcher: matches(":method", "POST"),
-	}}
+func notPosted() *xdsmatcherv3.Matcher_MatcherList_Predicate { return not(matches(":method", "POST")) }
+
+func not(p *xdsmatcherv3.Matcher_MatcherList_Predicate) *xdsmatcherv3.Matcher_MatcherList_Predicate {
+	return &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: p}}
 }
 
 func present(header string) *xdsmatcherv3.Matcher_MatcherList_Predicate { return matches(header, ".*") }

@@ -37,12 +37,13 @@ type Snapshot struct {
 func Build(c *config.Config) (*Snapshot, error) {
 	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]string{}}
 	b.listener()
+	b.attempts()
 	b.routes()
 	b.probes()
 	b.limits()
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
-			b.pools(g, u, filter("ext_proc", upstreamStream()), filter("buffer", wholeBody()))
+			b.pools(g, u)
 			if u.Open && u.For == nil { // without the sidecar nobody reads which model it is
 				b.openPools(g, u)
 			}

@@ -14,8 +14,6 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
-	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	lbcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
@@ -32,7 +30,6 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"millrace/config"
@@ -55,7 +52,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	levels := u.Levels()
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
 		b.pool(g, u, u.Name, u.Targets, filters)
-		b.endpoints(g, u, u.Name, levels)
+		b.endpoints(u, u.Name, levels)
 		return
 	}
 	aggregate := &aggregatev3.ClusterConfig{}
@@ -63,7 +60,7 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 		name := fmt.Sprintf("%s/#%d", u.Name, i) // no upstream has a slash in its name, no target a #
 		aggregate.Clusters = append(aggregate.Clusters, name)
 		b.pool(g, u, name, levels[i], filters)
-		b.endpoints(g, u, name, levels[i:i+1])
+		b.endpoints(u, name, levels[i:i+1])
 	}
 	b.add(resource.ClusterType, &clusterv3.Cluster{
 		Name:        u.Name,
@@ -72,55 +69,55 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 			Name:        "envoy.clusters.aggregate",
 			TypedConfig: packed(aggregate),
 		}},
-		ConnectTimeout:                seconds(u.Limits().Connect),
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
-		CircuitBreakers:               breakers(config.Pool{}, u.Retry.BudgetPercent), // the limits are the pools'
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
+		CircuitBreakers:               breakers(0, 0, 0, u.Retry.BudgetPercent), // the limits are the pools'
 		TypedExtensionProtocolOptions: protocol(poolHTTP(g, u, filters)),
 	})
 }
 
 // pool is a cluster whose endpoints are these targets of the upstream (endpoint.go), so that choosing, weighing, ejecting and counting are done per
-// target, whatever DNS says.
+// target, whatever DNS says. A connection of it leads to the internal listener, one for each attempt under way, and tells it which target it is for.
 func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, targets []*config.Target, filters []*hcmv3.HttpFilter) {
-	c := &clusterv3.Cluster{
+	b.add(resource.ClusterType, &clusterv3.Cluster{
 		Name:                          name,
 		AltStatName:                   statName(name),
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
-		ConnectTimeout:                seconds(u.Limits().Connect), // of the TLS handshake; the connection is the target's own cluster's
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
 		LoadBalancingPolicy:           balancing(u),
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
 			HealthyPanicThreshold: &typev3.Percent{Value: 0},
 			UpdateMergeWindow:     seconds(0), // or a target that is taken out goes on getting requests for up to a second
 		},
 		OutlierDetection:              ejection(u),
-		CircuitBreakers:               breakers(g.PoolOf(len(targets)), u.Retry.BudgetPercent),
+		CircuitBreakers:               breakers(0, 0, g.Pool.MaxRequests, u.Retry.BudgetPercent),
 		HealthChecks:                  poolChecks(u.Active),
-		PreconnectPolicy:              preconnect(g.Pool),
-		TransportSocketMatches:        b.sockets(u),
+		TransportSocket:               inward(),
+		TransportSocketMatches:        checkSockets(u),
 		TypedExtensionProtocolOptions: protocol(poolHTTP(g, u, filters)),
-	}
-	if g.Pool.HTTP2 && u.Active == nil && !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return !t.TLS }) {
-		b.negotiate(g, u, c, b.tlsSockets(u), filters)
-	}
-	b.add(resource.ClusterType, c)
+	})
 }
 
-// negotiate lets the targets of a pool choose HTTP/2. Envoy wants every transport socket of such a pool, used or not, to be one that
-// negotiates: there is none for plain text, and one of those for TLS stands for the default.
-func (b *builder) negotiate(g *config.Gateway, u *config.Upstream, c *clusterv3.Cluster, tls []*clusterv3.Cluster_TransportSocketMatch, filters []*hcmv3.HttpFilter) {
-	c.TransportSocketMatches, c.TransportSocket = tls, tls[0].TransportSocket
-	options := poolHTTP(g, u, filters)
-	options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			InitialStreamWindowSize:     wrapperspb.UInt32(1 << 30), // see noBackPressure
-			InitialConnectionWindowSize: wrapperspb.UInt32(noBackPressure),
-		},
-	}}
-	c.TypedExtensionProtocolOptions = protocol(options)
+// inward tells the internal listener the endpoint's metadata.
+func inward() *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.internal_upstream",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&internalv3.InternalUpstreamTransport{
+			PassthroughMetadata: []*internalv3.InternalUpstreamTransport_MetadataValueSource{{
+				Kind: &metadatav3.MetadataKind{Kind: &metadatav3.MetadataKind_Host_{Host: &metadatav3.MetadataKind_Host{}}},
+				Name: envoy.Metadata,
+			}},
+			TransportSocket: plain(),
+		})},
+	}
+}
+
+func plain() *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.raw_buffer",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&rawv3.RawBuffer{})},
+	}
 }
 
 func protocol(options *upstreamhttpv3.HttpProtocolOptions) map[string]*anypb.Any {
@@ -183,8 +180,11 @@ func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
 // ejects tells whether Envoy itself takes out targets that fail: in a pool for a dead sidecar. Otherwise the sidecar counts, which
 // knows what belongs to one request (control, ejection), and the endpoints say what it found (resting.go).
 func ejects(u *config.Upstream) bool {
-	return strings.HasPrefix(u.Name, envoy.PoolOpen) && (u.Passive != nil || u.Breaker != nil)
+	return isOpen(u) && (u.Passive != nil || u.Breaker != nil)
 }
+
+// isOpen tells whether the upstream is one for a dead sidecar.
+func isOpen(u *config.Upstream) bool { return strings.HasPrefix(u.Name, envoy.PoolOpen) }
 
 // ejection takes a target out after so many failed attempts in a row, or when so many of its answers were failures, but never the
 // last one.
@@ -220,11 +220,12 @@ func ejection(u *config.Upstream) *clusterv3.OutlierDetection {
 	return d
 }
 
-func breakers(p config.Pool, retryPercent uint32) *clusterv3.CircuitBreakers {
+// breakers are Envoy's limits; 0 stands for none.
+func breakers(connections, pending, requests, retryPercent uint32) *clusterv3.CircuitBreakers {
 	limits := &clusterv3.CircuitBreakers_Thresholds{
-		MaxConnections:     wrapperspb.UInt32(cmp.Or(p.MaxConnections, unlimited)),
-		MaxPendingRequests: wrapperspb.UInt32(cmp.Or(p.MaxPending, unlimited)),
-		MaxRequests:        wrapperspb.UInt32(cmp.Or(p.MaxRequests, unlimited)),
+		MaxConnections:     wrapperspb.UInt32(cmp.Or(connections, unlimited)),
+		MaxPendingRequests: wrapperspb.UInt32(cmp.Or(pending, unlimited)),
+		MaxRequests:        wrapperspb.UInt32(cmp.Or(requests, unlimited)),
 		MaxRetries:         wrapperspb.UInt32(unlimited), // Envoy's default of 3 at once would end failover under load
 	}
 	if retryPercent > 0 {
@@ -234,34 +235,7 @@ func breakers(p config.Pool, retryPercent uint32) *clusterv3.CircuitBreakers {
 			MinRetryConcurrency: wrapperspb.UInt32(always),
 		}
 	}
-	all := &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
-	if p.MaxPerTarget > 0 {
-		all.PerHostThresholds = []*clusterv3.CircuitBreakers_Thresholds{{MaxConnections: wrapperspb.UInt32(p.MaxPerTarget)}}
-	}
-	return all
-}
-
-// sockets are TLS and plain text, each inside the connection to the internal listener, which is told the endpoint's
-// metadata and by it which cluster to go on to.
-func (b *builder) sockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
-	return append([]*clusterv3.Cluster_TransportSocketMatch{
-		socketMatch("plain", socketKind(&config.Target{}), "envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
-	}, b.tlsSockets(u)...)
-}
-
-// tlsSockets are those with TLS: one for all targets with a host name, and one for each IP address.
-func (b *builder) tlsSockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
-	var matches []*clusterv3.Cluster_TransportSocketMatch
-	seen := map[string]bool{}
-	for _, t := range u.Targets {
-		kind := socketKind(t)
-		name := strings.Trim("tls "+kind.GetStringValue(), " ")
-		if t.TLS && !seen[name] {
-			seen[name] = true
-			matches = append(matches, socketMatch(name, kind, "envoy.transport_sockets.tls", b.upstreamTLS(t)))
-		}
-	}
-	return matches
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
 }
 
 // upstreamTLS checks a target's certificate against its host. A name is also what the target is told (SNI), an IP address must not be
@@ -286,74 +260,15 @@ func (b *builder) upstreamTLS(t *config.Target) *tlsv3.UpstreamTlsContext {
 	}
 }
 
-// socketKey in an endpoint's envoy.transport_socket_match metadata chooses among them.
-const socketKey = "tls"
-
-// socketKind is what a target has there: false, true, or the IP address that its certificate must be for.
-func socketKind(t *config.Target) *structpb.Value {
-	if _, err := netip.ParseAddr(t.Host); err == nil && t.TLS {
-		return structpb.NewStringValue(t.Host)
-	}
-	return structpb.NewBoolValue(t.TLS)
-}
-
-func socketMatch(name string, kind *structpb.Value, inner string, m proto.Message) *clusterv3.Cluster_TransportSocketMatch {
-	return &clusterv3.Cluster_TransportSocketMatch{
-		Name:  name,
-		Match: &structpb.Struct{Fields: map[string]*structpb.Value{socketKey: kind}},
-		TransportSocket: &corev3.TransportSocket{
-			Name: "envoy.transport_sockets.internal_upstream",
-			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(&internalv3.InternalUpstreamTransport{
-				PassthroughMetadata: []*internalv3.InternalUpstreamTransport_MetadataValueSource{{
-					Kind: &metadatav3.MetadataKind{Kind: &metadatav3.MetadataKind_Host_{Host: &metadatav3.MetadataKind_Host{}}},
-					Name: envoy.Metadata,
-				}},
-				TransportSocket: &corev3.TransportSocket{
-					Name:       inner,
-					ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(m)},
-				},
-			})},
-		},
-	}
-}
-
 func poolHTTP(g *config.Gateway, u *config.Upstream, filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOptions {
-	options := &upstreamhttpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
-					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
-				},
-			},
-		},
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(g.Pool.IdleTimeout)},
-		HttpFilters:               append(slices.Clip(filters), filter("upstream_codec", &upstreamcodecv3.UpstreamCodec{})),
+	options := http1Only(g)
+	if len(filters) > 0 {
+		options.HttpFilters = append(slices.Clip(filters), filter("upstream_codec", &upstreamcodecv3.UpstreamCodec{}))
 	}
 	if ejects(u) {
 		options.OutlierDetection = &upstreamhttpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: failures()}
 	}
 	return options
-}
-
-// upstreamStream runs once per attempt: it writes the request for the target, and reads the answer before anyone else does.
-// The answer's body belongs to the sidecar, which sends what it likes when it likes; nothing is sent twice.
-func upstreamStream() *extprocv3.ExternalProcessor {
-	return &extprocv3.ExternalProcessor{
-		GrpcService:              sidecar(envoy.StreamUpstream),
-		ProcessingMode:           processingMode(config.UpstreamMessages),
-		RequestAttributes:        []string{envoy.AttributeRoute, envoy.AttributeTarget, envoy.AttributeAttempt},
-		MessageTimeout:           seconds(sidecarTimeout),
-		MutationRules:            anyHeader(),
-		AllowContentLengthHeader: true,
-		StatusOnError:            &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
-	}
-}
-
-// wholeBody collects the body behind the upstream stream, and says its length: Envoy 1.40.0 drops the content-length of a body that
-// ext_proc puts in with CONTINUE_AND_REPLACE, and the request would go out chunked, which some providers refuse (RFC 9112, section 6.3).
-// The body comes in one piece, so nothing waits. It is not bounded here: the sidecar has it whole.
-func wholeBody() *bufferv3.Buffer {
-	return &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(noBackPressure)}
 }
 
 // failedStatus matches the statuses of answers that count against a target, and that another target is asked after: 429 and 5xx. A
@@ -367,9 +282,52 @@ func failures() *commonmatcherv3.MatchPredicate {
 	}}
 }
 
-// target is the cluster that connects: Envoy's own DNS and connect timeout, no HTTP.
+// target is the cluster that attempts at a target go out by: Envoy's own DNS, connect timeout, TLS and connections that are used again.
 func (b *builder) target(g *config.Gateway, t *config.Target) {
-	b.add(resource.ClusterType, b.connecting(g, t, ""))
+	c := b.connecting(g, t, "")
+	if t.TLS {
+		b.encrypted(c, t)
+	}
+	c.PreconnectPolicy = preconnect(g.Pool)
+	c.TypedExtensionProtocolOptions = protocol(targetHTTP(g, t))
+	b.add(resource.ClusterType, c)
+}
+
+// encrypted has a cluster speak TLS.
+func (b *builder) encrypted(c *clusterv3.Cluster, t *config.Target) {
+	c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
+	c.TransportSocket = &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS(t))},
+	}
+}
+
+// targetHTTP lets a target choose HTTP/2 where that is wanted; it can only by TLS.
+func targetHTTP(g *config.Gateway, t *config.Target) *upstreamhttpv3.HttpProtocolOptions {
+	options := http1Only(g)
+	if g.Pool.HTTP2 && t.TLS {
+		options.UpstreamProtocolOptions = &upstreamhttpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamhttpv3.HttpProtocolOptions_AutoHttpConfig{
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+				InitialStreamWindowSize:     wrapperspb.UInt32(buffered),
+				InitialConnectionWindowSize: wrapperspb.UInt32(unbuffered), // a stream that waits must not stop the others
+			},
+		}}
+	}
+	return options
+}
+
+func http1Only(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
+	return &upstreamhttpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(g.Pool.IdleTimeout)},
+	}
 }
 
 // connecting is named by the target's identity: no cluster ever leads to another host than before. Its counters go by the name.
@@ -385,8 +343,8 @@ func (b *builder) connecting(g *config.Gateway, t *config.Target, prefix string)
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
 		ConnectTimeout:                seconds(t.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
-		CircuitBreakers:               breakers(config.Pool{}, 0),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
+		CircuitBreakers:               breakers(g.Connections(), g.Pool.MaxPending, 0, 0),
 		UpstreamConnectionOptions:     keepAlive(g.Pool),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: name,

@@ -2,7 +2,6 @@ package xds
 
 import (
 	"slices"
-	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -18,7 +17,7 @@ import (
 const strictPriority = 100_000
 
 // endpoints lists the targets of a pool. Weight, drain and membership change here and only here.
-func (b *builder) endpoints(g *config.Gateway, u *config.Upstream, pool string, levels [][]*config.Target) {
+func (b *builder) endpoints(u *config.Upstream, pool string, levels [][]*config.Target) {
 	assignment := &endpointv3.ClusterLoadAssignment{
 		ClusterName: pool,
 		Policy: &endpointv3.ClusterLoadAssignment_Policy{
@@ -28,7 +27,7 @@ func (b *builder) endpoints(g *config.Gateway, u *config.Upstream, pool string, 
 	for i, targets := range levels {
 		level := &endpointv3.LocalityLbEndpoints{Priority: uint32(i)}
 		for _, t := range targets {
-			level.LbEndpoints = append(level.LbEndpoints, b.endpoint(g, u, t))
+			level.LbEndpoints = append(level.LbEndpoints, b.endpoint(u, t))
 		}
 		assignment.Endpoints = append(assignment.Endpoints, level)
 	}
@@ -38,17 +37,17 @@ func (b *builder) endpoints(g *config.Gateway, u *config.Upstream, pool string, 
 	b.add(resource.EndpointType, assignment)
 }
 
-func (b *builder) endpoint(g *config.Gateway, u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
+func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbEndpoint {
 	e := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Hostname: hostname(t),
 			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
-				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: leadsTo(t)},
+				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: leadsTo(u)},
 				EndpointId:           t.Identity,
 			}}},
 		}},
 		LoadBalancingWeight: wrapperspb.UInt32(max(t.Weight, 1)),
-		Metadata:            metadata(g, u, t),
+		Metadata:            metadata(u, t),
 	}
 	switch {
 	case u.Active == nil:
@@ -71,15 +70,10 @@ func hostname(t *config.Target) string {
 	return t.Authority()
 }
 
-func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.Metadata {
+func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 	m := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 		envoy.Metadata: {Fields: map[string]*structpb.Value{
-			envoy.MetadataTarget:  structpb.NewStringValue(t.Identity),
-			envoy.MetadataCluster: structpb.NewStringValue(t.Identity),
-			envoy.MetadataSilence: structpb.NewStringValue(strconv.FormatInt(g.Silence(t).Milliseconds(), 10)),
-		}},
-		"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{
-			socketKey: socketKind(t),
+			envoy.MetadataTarget: structpb.NewStringValue(t.Identity),
 		}},
 	}}
 	if u.Open {
@@ -93,11 +87,11 @@ func metadata(g *config.Gateway, u *config.Upstream, t *config.Target) *corev3.M
 	return m
 }
 
-func leadsTo(t *config.Target) string {
-	if t.Answer != "" {
-		return envoy.NobodyListener
+func leadsTo(u *config.Upstream) string {
+	if isOpen(u) {
+		return envoy.OpenListener
 	}
-	return envoy.TargetsListener
+	return envoy.AttemptsListener
 }
 
 // models are those that the target may be chosen for: one that asks nobody has an answer to all.

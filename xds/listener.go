@@ -10,10 +10,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
-	setstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
-	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -37,10 +35,12 @@ const (
 	logInterval = 200 * time.Millisecond
 )
 
-// noBackPressure is a buffer that never fills. Envoy 1.40.0 crashes when a slow client's back-pressure reaches an upstream
-// filter whose provider has finished already: what a client has not read yet waits in Envoy instead, and answers are small
-// beside that. What clients send is bounded by bodyLimit.
-const noBackPressure = 1<<31 - 1
+// buffered is what Envoy holds of an answer, on each connection that it passes, for a client that does not read it: the provider is
+// not read from then. A request's body is held whole, whatever its size: bodyLimit bounds it.
+const buffered = 256 << 10
+
+// unbuffered is no bound.
+const unbuffered = 1<<31 - 1
 
 // listener is where apps come in: HTTP, the router stream, the routes. Routes are a resource of their own, so that a rule
 // changes without draining a connection.
@@ -61,7 +61,7 @@ func (b *builder) listener() {
 		}}},
 		TrafficDirection:              corev3.TrafficDirection_INBOUND, // what stops accepting at the end of a drain
 		FilterChains:                  []*listenerv3.FilterChain{chain},
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(noBackPressure),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
 		EnableReusePort:               alone,
 		ConnectionBalanceConfig:       evenly,
 	})
@@ -110,18 +110,15 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		}},
 		HttpFilters: slices.Concat(b.corsFilters(), b.openFilters(), []*hcmv3.HttpFilter{
 			b.admission(),
+			b.announced(),
 			b.bodyLimit(),
 			{
 				Name:       "envoy.filters.http.ext_proc",
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(routerStream())},
 			},
-			streamState(),
 			{
-				Name: "envoy.filters.http.router",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{
-					SuppressEnvoyHeaders: true,
-					UpstreamLog:          []*accesslogv3.AccessLog{attemptLog()},
-				})},
+				Name:       "envoy.filters.http.router",
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{SuppressEnvoyHeaders: true})},
 			},
 		}),
 		UseRemoteAddress:      wrapperspb.Bool(true),
@@ -141,26 +138,14 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		AccessLog:         []*accesslogv3.AccessLog{accessLog()},
 		// HAProxy's health checks are HTTP/1.0, without a Host. Envoy would answer 426.
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, DefaultHostForHttp_10: "localhost"},
+		// What a client of HTTP/2 does not read is bounded by stream.
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			InitialStreamWindowSize:     wrapperspb.UInt32(buffered),
+			InitialConnectionWindowSize: wrapperspb.UInt32(64 * buffered),
+		},
 		// A refused request is no reason to close the connection it came on.
 		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 	}
-}
-
-// streamState tells the internal listener "targets" which connections are for streams, and keeps
-// them apart from others: they may be silent for less long.
-func streamState() *hcmv3.HttpFilter {
-	return filter("set_filter_state", &statev3.Config{OnRequestHeaders: []*setstatev3.FilterStateValue{{
-		Key:                &setstatev3.FilterStateValue_ObjectKey{ObjectKey: envoy.StateStream},
-		FactoryKey:         "envoy.hashable_string",
-		SharedWithUpstream: setstatev3.FilterStateValue_ONCE,
-		SkipIfEmpty:        true,
-		Value: &setstatev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
-			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
-				Specifier: &corev3.DataSource_InlineString{InlineString: "%REQ(" + envoy.HeaderStream + ")%"},
-			}},
-			OmitEmptyValues: true,
-		}},
-	}}})
 }
 
 // idleTimeout lets the routes' own timeouts speak first: Envoy's default of 5 minutes cuts answers
@@ -227,17 +212,7 @@ func anyHeader() *mutationv3.HeaderMutationRules {
 
 // accessLog sends an entry for every request, also for those that never reached the sidecar: events are made of them.
 func accessLog() *accesslogv3.AccessLog {
-	return toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: "requests", BufferFlushInterval: seconds(logInterval)})
-}
-
-// attemptLog sends an entry at once for every attempt that Envoy gives up: no connection, a reset, nothing in time. The sidecar
-// hears of no such attempt by itself, or not of its reason.
-func attemptLog() *accesslogv3.AccessLog {
-	l := toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: "attempts", BufferSizeBytes: wrapperspb.UInt32(0)})
-	l.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"UF", "UC", "UR", "UT", "UPE"}},
-	}}
-	return l
+	return toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: envoy.LogRequests, BufferFlushInterval: seconds(logInterval)})
 }
 
 func toSidecar(c *grpclogv3.CommonGrpcAccessLogConfig) *accesslogv3.AccessLog {

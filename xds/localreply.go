@@ -53,6 +53,23 @@ func localReplies() *hcmv3.LocalReplyConfig {
 	return c
 }
 
+// attemptReplies are what Envoy answers in a target's place. The sidecar sees them, and why: it tells the client, or asks another target.
+// Their words are for when it is gone.
+func attemptReplies() *hcmv3.LocalReplyConfig {
+	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+		Filter: because(envoy.AnsweredDetails),
+	}}}
+	for _, e := range ownErrors {
+		for _, m := range e.mappers() {
+			m.HeadersToAdd = append(m.HeadersToAdd, &corev3.HeaderValueOption{
+				Header: &corev3.HeaderValue{Key: envoy.HeaderWhy, Value: "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_TRANSPORT_FAILURE_REASON%"},
+			})
+			c.Mappers = append(c.Mappers, m)
+		}
+	}
+	return c
+}
+
 // healthReplies answer the health paths when the sidecar is not asked or does not answer: an Envoy that
 // is short of memory refuses every request before its filters see it, and lives all the same.
 func healthReplies() []*hcmv3.ResponseMapper {

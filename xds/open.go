@@ -139,7 +139,7 @@ func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
 // there, and what the target is to get comes.
 func openMutations(u *config.Upstream) *headerv3.Mutations {
 	spoken := schema.Of(u.Targets[0].Schema)
-	sent := []string{":*", "content-length"}
+	sent := []string{":*", "content-length", envoy.HeaderScheme}
 	if !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return t.HideVia }) {
 		sent = append(sent, envoy.HeaderVia)
 	}
@@ -155,6 +155,7 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 			own[name] = true
 		}
 	}
+	request = append(request, remove(envoy.HeaderCluster), set(envoy.HeaderCluster, fmt.Sprintf("%%UPSTREAM_METADATA(%s:%s)%%", envoy.Metadata, envoy.MetadataTarget)))
 	for _, name := range slices.Sorted(maps.Keys(own)) {
 		request = append(request, remove(name), setFromTarget(name, openHeader+name))
 	}

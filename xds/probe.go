@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -99,7 +100,7 @@ func poolChecks(a *config.Active) []*corev3.HealthCheck {
 		HealthyThreshold:             wrapperspb.UInt32(a.Rise),
 		NoTrafficInterval:            seconds(min(startInterval, a.Interval)),
 		NoTrafficHealthyInterval:     seconds(a.Interval),
-		TransportSocketMatchCriteria: object(socketKey, structpb.NewBoolValue(false)), // the listener speaks plain text
+		TransportSocketMatchCriteria: object(checkKey, structpb.NewBoolValue(true)),
 	}
 	// A bad answer counts like none, or Envoy would take the target out at the first one.
 	request := &corev3.HealthCheck_HttpHealthCheck{Path: a.Path, RetriableStatuses: []*typev3.Int64Range{{Start: 100, End: 600}}}
@@ -118,16 +119,22 @@ func poolChecks(a *config.Active) []*corev3.HealthCheck {
 	return []*corev3.HealthCheck{check}
 }
 
+// checkKey chooses the transport socket of checks: the listener "probes" is reached over TCP.
+const checkKey = "check"
+
+func checkSockets(u *config.Upstream) []*clusterv3.Cluster_TransportSocketMatch {
+	if u.Active == nil {
+		return nil
+	}
+	return []*clusterv3.Cluster_TransportSocketMatch{{Name: "check", Match: object(checkKey, structpb.NewBoolValue(true)), TransportSocket: plain()}}
+}
+
 // probe is the cluster that checks of one target go out by.
 func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 	c := b.connecting(g, t, probePrefix)
 	name := c.Name
 	if t.TLS && (a.Path != "" || a.GRPC != nil) {
-		c.LoadAssignment.Endpoints[0].LbEndpoints[0].GetEndpoint().Hostname = t.Host // what the certificate must be for
-		c.TransportSocket = &corev3.TransportSocket{
-			Name:       "envoy.transport_sockets.tls",
-			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(b.upstreamTLS(t))},
-		}
+		b.encrypted(c, t)
 	}
 	if a.Path == "" {
 		check := &corev3.HealthCheck{

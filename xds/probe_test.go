@@ -15,8 +15,8 @@ import (
 
 func TestProbes(t *testing.T) {
 	none := build(t, "upstreams: [{name: a, targets: [{provider: openai}]}]")
-	if n := len(none.cache.GetResources(resource.ListenerType)); n != 1 {
-		t.Errorf("%d listeners without active health checks, want 1", n)
+	if n := len(none.cache.GetResources(resource.ListenerType)); n != 2 {
+		t.Errorf("%d listeners without active health checks, want 2", n)
 	}
 	s := build(t, `upstreams:
 - {name: a, health_checks: {active: {path: "/v1/models?limit=1", interval: 5s, fall: 4, rise: 3}}, targets: [{provider: anthropic, credentials: {header_name: x-api-key, header_value: hunter2}}]}

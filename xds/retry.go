@@ -4,6 +4,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"millrace/config"
+	"millrace/envoy"
 )
 
 // retryOn are the failures that Envoy itself sees and that another target is asked after. A reset
@@ -16,6 +17,15 @@ func retryOn(a config.Attempts) string {
 		return "connect-failure,refused-stream"
 	}
 	return "refused-stream" // nothing was asked yet
+}
+
+// retriable are the answers to attempts that another target is asked after.
+func retriable(a config.Attempts) []*routev3.HeaderMatcher {
+	on := []*routev3.HeaderMatcher{headerIs(envoy.HeaderRetry, exactly("1"))}
+	if a.RetriedOn(config.OnNoAnswer) {
+		on = append(on, lostAnswer)
+	}
+	return on
 }
 
 // openRetry is for pools without the sidecar: the targets' own statuses are all there is to go by.

@@ -6,9 +6,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -25,14 +27,21 @@ import (
 func (b *builder) routes() {
 	routes := &routev3.RouteConfiguration{
 		Name:                           envoy.Routes,
-		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash},
+		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash, envoy.HeaderCluster, envoy.HeaderRoute, envoy.HeaderRead},
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
-		ResponseHeadersToRemove:        []string{envoy.HeaderRetry},
+		ResponseHeadersToRemove:        []string{envoy.HeaderRetry, envoy.HeaderWhy},
 	}
 	for _, g := range b.config.Gateways {
-		host := &routev3.VirtualHost{Name: g.Name, Domains: g.Domains, ResponseHeadersToAdd: overwriting(g.ResponseHeaders)}
+		host := &routev3.VirtualHost{
+			Name: g.Name, Domains: g.Domains, ResponseHeadersToAdd: overwriting(g.ResponseHeaders),
+			IncludeRequestAttemptCount: true,
+			RequestBodyBufferLimit:     wrapperspb.UInt64(maxBody(b.config)), // each attempt starts from it
+		}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
+				if r.Plan.Joined {
+					host.Routes = append(host.Routes, joinedRoute(g, r))
+				}
 				host.Routes = append(host.Routes, streamRoute(g, r))
 				host.Routes = append(host.Routes, openRoutes(g, r)...)
 				host.Routes = append(host.Routes, plainRoute(g, r))
@@ -163,15 +172,26 @@ func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	return route
 }
 
-// streamRoute has no limit on the whole. What bounds the wait for the first token, by attempt, for
-// the answer's headers are held until it comes, is first_token_timeout. Silence is bounded by the
-// connections to the targets (listener "targets" in the bootstrap) and, once there is a head, by
-// the sidecar. Where the connections cannot, Envoy's clock for an attempt does it, and the sidecar
-// lets the client have the head of an answer that lives before the time is up (Plan.CommitBy).
+// streamRoute has no limit on the whole. What bounds the wait for the first token, and silence, is for the sidecar to watch; Envoy's
+// clock for an attempt runs a little longer.
 func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
 	clocked(route.GetRoute(), r.Plan.Stream)
+	hedge(route.GetRoute(), r.Plan.Attempts)
+	return route
+}
+
+// joinedRoute is for requests that the first attempt reads: nobody knows yet whether a stream is wanted, and the clocks are the
+// sidecar's.
+func joinedRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
+	route := ruleRoute(g, r)
+	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")))
+	route.RequestHeadersToAdd = append(route.RequestHeadersToAdd, overwriting(map[string]string{envoy.HeaderRead: "1"})...)
+	route.TypedPerFilterConfig = map[string]*anypb.Any{
+		"envoy.filters.http.ext_proc": packed(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}}),
+	}
+	clocked(route.GetRoute(), config.Clock{Attempt: r.Plan.Attempts.Hedge, Idle: max(r.Plan.Stream.Idle, r.Plan.Request+time.Minute)})
 	hedge(route.GetRoute(), r.Plan.Attempts)
 	return route
 }
@@ -191,10 +211,9 @@ func clocked(action *routev3.RouteAction, c config.Clock) {
 func hedge(action *routev3.RouteAction, a config.Attempts) {
 	if a.Hedge > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
-		// Envoy 1.40.0 crashes when an attempt beside which another is under way answers with
-		// something that it would retry. The sidecar holds such answers back, and the next attempt
-		// is made when this one is late.
-		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream", nil
+		// The sidecar holds back what it would have retried, and the next attempt is made when this one is late. What it does not
+		// see is retried at once.
+		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream,retriable-headers", []*routev3.HeaderMatcher{lostAnswer}
 	}
 }
 
@@ -214,7 +233,10 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 		}
 		action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}
 	}
-	return &routev3.Route{Name: r.RouteName(g), Match: match(r), Action: &routev3.Route_Route{Route: action}}
+	return &routev3.Route{
+		Name: r.RouteName(g), Match: match(r), Action: &routev3.Route_Route{Route: action},
+		RequestHeadersToAdd: overwriting(map[string]string{envoy.HeaderRoute: r.RouteName(g)}),
+	}
 }
 
 // hashedPicks is how often a pool that hashes is asked for a target that was not tried. Each pick is as good as random, by
@@ -238,7 +260,7 @@ func retryPolicy(shares []config.Share, a config.Attempts) *routev3.RetryPolicy 
 		RateLimitedRetryBackOff: limited,
 
 		RetryOn:          retryOn(a) + ",retriable-headers",
-		RetriableHeaders: []*routev3.HeaderMatcher{headerIs(envoy.HeaderRetry, exactly("1"))},
+		RetriableHeaders: retriable(a),
 		NumRetries:       wrapperspb.UInt32(uint32(a.Most - 1)),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",

@@ -69,14 +69,14 @@ func explain(out io.Writer, g *config.Gateway, r *config.Rule) {
 		fmt.Fprintf(out, "  %-14s %s\n", name+":", fmt.Sprintf(format, args...))
 	}
 	line("attempts", "%s", attempts(p.Attempts))
-	line("whole answer", "%s", clock(p.Whole, p.Attempts))
-	stream := clock(p.Stream, p.Attempts)
-	if p.CommitBy > 0 {
-		stream += "; its head goes out after " + short(p.CommitBy) + " if it lives"
+	line("whole answer", "%s", clock(p.Whole, p.Attempts, p.Request, p.PerTry))
+	line("stream", "%s", clock(p.Stream, p.Attempts, 0, 0))
+	needs(out, "admission stream, once for a request that is large, then with the headers alone, or does not say its size", p.Admission)
+	reads := "router stream, once for a request"
+	if p.Joined {
+		reads = "upstream stream of the first attempt, which reads the request"
 	}
-	line("stream", "%s", stream)
-	needs(out, "admission stream, once for a request that does not say its size", p.Admission)
-	needs(out, "router stream, once for a request", p.Router)
+	needs(out, reads, p.Router)
 	for _, u := range p.Upstreams {
 		needs(out, fmt.Sprintf("upstream stream, once for an attempt at %s", upstreamName(g, u.Upstream)), u.Needs)
 		for _, t := range u.Upstream.Targets {
@@ -112,16 +112,16 @@ func attempts(a config.Attempts) string {
 	return strings.Join(said, "; ")
 }
 
-func clock(c config.Clock, a config.Attempts) string {
+func clock(c config.Clock, a config.Attempts, request, perTry time.Duration) string {
 	var said []string
-	if c.Request > 0 {
-		said = append(said, short(c.Request)+" in all")
+	if request > 0 {
+		said = append(said, short(request)+" in all")
 	}
 	switch {
 	case a.Hedge > 0:
 		said = append(said, "an attempt is late after "+short(c.Attempt))
-	case c.Attempt > 0:
-		said = append(said, "an attempt is ended after "+short(c.Attempt))
+	case perTry > 0:
+		said = append(said, "an attempt is ended after "+short(perTry))
 	}
 	if c.Idle > 0 {
 		said = append(said, "ended when the client gets nothing for "+short(c.Idle))

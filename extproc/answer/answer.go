@@ -2,17 +2,17 @@
 // has come, a stop), and what Envoy is to be told comes out. It knows nothing of gRPC and Envoy, takes no lock and reads no clock: every
 // method is given the time.
 //
-//	           first released event              complete, or failed in mid-stream
-//	Waiting ───────────────────────► Streaming ─────────────────────────────────────► Concluded ──► Done
-//	 │ │ │                               ▲                                               ▲ ▲       ▲ ▲
-//	 │ │ └─ a whole answer, or an error, and the target has not ended ───────────────────┘ │       │ │
-//	 │ └─── it failed and goes on ──► Failing ── a second is over ─────────────────────────┘       │ │
-//	 │                                   └────── the target ends: the error is said ───────────────┘ │
-//	 └───── it failed, and a rival may answer ──► Withheld ── no rival is left: the error is said ───┘
-//	                                                 └── it was only late: back to Streaming or Concluded
+//	         first released event              complete
+//	Waiting ─────────────────────► Streaming ────────────► Concluded ── the target ends, or a second is over ──► Done
+//	 │ │                             ▲   └── failed: an error event, and the end ──────────────────────────────► Done
+//	 │ │                             │
+//	 │ ├─ a whole answer, or an error: at once ─────────────────────────────────────────────────────────────────► Done
+//	 │ │                             │
+//	 │ └─ it failed, and a rival may answer ──► Withheld ── no rival is left: the error is said ────────────────► Done
+//	 └─────────────────────────────────────────────┴── it was only late: on to Streaming
 //
 // The client hears nothing, not even the status, while the answer is Waiting: what fails until then can be asked of another target
-// unseen. In Concluded it has everything but the end, which Envoy must not get before the target's (see Answer.conclude).
+// unseen. In Concluded it has everything but the end, which waits a moment for the target's (see Answer.conclude).
 //
 // What becomes of a stream's frame on its way to the client is one list: passage, in stream.go.
 package answer
@@ -32,9 +32,8 @@ type State uint8
 const (
 	Waiting   State = iota // the client has nothing
 	Streaming              // it has the head of a stream, and gets the rest as it comes
-	Failing                // it is to get an error, which waits for the target's end: that follows, as a rule, at once
-	Withheld               // as Failing, but nothing is said while another attempt at the request may still answer
-	Concluded              // it has all but the end, which waits for the target's
+	Withheld               // it is to get an error, but nothing is said while another attempt at the request may still answer
+	Concluded              // it has all but the end, which waits a moment for the target's
 	Done                   // nothing more is said
 )
 
@@ -56,6 +55,8 @@ type Env struct {
 	Secrets redact.Set // what must not be in errors
 	Certain redact.Set // what must not be in answers either
 
+	// Room is asked whether there is room for so many bytes that are collected of the answer, all in all.
+	Room func(bytes int64) bool
 	// Status is the HTTP status that Envoy and the client get for an error.
 	Status func(*llm.Error) int
 	// Fail is asked what a failure means, before anybody hears of it. fault tells whether it is the target's. It may change e.
@@ -72,11 +73,8 @@ type Verdict struct {
 
 // Retry is what becomes of a request whose attempt fails.
 type Retry struct {
-	Last     bool // no attempt is made after this one
-	Alone    bool // there is no other target
-	Hedged   bool // others are made beside it
-	Queued   bool // it may have waited for a connection
-	Budgeted bool // Envoy may make fewer attempts than it is allowed
+	Alone  bool // there is no other target: it is not asked again for being late
+	Hedged bool // others are made beside it
 }
 
 // Head is the head of the target's answer.
@@ -100,7 +98,6 @@ type Out struct {
 	Commit  *Start     // the head of the client's answer
 	Body    []byte     // valid until the next event
 	End     bool       // the body ends here
-	Abandon bool       // the attempt is given up: Envoy closes the connection to the target, and cuts what the client has
 }
 
 // Start is the head of the client's answer.
@@ -115,6 +112,7 @@ type Start struct {
 type Reply struct {
 	Status int
 	Body   []byte
+	Retry  bool // another target is to be asked
 }
 
 // Answer is the answer of one attempt. Its methods must not overlap.
@@ -132,7 +130,7 @@ type Answer struct {
 	decoder  llm.StreamDecoder // nil: the answer is read whole
 	encoder  llm.StreamEncoder // nil: the client speaks the target's schema and gets its bytes
 	assembly *llm.Assembly     // of a stream for a client that wants a whole answer; nil: it wants a stream
-	whole    []byte            // of an answer that is read whole, what has come so far
+	whole    pieces            // of an answer that is read whole, what has come so far
 	held     []byte            // what the client is to get next
 	said     bool              // held has been said, in the last event
 
@@ -141,7 +139,7 @@ type Answer struct {
 	finished time.Time  // when the stream had all but its usage and its end; zero: it goes on, or has failed
 	usage    *llm.Usage // not said yet
 	good     bool       // the client gets an answer of the target's, not an error
-	failure  *llm.Error // what is said of the attempt's failure; in Failing and Withheld
+	failure  *llm.Error // what is said of the attempt's failure; in Withheld
 	again    bool       // another target is to be asked
 	tardy    bool       // in Withheld: it was only late, and may answer yet
 }
@@ -197,12 +195,25 @@ func (a *Answer) Stop(e *llm.Error, now time.Time) Out {
 		switch a.state {
 		case Done:
 		case Concluded:
-			a.abandon()
+			a.finally()
 		case Streaming:
 			a.giveUp(e)
 		default:
 			_ = a.fail(e, false)
+			a.again = false
 			a.instead(e)
+		}
+	})
+}
+
+// Lost is for a target that is not there to answer: e says why. Envoy would answer in its place.
+func (a *Answer) Lost(e *llm.Error, now time.Time) Out {
+	return a.event(now, func() {
+		switch a.state {
+		case Waiting:
+			a.failed(a.fail(e, true))
+		case Withheld:
+			a.tardy = false
 		}
 	})
 }
@@ -214,8 +225,9 @@ func (a *Answer) event(now time.Time, happen func()) Out {
 		a.held, a.said = a.held[:0], false
 	}
 	happen()
-	if a.state != Waiting && a.state != Failing && a.state != Withheld && len(a.held) > 0 {
+	if a.state != Waiting && a.state != Withheld && len(a.held) > 0 {
 		a.out.Body, a.said = a.env.Certain.Events(a.held), true
+		a.clock.tell(len(a.held))
 	}
 	if a.good && a.usage != nil {
 		a.out.Usage, a.usage = a.usage, nil
@@ -253,20 +265,18 @@ func (a *Answer) complete(status int, body []byte) {
 	a.conclude()
 }
 
-// conclude follows the last byte for the client. The end must not be said before the target's is in: Envoy 1.40.0 then leaves the
-// connection to the target open and takes what still comes on it to an object that is gone ("envoy bug failure: Wrapped decoder use
-// after free detected"). A target that does not end is given up.
+// conclude follows the last byte for the client. The end of a good answer waits a moment for the target's: its connection is used again
+// when it has ended by itself, and closed otherwise.
 func (a *Answer) conclude() {
-	if a.closed {
-		a.state, a.out.End = Done, true
+	if a.closed || !a.good {
+		a.finally()
 		return
 	}
-	a.state = Concluded
-	a.clock.endBy = a.clock.now.Add(endsWithin)
-	if !a.finished.IsZero() { // a complete answer waits as long as for a next event: Envoy would cut the client's, too
-		a.clock.endBy = a.clock.now.Add(max(a.clock.InterChunk, endsWithin))
-	}
+	a.state, a.clock.endBy = Concluded, a.clock.now.Add(endsWithin)
 }
+
+// finally says the end. Envoy closes the connection to a target that goes on.
+func (a *Answer) finally() { a.state, a.out.End = Done, true }
 
 // end takes the target's last byte.
 func (a *Answer) end() {
@@ -276,9 +286,7 @@ func (a *Answer) end() {
 	}
 	switch a.state {
 	case Concluded:
-		a.state, a.out.End = Done, true
-	case Failing:
-		a.completeError(a.failure)
+		a.finally()
 	case Waiting, Streaming, Withheld:
 		switch {
 		case !a.reads():
@@ -296,46 +304,35 @@ func (a *Answer) refuse(e *llm.Error) {
 		a.tardy = false
 		return
 	}
-	a.refused(a.fail(e, true))
+	a.failed(a.fail(e, true))
 }
 
-// refused says why the attempt has failed when the target has ended, and nobody else may answer.
-func (a *Answer) refused(told *llm.Error) {
+// failed says why the attempt has failed, once nobody else may answer.
+func (a *Answer) failed(told *llm.Error) {
 	a.failure, a.held = told, a.held[:0]
-	switch {
-	case a.env.Retry.Hedged && a.again:
+	if a.env.Retry.Hedged && a.again {
 		a.withhold()
-	case a.closed:
-		a.completeError(told)
-	default:
-		a.state, a.clock.endBy = Failing, a.clock.now.Add(endsWithin)
+		return
 	}
+	a.tell(told)
 }
 
 func (a *Answer) withhold() { a.state, a.clock.endBy = Withheld, a.clock.now }
 
-// cutOff says why the attempt has failed though the target goes on. Where Envoy goes to another target it closes the connection to
-// this one; where it would not, or may not, the sidecar answers.
-func (a *Answer) cutOff(told *llm.Error) {
-	if a.env.Retry.Last || a.env.Retry.Budgeted || !a.again {
+// tell says an error: as the target's answer where it has given one, for its headers may matter to the client.
+func (a *Answer) tell(told *llm.Error) {
+	if a.head.Status == 0 {
 		a.instead(told)
 		return
 	}
-	a.completeError(told)
-}
-
-func (a *Answer) completeError(told *llm.Error) {
 	a.complete(a.env.Status(told), a.env.Client.EncodeError(told))
 }
 
-// instead ends the attempt, whatever the target still says, and the request with it.
+// instead ends the attempt with an error in the target's place.
 func (a *Answer) instead(told *llm.Error) {
 	a.state, a.held = Done, a.held[:0]
-	a.out.Instead = &Reply{Status: a.env.Status(told), Body: a.env.Client.EncodeError(told)}
+	a.out.Instead = &Reply{Status: a.env.Status(told), Body: a.env.Client.EncodeError(told), Retry: a.again && !a.env.Retry.Hedged}
 }
-
-// abandon gives the target up, and what the client has with it.
-func (a *Answer) abandon() { a.state, a.out.Abandon = Done, true }
 
 // fail notes the failure, and returns what the client is told of it.
 func (a *Answer) fail(e *llm.Error, fault bool) *llm.Error {

@@ -9,17 +9,17 @@ import (
 // Clock is how long what may take. A limit of 0 is none.
 type Clock struct {
 	Started    time.Time
-	Answer     time.Duration // from Started to a stream's head, or to the end of a whole answer; Envoy's own clock tells where it is 0
+	Answer     time.Duration // from Started to a stream's head, or to the end of a whole answer
 	Silence    time.Duration // of a stream before its first token: any byte ends it
 	FirstToken time.Duration // from Started, whatever comes before it
-	CommitBy   time.Duration // from Started until the client gets the head of a stream that lives and has said nothing
 	InterChunk time.Duration // of silence behind the first token
 	KeepAlive  time.Duration // of silence until the client of a stream gets a comment
+	Ends       time.Time     // when the time of the whole request is over; zero: never
 	Leaves     time.Time     // when a client that has nothing leaves, by its own word; zero: it does not say
 }
 
 const (
-	// endsWithin is how long a target may take to end what has failed.
+	// endsWithin is how long the end of a complete answer waits for the target's.
 	endsWithin = time.Second
 	// usageWithin is how long a stream that has said why it stopped is waited for to tell its usage and its end. OpenAI tells them in
 	// the same moment; the client waits for it with a complete answer in its hands.
@@ -33,11 +33,30 @@ type clock struct {
 	now     time.Time // of the event
 	heard   time.Time // when the target last said something
 	said    time.Time // when it did, or the client got a comment
-	endBy   time.Time // of Failing and Concluded: until when the target may end; of Withheld: when to look again
-	expired bool      // Answer has passed: Envoy's clock ends the attempt
+	unread  int64     // an estimate of what the client has not read, in bytes, at counted
+	counted time.Time
+	endBy   time.Time // of Concluded: until when the target may end; of Withheld: when to look again
 }
 
 func (c *clock) hear(now time.Time) { c.heard, c.said = now, now }
+
+const (
+	// leastRead is how fast a client reads at least, in bytes a second: faster than tokens come, as a rule.
+	leastRead = 16 << 10
+	// buffered is what a client may have unread before Envoy stops reading the target (xds).
+	buffered = 256 << 10
+)
+
+// tell counts what the client gets.
+func (c *clock) tell(bytes int) {
+	read := int64(c.now.Sub(c.counted).Seconds() * leastRead)
+	c.unread, c.counted = max(0, c.unread-read)+int64(bytes), c.now
+}
+
+// behind is how long the target may be silent because the client is slow: Envoy does not read it then, and nobody says so.
+func (c *clock) behind() time.Duration {
+	return time.Duration(max(0, c.unread-buffered)/leastRead) * time.Second
+}
 
 // passed tells whether the time, if it is one, is over.
 func (c *clock) passed(t time.Time) bool { return !t.IsZero() && !c.now.Before(t) }
@@ -70,21 +89,18 @@ func (a *Answer) lateAt() time.Time {
 	switch {
 	case a.state == Done:
 		return time.Time{}
-	case a.state == Failing, a.state == Concluded, a.state == Withheld:
+	case a.state == Concluded, a.state == Withheld:
 		return c.endBy
 	case !a.finished.IsZero():
 		return a.finished.Add(usageWithin)
 	case !a.streams():
-		if c.expired {
-			return c.Leaves
-		}
-		return soonest(after(c.Started, c.Answer), c.Leaves)
+		return soonest(after(c.Started, c.Answer), c.Ends, c.Leaves)
 	case a.spoke:
-		return after(c.heard, c.InterChunk)
+		return after(c.heard.Add(c.behind()), c.InterChunk)
 	case a.state == Streaming:
 		return soonest(after(c.heard, c.Silence), after(c.Started, c.FirstToken))
 	}
-	return soonest(after(c.heard, c.Silence), after(c.Started, c.FirstToken), after(c.Started, c.CommitBy), c.Leaves)
+	return soonest(after(c.heard, c.Silence), after(c.Started, c.FirstToken), c.Leaves)
 }
 
 // commentAt is when the client gets a comment, because its stream is silent. Envoy takes nothing for it before some of the target's
@@ -113,10 +129,8 @@ func (a *Answer) late() {
 	switch {
 	case a.state == Withheld:
 		a.lookAgain()
-	case a.state == Failing:
-		a.cutOff(a.failure)
 	case a.state == Concluded:
-		a.abandon()
+		a.finally()
 	case !a.finished.IsZero():
 		a.done()
 	case a.state == Streaming:
@@ -128,38 +142,24 @@ func (a *Answer) late() {
 
 // lateHead is late for a client that has nothing.
 func (a *Answer) lateHead() {
-	c, retry := &a.clock, a.env.Retry
-	gone := c.passed(c.Leaves)
-	switch {
-	case a.streams() && !gone && c.passed(after(c.Started, c.CommitBy)) && !c.passed(after(c.heard, c.Silence)):
-		a.begin()
-	case retry.Hedged && !gone:
-		e := a.fail(a.lateness(), true)
-		if !a.again {
-			a.instead(e)
-			return
-		}
-		a.failure, a.tardy = e, true
+	gone := a.clock.passed(a.clock.Leaves)
+	told := a.fail(a.lateness(), !gone)
+	a.again = a.again && !gone && !a.clock.passed(a.clock.Ends) && !a.env.Retry.Alone
+	if a.env.Retry.Hedged && a.again {
+		a.failure, a.tardy = told, true
 		a.withhold()
-	case gone, retry.Last, retry.Alone, a.head.Status == 0 && retry.Queued:
-		a.instead(a.fail(a.lateness(), !gone))
-	case a.head.Status != 0:
-		a.cutOff(a.fail(a.lateness(), true))
-	default: // Envoy retries what a target answers, and resets; what a filter answers it does not
-		c.expired = true
+		return
 	}
+	a.instead(told)
 }
 
 // lookAgain says why the attempt has failed once no other may answer.
 func (a *Answer) lookAgain() {
-	switch {
-	case a.env.Rival():
+	if a.env.Rival() {
 		a.clock.endBy = a.clock.now.Add(holdTick)
-	case a.closed:
-		a.completeError(a.failure)
-	default:
-		a.instead(a.failure)
+		return
 	}
+	a.tell(a.failure)
 }
 
 // comment says something that means nothing: clients skip comments
@@ -180,6 +180,8 @@ func (a *Answer) lateness() *llm.Error {
 		return late("the stream was silent for %s", c.InterChunk)
 	case a.state == Waiting && c.passed(c.Leaves):
 		return late("no answer within the time that the client waits")
+	case c.passed(c.Ends):
+		return late("no answer in time")
 	case a.streams() && c.passed(after(c.Started, c.FirstToken)):
 		return late("no first token within %s", c.FirstToken)
 	case a.streams():

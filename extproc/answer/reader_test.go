@@ -91,6 +91,7 @@ data: {"type":"message_stop"}
 				Client: client.Client, Codec: target.Target, Reader: toolAsText{call.Answer}, Asked: llm.Asked{Head: llm.Head{Stream: wantsStream}},
 				MaxBytes: 1 << 20, Secrets: redact.New(), Clock: answer.Clock{Started: start},
 				Fail: func(e *llm.Error, _ bool) answer.Verdict { return answer.Verdict{Told: e} },
+				Room: func(int64) bool { return true },
 			})
 			var got strings.Builder
 			for _, happen := range []func(time.Time) answer.Out{

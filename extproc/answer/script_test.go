@@ -73,6 +73,7 @@ type script struct {
 	events []happening
 	rival  time.Duration
 	again  bool
+	room   int64 // 0: any
 }
 
 // start is when every script begins.
@@ -113,12 +114,12 @@ func parse(t *testing.T, setup, events string) *script {
 
 func (s *script) set(name, value string, client *schema.Name) (err error) {
 	limits := map[string]*time.Duration{
-		"answer": &s.env.Clock.Answer, "silence": &s.env.Clock.Silence, "first-token": &s.env.Clock.FirstToken, "commit-by": &s.env.Clock.CommitBy,
+		"answer": &s.env.Clock.Answer, "silence": &s.env.Clock.Silence, "first-token": &s.env.Clock.FirstToken,
 		"inter-chunk": &s.env.Clock.InterChunk, "keep-alive": &s.env.Clock.KeepAlive, "rival": &s.rival,
 	}
 	yes := map[string]*bool{
-		"stream": &s.env.Asked.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again, "last": &s.env.Retry.Last, "alone": &s.env.Retry.Alone,
-		"hedged": &s.env.Retry.Hedged, "queued": &s.env.Retry.Queued, "budgeted": &s.env.Retry.Budgeted,
+		"stream": &s.env.Asked.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again,
+		"alone": &s.env.Retry.Alone, "hedged": &s.env.Retry.Hedged,
 	}
 	switch {
 	case limits[name] != nil:
@@ -131,6 +132,8 @@ func (s *script) set(name, value string, client *schema.Name) (err error) {
 		s.env.Clock.Leaves = start.Add(d)
 	case name == "max-bytes":
 		s.env.MaxBytes, err = strconv.ParseInt(value, 10, 64)
+	case name == "room":
+		s.room, err = strconv.ParseInt(value, 10, 64)
 	case name == "client":
 		*client = schema.Name(value)
 	case name == "target":
@@ -162,6 +165,7 @@ func (s *script) play(t *testing.T, cut func([]byte) [][]byte) string {
 		}
 		return answer.Verdict{Told: e, Again: s.again && e.HTTPStatus() >= 500}
 	}
+	s.env.Room = func(bytes int64) bool { return s.room == 0 || bytes <= s.room }
 	s.env.Rival = func() bool { return out.now.Before(start.Add(s.rival)) }
 	out.a = answer.New(s.env)
 	defer out.a.Close()
@@ -189,6 +193,8 @@ func (s *script) happen(out *said, e happening, cut func([]byte) [][]byte) {
 		}
 	case "end":
 		out.says(out.a.End(out.now))
+	case "lost":
+		out.says(out.a.Lost(llm.Errorf(llm.ErrUnavailable, "no connection"), out.now))
 	case "stop":
 		out.says(out.a.Stop(llm.Errorf(llm.ErrUnavailable, "the gateway is shutting down"), out.now))
 	default:
@@ -243,7 +249,11 @@ func (o *said) says(out answer.Out) {
 		o.line("usage %d %d", out.Usage.Input, out.Usage.Output)
 	}
 	if out.Instead != nil {
-		o.line("instead %d %s", out.Instead.Status, out.Instead.Body)
+		what := ""
+		if out.Instead.Retry {
+			what = "retry "
+		}
+		o.line("instead %d %s%s", out.Instead.Status, what, out.Instead.Body)
 	}
 	if out.Commit != nil {
 		what := "stream"
@@ -265,12 +275,9 @@ func (o *said) says(out answer.Out) {
 	if out.End {
 		o.line("end")
 	}
-	if out.Abandon {
-		o.line("abandon")
-	}
 	if state := o.a.State(); state != o.last {
 		o.last = state
-		o.line("→ %s", [...]string{"waiting", "streaming", "failing", "withheld", "concluded", "done"}[state])
+		o.line("→ %s", [...]string{"waiting", "streaming", "withheld", "concluded", "done"}[state])
 	}
 }
 

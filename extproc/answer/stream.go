@@ -124,7 +124,7 @@ func (a *Answer) fails(f llm.Frame) bool {
 	told := a.fail(e, true)
 	if a.encoder == nil && f.OwnError && told == e { // the client reads it as it is
 		a.held = append(a.held, a.env.Secrets.Events(f.Raw)...)
-		a.conclude()
+		a.finally()
 		return false
 	}
 	a.closeWith(told)
@@ -168,6 +168,9 @@ func (a *Answer) bound(llm.Frame) bool {
 	switch {
 	case a.assembly != nil && int64(a.assembly.Bytes()) > a.env.MaxBytes:
 		a.refuse(a.tooLarge())
+		return false
+	case a.assembly != nil && !a.env.Room(int64(a.assembly.Bytes())):
+		a.crowded()
 		return false
 	case a.state != Streaming && len(a.held) > maxHeld:
 		a.refuse(a.problem("%d bytes of stream without content", len(a.held)))
@@ -258,11 +261,11 @@ func (a *Answer) closeWith(told *llm.Error) {
 		}
 	}
 	a.held = encoder.Close(a.held, told)
-	a.conclude()
+	a.finally()
 }
 
 // giveUp ends a stream of which the client has a part, and tells why.
 func (a *Answer) giveUp(e *llm.Error) {
 	a.endStream(e)
-	a.abandon()
+	a.finally()
 }

@@ -10,11 +10,20 @@ import (
 func (a *Answer) takeWhole(plain []byte) {
 	switch {
 	case a.state == Concluded:
-	case int64(len(a.whole)+len(plain)) > a.env.MaxBytes:
+	case int64(a.whole.size+len(plain)) > a.env.MaxBytes:
 		a.broken(a.tooLarge())
+	case !a.env.Room(int64(a.whole.size + len(plain))):
+		a.crowded()
 	default:
-		a.whole = append(a.whole, plain...)
+		a.whole.add(plain)
 	}
+}
+
+// crowded gives the answer up for want of room, which another target would not have either.
+func (a *Answer) crowded() {
+	told := a.fail(llm.Errorf(llm.ErrUnavailable, "the answers under way take all the room there is for them, try again shortly"), false)
+	a.again = false
+	a.tell(told)
 }
 
 func (a *Answer) tooLarge() *llm.Error {
@@ -27,7 +36,8 @@ func (a *Answer) endWhole() {
 		a.wholeError()
 		return
 	}
-	response, err := a.env.Reader.Whole(a.whole)
+	whole := a.whole.joined()
+	response, err := a.env.Reader.Whole(whole)
 	if err != nil {
 		a.broken(llm.AsError(err))
 		return
@@ -37,7 +47,7 @@ func (a *Answer) endWhole() {
 	case a.env.Asked.Stream:
 		a.replay(response)
 	case a.env.Native:
-		a.complete(a.head.Status, a.env.Reader.Patch(a.whole, response))
+		a.complete(a.head.Status, a.env.Reader.Patch(whole, response))
 	default:
 		a.encode(response)
 	}
@@ -79,7 +89,7 @@ func (a *Answer) replay(response *llm.Response) {
 // wholeError passes on the target's error: its own bytes to a client of the same schema, if it is an error of that schema and the
 // client is to hear it, else in the client's words.
 func (a *Answer) wholeError() {
-	body := a.whole
+	body := a.whole.joined()
 	if a.content.form == formStream {
 		body = firstData(body)
 	}
@@ -94,7 +104,7 @@ func (a *Answer) wholeError() {
 	}
 	told := a.fail(e, true)
 	if a.env.Retry.Hedged || !a.env.Native || told != e || !a.env.Client.IsError(body) {
-		a.refused(told)
+		a.failed(told)
 		return
 	}
 	a.complete(a.env.Status(e), body)
@@ -111,4 +121,26 @@ func firstData(stream []byte) (data []byte) {
 	_ = p.Push(stream, first) // it fits
 	p.Close(first)
 	return data
+}
+
+// pieces is what has come of a body. They are put together once, when it has ended: a slice that grows leaves garbage of several times
+// its size.
+type pieces struct {
+	list [][]byte
+	size int
+}
+
+func (p *pieces) add(piece []byte) {
+	p.list = append(p.list, bytes.Clone(piece))
+	p.size += len(piece)
+}
+
+// joined is all of it. It may be called once.
+func (p *pieces) joined() []byte {
+	list := p.list
+	p.list = nil
+	if len(list) == 1 {
+		return list[0]
+	}
+	return bytes.Join(list, nil)
 }

@@ -179,7 +179,8 @@ type Gateway struct {
 	// not known again.
 	HideVia []string `protobuf:"bytes,56,rep,name=hide_via,json=hideVia,proto3" json:"hide_via,omitempty"`
 	// The most that the bodies of all requests under way may take together, from the moment a large one is announced. What would
-	// go beyond gets 503 with retry-after. 256MiB when it is left out; at least max_request_bytes.
+	// go beyond gets 503 with retry-after. What is collected of answers may take as much beside it. 256MiB when it is left out;
+	// at least max_request_bytes.
 	MaxRequestBytesTotal *Bytes `protobuf:"bytes,70,opt,name=max_request_bytes_total,json=maxRequestBytesTotal,proto3" json:"max_request_bytes_total,omitempty"`
 	// The most memory that the sidecar should use: close to it new requests get 503 with retry-after. Half of what its container or
 	// its machine has when it is left out.
@@ -788,27 +789,27 @@ func (x *Timeouts) GetFirstTokenTimeout() *durationpb.Duration {
 	return nil
 }
 
-// ConnectionPool bounds the connections to targets. What has no connection waits for one, as long as its timeouts let it; 0 is
-// no bound.
+// ConnectionPool bounds the connections to targets. An attempt that has no connection waits for one, as long as its timeouts let
+// it; then another target is asked. 0 is no bound.
 type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without effect, and a warning says so: Envoy keeps no count of idle connections. idle_timeout closes them, max_per_target bounds
 	// the connections to one target, idle or not.
 	MaxIdlePerHost uint32               `protobuf:"varint,1,opt,name=max_idle_per_host,json=maxIdlePerHost,proto3" json:"max_idle_per_host,omitempty"`
 	IdleTimeout    *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
-	// Connections to all targets of the gateway. Each upstream gets its part by the number of its targets, one at least. Each of
-	// Envoy's threads may have one to each target beyond it.
+	// Connections to all targets of the gateway. Each target gets an equal part, one at least. Each of Envoy's threads may have one to
+	// each target beyond it.
 	MaxTotal uint32 `protobuf:"varint,3,opt,name=max_total,json=maxTotal,proto3" json:"max_total,omitempty"`
-	// Speak HTTP/2 with targets that offer it in their TLS handshake, in upstreams whose targets all have TLS and that have no
-	// active health checks. All else is HTTP/1.1.
+	// Speak HTTP/2 with targets that offer it in their TLS handshake. All else is HTTP/1.1.
 	Http2 bool `protobuf:"varint,4,opt,name=http2,proto3" json:"http2,omitempty"`
-	// Connections to one target. Each of Envoy's threads may have one beyond it. least-connections looks for a target that is not
-	// full.
+	// Connections to one target. Each of Envoy's threads may have one beyond it. least-connections prefers a target that has less to
+	// do.
 	MaxPerTarget uint32 `protobuf:"varint,10,opt,name=max_per_target,json=maxPerTarget,proto3" json:"max_per_target,omitempty"`
-	// Requests to an upstream under way, and those among its requests that wait for a connection, one that is being made included.
-	// Beyond either the answer is 503 at once.
+	// Requests to an upstream under way. Beyond it the answer is 503 at once.
 	MaxRequests uint32 `protobuf:"varint,11,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"`
-	MaxPending  uint32 `protobuf:"varint,12,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
+	// Attempts at one target that wait for a connection, one that is being made included. Beyond it another target is asked, and
+	// where none is left the answer is 503.
+	MaxPending uint32 `protobuf:"varint,12,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
 	// After how long without traffic TCP asks whether a target is still there, so that nobody on the way forgets the connection of a
 	// long silence; 60s when it is left out.
 	KeepAlive *durationpb.Duration `protobuf:"bytes,13,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
@@ -913,8 +914,10 @@ func (x *ConnectionPool) GetPreconnect() float64 {
 
 // Streaming is how streamed answers are handled.
 type Streaming struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	InterChunkTimeout *durationpb.Duration   `protobuf:"bytes,1,opt,name=inter_chunk_timeout,json=interChunkTimeout,proto3" json:"inter_chunk_timeout,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long a stream may be silent after its first token; 30s when it is left out. Where the client is slow it is waited for
+	// longer: the target may have more to say than the client takes.
+	InterChunkTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=inter_chunk_timeout,json=interChunkTimeout,proto3" json:"inter_chunk_timeout,omitempty"`
 	// The most of a stream that policies may hold back. No policy is enforced by this version, so nothing is held back, and a warning
 	// says so.
 	BufferSize *Bytes `protobuf:"bytes,2,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
@@ -1335,7 +1338,6 @@ type Target struct {
 	Headers     map[string]string `protobuf:"bytes,12,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Credentials *Credentials      `protobuf:"bytes,13,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// In place of the gateway's, for attempts at this target. The whole of a request is given as long as the slowest of its targets.
-	// While a target has not sent even a head, and there is another to ask, the longest limit of the rule's targets holds.
 	Timeouts *Timeouts `protobuf:"bytes,14,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// Gets no new requests, whatever its weight; answers under way are finished.
 	Disabled bool `protobuf:"varint,15,opt,name=disabled,proto3" json:"disabled,omitempty"`

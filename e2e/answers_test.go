@@ -3,6 +3,8 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,6 +63,73 @@ func (a asking) slowly(url string) (net.Conn, error) {
 	return conn, err
 }
 
+// measured starts the sidecar and an Envoy of its own, so that both can be measured.
+func measured(t *testing.T, settings, resources string) (*gateway, []part) {
+	t.Helper()
+	g := prepare(t, settings, resources)
+	dir := shortTempDir(t)
+	g.exec("serve", "--config", g.Config, "--socket-dir", dir)
+	t.Cleanup(g.stop)
+	beside := startEnvoy(t, dir)
+	g.waitReady()
+	return g, []part{{"envoy", beside.PID()}, {"sidecar", g.cmd.Process.Pid}}
+}
+
+// TestSlowReadersMemory: clients that read 4 KB/s, while the target sends as fast as it can, do not make the gateway hold what they have
+// not read. `make soak`: 30 clients and 200 MB each.
+func TestSlowReadersMemory(t *testing.T) {
+	clients, size, allowed, lasting := 10, 60<<20, 600, 4*time.Second
+	if soak {
+		clients, size, lasting = 30, 200<<20, 15*time.Second
+	}
+	for _, a := range askings {
+		t.Run(a.name, func(t *testing.T) {
+			large := openAI("large")
+			large.KeepRequests = 1
+			large.Always(largeAnswer(size, a.stream()))
+			g, parts := measured(t, "", pool("", to("large", large, provider(t, large))))
+			ctx, end := context.WithTimeout(t.Context(), lasting)
+			defer end()
+			var all sync.WaitGroup
+			for range clients {
+				all.Go(func() {
+					conn, err := a.slowly(g.URL)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer context.AfterFunc(ctx, func() { conn.Close() })()
+					piece := make([]byte, 400)
+					for ctx.Err() == nil {
+						if _, err := conn.Read(piece); err != nil {
+							return
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+			}
+			peak := 0
+			for ctx.Err() == nil {
+				now := 0
+				for _, p := range parts {
+					now += p.memory(t) >> 10
+				}
+				peak = max(peak, now)
+				time.Sleep(50 * time.Millisecond)
+				if peak > 4*allowed {
+					break // before the machine has no more
+				}
+			}
+			end()
+			all.Wait()
+			t.Logf("%d MiB at most, of %d MiB that were sent", peak, clients*size>>20)
+			if peak > allowed {
+				t.Errorf("Envoy and the sidecar took %d MiB, at most %d are allowed", peak, allowed)
+			}
+		})
+	}
+}
+
 // TestLargeAnswersSlowAndFast: the target has ended when the client begins to read, or while it reads; every byte arrives and nothing
 // crashes. `make soak`: 500 answers of each kind.
 func TestLargeAnswersSlowAndFast(t *testing.T) {
@@ -73,7 +142,7 @@ func TestLargeAnswersSlowAndFast(t *testing.T) {
 			p := openAI("p")
 			p.KeepRequests = 1
 			p.Always(largeAnswer(5<<20, a.stream()))
-			g := start(t, "", pool("", to("p", p, provider(t, p))))
+			g, _ := measured(t, "", pool("", to("p", p, provider(t, p))))
 			var bad atomic.Int64
 			var next atomic.Int64
 			var all sync.WaitGroup
@@ -116,4 +185,59 @@ func (a asking) wholeOf(url string, least int, pause bool) error {
 		return fmt.Errorf("%s, %d bytes, ending in %q", r.Status, len(body), body[max(0, len(body)-80):])
 	}
 	return nil
+}
+
+// TestStreamsEndedEarly: a target falls silent in mid-stream. Its clients are told in their dialect and their answers end as HTTP wants
+// it; no request is left open at the target. `make soak`: 600 of each kind.
+func TestStreamsEndedEarly(t *testing.T) {
+	streams := 60
+	if soak {
+		streams = 600
+	}
+	for _, a := range askings {
+		if !a.stream() {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			p := openAI("p")
+			p.KeepRequests = streams
+			p.Always(fakellm.Reply{
+				Header: http.Header{"Content-Type": {"text/event-stream"}},
+				Steps:  []fakellm.Step{{Bytes: fmt.Sprintf(answerEvent, "one")}},
+				End:    fakellm.Hang,
+			})
+			g, _ := measured(t, "streaming: {inter_chunk_timeout: 1s}", pool("", to("p", p, provider(t, p))))
+			var unclean, untold atomic.Int64
+			var all sync.WaitGroup
+			for range streams {
+				all.Go(func() {
+					r, err := http.DefaultClient.Do(g.request("POST", a.path, strings.NewReader(a.body)))
+					if err != nil {
+						unclean.Add(1)
+						return
+					}
+					defer r.Body.Close()
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						unclean.Add(1)
+					}
+					if !bytes.Contains(body, []byte(`"error"`)) {
+						untold.Add(1)
+					}
+				})
+			}
+			all.Wait()
+			if n := untold.Load(); n > 0 {
+				t.Errorf("%d of %d clients were not told", n, streams)
+			}
+			if n := unclean.Load(); n > 0 {
+				t.Errorf("%d of %d answers were cut", n, streams)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if _, err := p.WaitEnded(ctx, streams); errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a request is still open at the target")
+			}
+		})
+	}
 }
