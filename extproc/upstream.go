@@ -191,6 +191,9 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)
 	}
+	if a.x.started.After(a.started) { // it has read the request itself
+		a.started = a.x.started
+	}
 	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)

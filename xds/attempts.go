@@ -64,6 +64,7 @@ func (b *builder) inner(name string, filters ...*hcmv3.HttpFilter) {
 		Name:                          name,
 		ListenerSpecifier:             &listenerv3.Listener_InternalListener{InternalListener: &listenerv3.Listener_InternalListenerConfig{}},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
+		BypassOverloadManager:         true, // its requests have been let in
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",
 			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(manager)},
