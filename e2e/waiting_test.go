@@ -256,7 +256,7 @@ func TestHedge(t *testing.T) {
 	gate := make(chan struct{})
 	held := fakellm.Usual()
 	held.Head = fakellm.Pace{Gate: gate}
-	g := start(t, "", pool("health_checks: {passive: false}\nretry: {hedge: 0.5s}",
+	g := start(t, "", pool("health_checks: {passive: false}\nretry: {hedge: 0.5s, attempts: 2}",
 		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
 	for _, body := range []string{chatHello, chatStream} {
 		g.post("/v1/chat/completions", body).want(200).header("x-millrace-attempts", "a=200") // in time: nobody else is asked
@@ -288,6 +288,52 @@ func TestHedge(t *testing.T) {
 	}
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 
-	a.Script(fakellm.Fail(http.StatusServiceUnavailable, "down")) // the other one is asked when this one is late
-	g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-target", "b")
+	// One fails while the other is under way: whoever is left answers.
+	failing := fakellm.Fail(http.StatusServiceUnavailable, "down")
+	failing.Head = fakellm.Pace{Gate: gate}
+	for _, c := range []struct {
+		first, second fakellm.Reply
+		answers, log  string
+	}{{failing, held, "b", "a=503;b=200"}, {held, failing, "a", "a=200;b=503"}} {
+		for _, body := range []string{chatHello, chatStream} {
+			first, second := c.first, c.second
+			inTurn := make(chan struct{}) // closed: the one that fails goes first
+			if c.answers == "a" {
+				first.Head = fakellm.Pace{Gate: inTurn}
+			} else {
+				second.Head = fakellm.Pace{Gate: inTurn}
+			}
+			a.Script(first)
+			b.Script(second)
+			before := len(b.Requests())
+			done := make(chan *answer)
+			go func() { done <- g.post("/v1/chat/completions", body) }()
+			g.eventually("both are asked", func() error {
+				if len(b.Requests()) == before {
+					return errors.New("only one is")
+				}
+				return nil
+			})
+			gate <- struct{}{}
+			time.Sleep(200 * time.Millisecond) // the failure is known
+			close(inTurn)
+			got := (<-done).want(200).header("x-millrace-target", c.answers)
+			e := g.byID(got.Header.Get("x-millrace-request-id"))
+			if log := fmt.Sprintf("a=%d;b=%d", e.Attempts[0].Status, e.Attempts[1].Status); log != c.log || e.Target != c.answers || e.Error != "" {
+				t.Errorf("event %v", e)
+			}
+		}
+	}
+}
+
+// TestHedgedFailure: what fails before it is late is not waited for: the next target is asked at once.
+func TestHedgedFailure(t *testing.T) {
+	t.Parallel()
+	a, b := openAI("a"), anthropicAI("b")
+	a.Always(fakellm.Fail(http.StatusServiceUnavailable, "down"))
+	g := start(t, "", pool("health_checks: {passive: false}\nretry: {hedge: 3600s}",
+		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
+	for _, body := range []string{chatHello, chatStream} {
+		g.post("/v1/chat/completions", body).want(200).header("x-millrace-attempts", "a=503;b=200")
+	}
 }

@@ -3,10 +3,12 @@ package extproc
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
@@ -140,56 +142,38 @@ func TestModelsOfRulesByModel(t *testing.T) {
 	}
 }
 
-// TestAttemptLivesByItsRule: what an attempt does with a failure goes by the rule that Envoy has taken,
-// though its name comes with the attempt alone: Envoy has read headers that the sidecar has not.
+// TestAttemptLivesByItsRule: how long an attempt may take goes by the rule that Envoy has taken, though its name comes with the attempt
+// alone: Envoy has read headers that the sidecar has not.
 func TestAttemptLivesByItsRule(t *testing.T) { synctest.Test(t, attemptLivesByItsRule) }
 
 func attemptLivesByItsRule(t *testing.T) {
 	const document = `
 upstreams:
-- {name: hedged, retry: {hedge: 60s}, targets: [{id: h1, provider: openai}, {id: h2, provider: openai}]}
-- {name: plain, targets: [{id: p1, provider: openai}, {id: p2, provider: openai}]}
-services: [{name: hedged, upstream: hedged}, {name: plain, upstream: plain}]
+- {name: hasty, retry: {per_try_timeout: 2s}, targets: [{id: h1, provider: openai}, {id: h2, provider: openai}]}
+- {name: plain, retry: {per_try_timeout: 5s}, targets: [{id: p1, provider: openai}, {id: p2, provider: openai}]}
+services: [{name: hasty, upstream: hasty}, {name: plain, upstream: plain}]
 rules:
-- {path: /v1, service: hedged, models: [m], headers: {x-tier: gold}}
+- {path: /v1, service: hasty, models: [m], headers: {x-tier: gold}}
 - {path: /v1, service: plain, models: [m]}
 `
-	const gold, plain = `"default" [] "/v1" map["x-tier":"gold"] map[] ["m"]`, `"default" [] "/v1" map[] map[] ["m"]`
 	p := newPeerOf(t, document)
 	for target, c := range map[string]struct {
-		route   string
-		retried bool
-	}{"p1": {plain, true}, "h1": {gold, false}} {
+		route string
+		ends  time.Duration
+	}{
+		"p1": {`"default" [] "/v1" map[] map[] ["m"]`, 5 * time.Second},
+		"h1": {`"default" [] "/v1" map["x-tier":"gold"] map[] ["m"]`, 2 * time.Second},
+	} {
 		p.routed(t, envoy.RouteModel+"default /v1", `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
-		message := attempted(headersMessage(callID), p.targets[target], c.route)
 		stream := p.open(t, envoy.StreamUpstream)
-		exchangeMessage(t, stream, message)
-		x := p.server.exchanges.get(callID)
-		stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
-			ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(":status= 503"), EndOfStream: true},
-		}})
-		if c.retried {
-			reply, err := stream.Recv()
-			if err != nil {
-				t.Fatal(err)
-			}
-			retry := ""
-			for _, h := range reply.GetResponseHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
-				if h.Header.Key == envoy.HeaderRetry {
-					retry = string(h.Header.RawValue)
-				}
-			}
-			if retry != "1" {
-				t.Errorf("%s: %v, want a failure that Envoy retries at once", target, reply)
-			}
-		} else {
-			synctest.Wait()
-			x.mu.Lock()
-			held := x.held
-			x.mu.Unlock()
-			if held != 1 {
-				t.Errorf("%s: %d failures are kept back, want this one", target, held)
-			}
+		exchangeMessage(t, stream, attempted(headersMessage(callID), p.targets[target], c.route))
+		asked := time.Now()
+		reply, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(asked); reply.GetImmediateResponse().GetStatus().GetCode() != http.StatusGatewayTimeout || took != c.ends {
+			t.Errorf("%s: %v after %s, want 504 after %s", target, reply, took, c.ends)
 		}
 		stream.CloseSend()
 		p.server.exchanges.take(callID)

@@ -52,7 +52,6 @@ type route struct {
 type tries struct {
 	request   time.Duration // how long a request for a whole answer may take, with all its attempts
 	attempts  int           // at most
-	hedge     time.Duration // when another attempt is made beside one that is late; 0: none is
 	perTry    time.Duration // how long an attempt at a whole answer may take, whatever its target may; 0: no bound
 	atHeaders bool          // the client gets a stream's head before its first token
 	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
@@ -250,7 +249,6 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 		tries: tries{
 			request:    p.Request,
 			attempts:   p.Attempts.Most,
-			hedge:      p.Attempts.Hedge,
 			perTry:     p.PerTry,
 			atHeaders:  g.Stream.AtHeaders,
 			interChunk: g.Stream.InterChunk,

@@ -39,7 +39,6 @@ type exchange struct {
 	failure  *llm.Error   // why it could not be decoded
 	attempts []*millracev1.Attempt
 	open     int // attempts that have not ended
-	held     int // among them those that have failed and not said so
 	usage    *llm.Usage
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32

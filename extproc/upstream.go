@@ -43,7 +43,6 @@ type attempt struct {
 	problem   string // what it says of the target that an operator has to see to
 	cools     bool   // the target said when to come back
 	blameless bool   // it was ended for a reason that is not the target's
-	held      bool   // it has failed, and has not said so
 	loss      *loss  // Envoy has answered in the target's place; nil: it has not
 }
 
@@ -252,16 +251,12 @@ func (a *attempt) env() answer.Env {
 		MaxBytes:  a.x.runtime.maxBodyBytes,
 		AtHeaders: a.route.atHeaders,
 		Clock:     a.clock(),
-		Retry: answer.Retry{
-			Alone:  a.target.alone,
-			Hedged: a.route.hedge > 0,
-		},
-		Secrets: a.target.secrets,
-		Certain: a.target.certain,
-		Room:    a.room,
-		Status:  a.status,
-		Fail:    a.fail,
-		Rival:   a.rival,
+		Alone:     a.target.alone,
+		Secrets:   a.target.secrets,
+		Certain:   a.target.certain,
+		Room:      a.room,
+		Status:    a.status,
+		Fail:      a.fail,
 	}
 }
 
@@ -385,7 +380,9 @@ func cools(status int) bool {
 // answered notes the status that the attempt's answer has for Envoy.
 func (a *attempt) answered(status int) {
 	a.note(func() {
-		a.x.answered, a.x.status = a.record, uint32(status)
+		if a.x.answered == nil || a.x.status >= 300 { // else it has lost the race to one beside it
+			a.x.answered, a.x.status = a.record, uint32(status)
+		}
 		if status >= 200 && status < 300 || a.record.Status == 0 && a.loss == nil {
 			a.record.Status = uint32(status)
 		}
@@ -423,7 +420,6 @@ func (a *attempt) remember() {
 // close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
 // or the client went away, or Envoy gave up.
 func (a *attempt) close() {
-	a.countHeld(false)
 	torn := false
 	if a.answer != nil {
 		torn = a.answer.Torn()

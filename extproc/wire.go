@@ -26,13 +26,9 @@ var errAnswered = errors.New("answered")
 // an answer that it breaks off.
 func (a *attempt) say(o answer.Out) error {
 	begins := o.Commit != nil && o.Commit.Status < 300
-	if begins && a.held { // it was late, and not too late
-		a.note(func() { a.record.Error = "" })
-	}
 	if o.Failed != nil && !begins {
 		a.failed(o.Failed)
 	}
-	a.countHeld(a.answer.State() == answer.Withheld)
 	if o.Instead != nil {
 		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body, o.Instead.Retry)); err != nil {
 			return err

@@ -206,14 +206,11 @@ func clocked(action *routev3.RouteAction, c config.Clock) {
 	}
 }
 
-// hedge has another target asked when an attempt is late, and both awaited. Envoy's clock for an attempt then tells when it is late;
-// when it has failed is for the sidecar to tell.
+// hedge has another target asked when an attempt is late, and both awaited: Envoy's clock for an attempt then tells when it is late. One
+// that fails meanwhile is retried like any, or left out while the other may answer.
 func hedge(action *routev3.RouteAction, a config.Attempts) {
 	if a.Hedge > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
-		// The sidecar holds back what it would have retried, and the next attempt is made when this one is late. What it does not
-		// see is retried at once.
-		action.RetryPolicy.RetryOn, action.RetryPolicy.RetriableHeaders = "reset,connect-failure,refused-stream,retriable-headers", []*routev3.HeaderMatcher{lostAnswer}
 	}
 }
 

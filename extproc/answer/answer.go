@@ -4,12 +4,8 @@
 //
 //	         first released event              complete
 //	Waiting ─────────────────────► Streaming ────────────► Concluded ── the target ends, or a second is over ──► Done
-//	 │ │                             ▲   └── failed: an error event, and the end ──────────────────────────────► Done
-//	 │ │                             │
-//	 │ ├─ a whole answer, or an error: at once ─────────────────────────────────────────────────────────────────► Done
-//	 │ │                             │
-//	 │ └─ it failed, and a rival may answer ──► Withheld ── no rival is left: the error is said ────────────────► Done
-//	 └─────────────────────────────────────────────┴── it was only late: on to Streaming
+//	   │                               └── failed: an error event, and the end ──────────────────────────────► Done
+//	   └─ a whole answer, or an error: at once ────────────────────────────────────────────────────────────────► Done
 //
 // The client hears nothing, not even the status, while the answer is Waiting: what fails until then can be asked of another target
 // unseen. In Concluded it has everything but the end, which waits a moment for the target's (see Answer.conclude).
@@ -32,7 +28,6 @@ type State uint8
 const (
 	Waiting   State = iota // the client has nothing
 	Streaming              // it has the head of a stream, and gets the rest as it comes
-	Withheld               // it is to get an error, but nothing is said while another attempt at the request may still answer
 	Concluded              // it has all but the end, which waits a moment for the target's
 	Done                   // nothing more is said
 )
@@ -50,7 +45,7 @@ type Env struct {
 	MaxBytes  int64 // of what is collected of an answer
 	AtHeaders bool  // the head of a stream goes out with the target's, before the first token
 	Clock     Clock
-	Retry     Retry
+	Alone     bool // there is no other target: it is not asked again for being late
 
 	Secrets redact.Set // what must not be in errors
 	Certain redact.Set // what must not be in answers either
@@ -61,20 +56,12 @@ type Env struct {
 	Status func(*llm.Error) int
 	// Fail is asked what a failure means, before anybody hears of it. fault tells whether it is the target's. It may change e.
 	Fail func(e *llm.Error, fault bool) Verdict
-	// Rival tells whether another attempt at the request may still answer.
-	Rival func() bool
 }
 
 // Verdict is what a failure means.
 type Verdict struct {
 	Told  *llm.Error // what the client is told
 	Again bool       // another target is to be asked
-}
-
-// Retry is what becomes of a request whose attempt fails.
-type Retry struct {
-	Alone  bool // there is no other target: it is not asked again for being late
-	Hedged bool // others are made beside it
 }
 
 // Head is the head of the target's answer.
@@ -139,9 +126,7 @@ type Answer struct {
 	finished time.Time  // when the stream had all but its usage and its end; zero: it goes on, or has failed
 	usage    *llm.Usage // not said yet
 	good     bool       // the client gets an answer of the target's, not an error
-	failure  *llm.Error // what is said of the attempt's failure; in Withheld
 	again    bool       // another target is to be asked
-	tardy    bool       // in Withheld: it was only late, and may answer yet
 }
 
 // New returns an answer whose target has been asked at env.Clock.Started.
@@ -209,11 +194,8 @@ func (a *Answer) Stop(e *llm.Error, now time.Time) Out {
 // Lost is for a target that is not there to answer: e says why. Envoy would answer in its place.
 func (a *Answer) Lost(e *llm.Error, now time.Time) Out {
 	return a.event(now, func() {
-		switch a.state {
-		case Waiting:
-			a.failed(a.fail(e, true))
-		case Withheld:
-			a.tardy = false
+		if a.state == Waiting {
+			a.instead(a.fail(e, true))
 		}
 	})
 }
@@ -225,7 +207,7 @@ func (a *Answer) event(now time.Time, happen func()) Out {
 		a.held, a.said = a.held[:0], false
 	}
 	happen()
-	if a.state != Waiting && a.state != Withheld && len(a.held) > 0 {
+	if a.state != Waiting && len(a.held) > 0 {
 		a.out.Body, a.said = a.env.Certain.Events(a.held), true
 		a.clock.tell(len(a.held))
 	}
@@ -240,8 +222,6 @@ func (a *Answer) reads() bool {
 	switch a.state {
 	case Waiting, Streaming, Concluded: // the record may lack the usage yet
 		return true
-	case Withheld:
-		return a.tardy
 	}
 	return false
 }
@@ -261,7 +241,7 @@ func (a *Answer) complete(status int, body []byte) {
 	a.held = a.held[:0]
 	a.good = status < 300
 	a.out.Body = secrets.JSON(body)
-	a.out.Commit = &Start{Status: status, Length: len(a.out.Body), Labelled: a.content.labelled, Retry: status >= 400 && a.again && !a.env.Retry.Hedged}
+	a.out.Commit = &Start{Status: status, Length: len(a.out.Body), Labelled: a.content.labelled, Retry: status >= 400 && a.again}
 	a.conclude()
 }
 
@@ -287,7 +267,7 @@ func (a *Answer) end() {
 	switch a.state {
 	case Concluded:
 		a.finally()
-	case Waiting, Streaming, Withheld:
+	case Waiting, Streaming:
 		switch {
 		case !a.reads():
 		case a.decoder == nil || a.content.form == formWhole:
@@ -299,28 +279,11 @@ func (a *Answer) end() {
 }
 
 // refuse ends an attempt of which the client has nothing. Should Envoy ask another target, none of it is seen.
-func (a *Answer) refuse(e *llm.Error) {
-	if a.state == Withheld { // it has failed already
-		a.tardy = false
-		return
-	}
-	a.failed(a.fail(e, true))
-}
-
-// failed says why the attempt has failed, once nobody else may answer.
-func (a *Answer) failed(told *llm.Error) {
-	a.failure, a.held = told, a.held[:0]
-	if a.env.Retry.Hedged && a.again {
-		a.withhold()
-		return
-	}
-	a.tell(told)
-}
-
-func (a *Answer) withhold() { a.state, a.clock.endBy = Withheld, a.clock.now }
+func (a *Answer) refuse(e *llm.Error) { a.tell(a.fail(e, true)) }
 
 // tell says an error: as the target's answer where it has given one, for its headers may matter to the client.
 func (a *Answer) tell(told *llm.Error) {
+	a.held = a.held[:0]
 	if a.head.Status == 0 {
 		a.instead(told)
 		return
@@ -331,7 +294,7 @@ func (a *Answer) tell(told *llm.Error) {
 // instead ends the attempt with an error in the target's place.
 func (a *Answer) instead(told *llm.Error) {
 	a.state, a.held = Done, a.held[:0]
-	a.out.Instead = &Reply{Status: a.env.Status(told), Body: a.env.Client.EncodeError(told), Retry: a.again && !a.env.Retry.Hedged}
+	a.out.Instead = &Reply{Status: a.env.Status(told), Body: a.env.Client.EncodeError(told), Retry: a.again}
 }
 
 // fail notes the failure, and returns what the client is told of it.

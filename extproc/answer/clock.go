@@ -24,8 +24,6 @@ const (
 	// usageWithin is how long a stream that has said why it stopped is waited for to tell its usage and its end. OpenAI tells them in
 	// the same moment; the client waits for it with a complete answer in its hands.
 	usageWithin = 2 * time.Second
-	// holdTick is how often an attempt that has failed looks whether a rival may still answer.
-	holdTick = 20 * time.Millisecond
 )
 
 type clock struct {
@@ -35,7 +33,7 @@ type clock struct {
 	said    time.Time // when it did, or the client got a comment
 	unread  int64     // an estimate of what the client has not read, in bytes, at counted
 	counted time.Time
-	endBy   time.Time // of Concluded: until when the target may end; of Withheld: when to look again
+	endBy   time.Time // of Concluded: until when the target may end
 }
 
 func (c *clock) hear(now time.Time) { c.heard, c.said = now, now }
@@ -89,7 +87,7 @@ func (a *Answer) lateAt() time.Time {
 	switch {
 	case a.state == Done:
 		return time.Time{}
-	case a.state == Concluded, a.state == Withheld:
+	case a.state == Concluded:
 		return c.endBy
 	case !a.finished.IsZero():
 		return a.finished.Add(usageWithin)
@@ -127,8 +125,6 @@ func (a *Answer) Tick(now time.Time) Out {
 // late gives up what has taken too long: unseen, while the client has nothing of it, else in words.
 func (a *Answer) late() {
 	switch {
-	case a.state == Withheld:
-		a.lookAgain()
 	case a.state == Concluded:
 		a.finally()
 	case !a.finished.IsZero():
@@ -144,22 +140,8 @@ func (a *Answer) late() {
 func (a *Answer) lateHead() {
 	gone := a.clock.passed(a.clock.Leaves)
 	told := a.fail(a.lateness(), !gone)
-	a.again = a.again && !gone && !a.clock.passed(a.clock.Ends) && !a.env.Retry.Alone
-	if a.env.Retry.Hedged && a.again {
-		a.failure, a.tardy = told, true
-		a.withhold()
-		return
-	}
+	a.again = a.again && !gone && !a.clock.passed(a.clock.Ends) && !a.env.Alone
 	a.instead(told)
-}
-
-// lookAgain says why the attempt has failed once no other may answer.
-func (a *Answer) lookAgain() {
-	if a.env.Rival() {
-		a.clock.endBy = a.clock.now.Add(holdTick)
-		return
-	}
-	a.tell(a.failure)
 }
 
 // comment says something that means nothing: clients skip comments

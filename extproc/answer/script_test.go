@@ -71,7 +71,6 @@ type script struct {
 	env    answer.Env
 	target schema.Name
 	events []happening
-	rival  time.Duration
 	again  bool
 	room   int64 // 0: any
 }
@@ -115,11 +114,11 @@ func parse(t *testing.T, setup, events string) *script {
 func (s *script) set(name, value string, client *schema.Name) (err error) {
 	limits := map[string]*time.Duration{
 		"answer": &s.env.Clock.Answer, "silence": &s.env.Clock.Silence, "first-token": &s.env.Clock.FirstToken,
-		"inter-chunk": &s.env.Clock.InterChunk, "keep-alive": &s.env.Clock.KeepAlive, "rival": &s.rival,
+		"inter-chunk": &s.env.Clock.InterChunk, "keep-alive": &s.env.Clock.KeepAlive,
 	}
 	yes := map[string]*bool{
 		"stream": &s.env.Asked.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again,
-		"alone": &s.env.Retry.Alone, "hedged": &s.env.Retry.Hedged,
+		"alone": &s.env.Alone,
 	}
 	switch {
 	case limits[name] != nil:
@@ -166,7 +165,6 @@ func (s *script) play(t *testing.T, cut func([]byte) [][]byte) string {
 		return answer.Verdict{Told: e, Again: s.again && e.HTTPStatus() >= 500}
 	}
 	s.env.Room = func(bytes int64) bool { return s.room == 0 || bytes <= s.room }
-	s.env.Rival = func() bool { return out.now.Before(start.Add(s.rival)) }
 	out.a = answer.New(s.env)
 	defer out.a.Close()
 	for _, e := range s.events {
@@ -277,7 +275,7 @@ func (o *said) says(out answer.Out) {
 	}
 	if state := o.a.State(); state != o.last {
 		o.last = state
-		o.line("→ %s", [...]string{"waiting", "streaming", "withheld", "concluded", "done"}[state])
+		o.line("→ %s", [...]string{"waiting", "streaming", "concluded", "done"}[state])
 	}
 }
 

@@ -98,13 +98,9 @@ func (a *Answer) wholeError() {
 		a.refuse(a.problem("the status %d is neither an answer's nor an error's: %s", a.head.Status, e.Message))
 		return
 	}
-	if a.state == Withheld {
-		a.tardy = false
-		return
-	}
 	told := a.fail(e, true)
-	if a.env.Retry.Hedged || !a.env.Native || told != e || !a.env.Client.IsError(body) {
-		a.failed(told)
+	if !a.env.Native || told != e || !a.env.Client.IsError(body) {
+		a.tell(told)
 		return
 	}
 	a.complete(a.env.Status(e), body)
