@@ -82,8 +82,8 @@ func TestSlowReadersMemory(t *testing.T) {
 	if soak {
 		clients, size, lasting = 30, 200<<20, 15*time.Second
 	}
-	if raceEnabled { // the sidecar's memory is shadowed
-		allowed = 1000
+	if raceEnabled { // the sidecar's memory is shadowed: it takes more than twice as much
+		allowed = 1500
 	}
 	for _, a := range askings {
 		t.Run(a.name, func(t *testing.T) {

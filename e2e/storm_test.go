@@ -31,7 +31,7 @@ func TestFaultStorm(t *testing.T) {
 		"all at once": {"streaming: {commit: headers, keep_alive: 1s, inter_chunk_timeout: 1s}\ntimeouts: {first_byte_timeout: 1s, request_timeout: 2s}",
 			"health_checks: {passive: true, threshold: 50, interval: 1}\nretry: {attempts: 4, backoff: 1ms, budget_percent: 30}"},
 		"joined": {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}\nstreaming: {inter_chunk_timeout: 1s}", "health_checks: {passive: false}"},
-		"joined, hedged": {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}\nstreaming: {inter_chunk_timeout: 1s}",
+		"joined and hedged": {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}\nstreaming: {inter_chunk_timeout: 1s}",
 			"health_checks: {passive: false}\nretry: {attempts: 3, hedge: 20ms, backoff: 1ms}"},
 		"hedged": {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}\nstreaming: {inter_chunk_timeout: 1s}",
 			"health_checks: {passive: false}\nretry: {attempts: 3, hedge: 20ms, backoff: 1ms}"},
