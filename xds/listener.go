@@ -37,7 +37,7 @@ const (
 
 // buffered is what Envoy holds of an answer, on each connection that it passes, for a client that does not read it: the provider is
 // not read from then. A request's body is held whole, whatever its size: bodyLimit bounds it.
-const buffered = 256 << 10
+const buffered = 128 << 10
 
 // unbuffered is no bound.
 const unbuffered = 1<<31 - 1

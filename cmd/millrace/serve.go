@@ -250,7 +250,7 @@ func newGRPCServer(log *slog.Logger) *grpc.Server {
 	return grpc.NewServer(
 		grpc.MaxRecvMsgSize(math.MaxInt32),
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.InitialWindowSize(256<<10),
+		grpc.InitialWindowSize(128<<10),
 		grpc.InitialConnWindowSize(1<<30), // one stream that waits must not stop the others
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.WaitForHandlers(true), // at Stop: they still record their attempts

@@ -42,7 +42,7 @@ const (
 	// leastRead is how fast a client reads at least, in bytes a second: faster than tokens come, as a rule.
 	leastRead = 16 << 10
 	// buffered is what a client may have unread before Envoy stops reading the target (xds).
-	buffered = 256 << 10
+	buffered = 128 << 10
 )
 
 // tell counts what the client gets.
