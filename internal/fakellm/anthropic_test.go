@@ -193,6 +193,7 @@ func TestAnthropicFrontDoor(t *testing.T) {
 		{"sampling in the new version", "/v1/messages", "X-Api-Key", "sk-right", "2026-10-21", sampled, 400, "invalid_request_error"},
 		{"citations in the new version", "/v1/messages", "X-Api-Key", "sk-right", "2026-10-21", cited, 400, "invalid_request_error"},
 		{"count", "/v1/messages/count_tokens", "X-Api-Key", "sk-right", "2023-06-01", `{"model":"m","messages":[{"role":"user","content":"a b"}]}`, 200, nil},
+		{"count with a limit", "/v1/messages/count_tokens", "X-Api-Key", "sk-right", "2023-06-01", anthropicHello, 400, "invalid_request_error"},
 	} {
 		r := request(t.Context(), s, p, c.body)
 		r.URL.Path = c.path

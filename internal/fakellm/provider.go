@@ -86,7 +86,7 @@ type Request struct {
 	EndedAt time.Time
 }
 
-// Script queues replies: the next chat requests get them, in order and one each; then the default behaviour is back. A
+// Script queues replies: the next requests, to count tokens too, get them, in order and one each; then the default behaviour is back. A
 // request that the strict checks refuse gets its error and leaves the script as it is.
 func (p *Provider) Script(replies ...Reply) {
 	p.mu.Lock()
@@ -241,9 +241,9 @@ func (p *Provider) respond(d *dialect, rec *Request, readErr error) response {
 		return compose(d, Reply{Failure: failure}, &conversation{}, id)
 	}
 	if rec.Path == d.countPath {
-		return compose(d, Reply{Body: string(obj("input_tokens", conv.earlier+conv.last))}, &conversation{}, id)
+		return compose(d, p.next(Reply{Body: string(obj("input_tokens", conv.earlier+conv.last))}), &conversation{}, id)
 	}
-	return compose(d, p.next(), conv, id)
+	return compose(d, p.next(Reply{Answer: &Answer{}, Each: Pace{Delay: p.WordDelay}}), conv, id)
 }
 
 // check runs the strict checks in the order of the real APIs: path, method, credential, body.
@@ -274,8 +274,8 @@ func (p *Provider) check(d *dialect, rec *Request, readErr error) (*conversation
 	return conv, nil
 }
 
-// next takes the next scripted reply, or else says what the default behaviour is.
-func (p *Provider) next() Reply {
+// next takes the next scripted reply, or else the default behaviour.
+func (p *Provider) next(otherwise Reply) Reply {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -286,7 +286,7 @@ func (p *Provider) next() Reply {
 	case p.always != nil:
 		return *p.always
 	default:
-		return Reply{Answer: &Answer{}, Each: Pace{Delay: p.WordDelay}}
+		return otherwise
 	}
 }
 
