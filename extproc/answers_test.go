@@ -47,6 +47,17 @@ const callID = "called"
 // call makes a request and has it sent to a target.
 func (p *peer) call(t testing.TB, a app, body, target string) *call {
 	t.Helper()
+	p.routedTo(t, a, body)
+	c := &call{t: t, stream: p.open(t, envoy.StreamUpstream), header: http.Header{}}
+	if sent := exchangeMessage(t, c.stream, upstreamHeaders(callID, p.targets[target])); sent.GetRequestHeaders() == nil {
+		t.Fatalf("the request was refused: %v", sent)
+	}
+	return c
+}
+
+// routedTo makes a request and has its router stream read it.
+func (p *peer) routedTo(t testing.TB, a app, body string) {
+	t.Helper()
 	p.server.exchanges.take(callID)
 	message := headersMessage(callID)
 	for _, h := range message.GetRequestHeaders().Headers.Headers {
@@ -60,11 +71,6 @@ func (p *peer) call(t testing.TB, a app, body, target string) *call {
 		RequestBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: true},
 	}})
 	router.CloseSend()
-	c := &call{t: t, stream: p.open(t, envoy.StreamUpstream), header: http.Header{}}
-	if sent := exchangeMessage(t, c.stream, upstreamHeaders(callID, p.targets[target])); sent.GetRequestHeaders() == nil {
-		t.Fatalf("the request was refused: %v", sent)
-	}
-	return c
 }
 
 // head is the target's, "name= value" each.

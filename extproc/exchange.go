@@ -21,9 +21,10 @@ type exchange struct {
 	path    string
 	runtime *Runtime
 	route   *route
-	key     string // the name of the key that let it in
-	client  provider.Codec
-	params  schema.Params // of the path
+	key     string         // the name of the key that let it in
+	client  provider.Codec // of what it asks for
+	counts  bool           // it asks for a count of tokens, not for an answer
+	params  schema.Params  // of the path
 	head    llm.Head
 	body    []byte            // the client's own bytes
 	header  map[string]string // the client's headers that providers may see

@@ -154,7 +154,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 		if !ok {
 			return r.refuse(llm.Errorf(llm.ErrNotFound, "nothing is at %s; apps post to …%s, and get …/models", path, strings.Join(posted(), " or …")))
 		}
-		r.x.client, r.x.params = asked.Codec, asked.Params
+		r.x.client, r.x.params, r.x.counts = asked.Codec, asked.Params, asked.Name == schema.CountTokens
 	}
 	length, _ := strconv.ParseInt(h.get("content-length"), 10, 64)
 	switch {

@@ -13,12 +13,26 @@ import (
 func (a *attempt) fixed() *extprocv3.ProcessingResponse {
 	body, contentType, err := a.fixedBody()
 	if err != nil {
-		e := llm.AsError(err)
-		a.fail(e, true)
-		a.failed(e)
-		return refusal(a.x, e)
+		return a.unable(llm.AsError(err))
 	}
 	return a.instead(http.StatusOK, contentType, body, false)
+}
+
+// countable tells whether the target can be asked to count tokens. A path of its own is that of its conversations.
+func (a *attempt) countable() bool { return a.native() && a.target.config.Path == "" }
+
+// estimate answers a request to count tokens in the place of a target that cannot.
+func (a *attempt) estimate() *extprocv3.ProcessingResponse {
+	request, e := a.x.request()
+	if e != nil {
+		return a.unable(e)
+	}
+	n := llm.EstimateTokens(request)
+	body, err := a.x.client.Client.EncodeResponse(a.x.asked(), &llm.Response{Counted: &n})
+	if err != nil {
+		return a.unable(llm.AsError(err))
+	}
+	return a.instead(http.StatusOK, "application/json", body, false, header("x-millrace-estimated", "input_tokens"))
 }
 
 func (a *attempt) fixedBody() (body []byte, contentType string, err error) {

@@ -202,7 +202,10 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		a.failed(e)
 		return refusal(a.x, e), nil
 	}
-	if a.target.config.Answer != "" {
+	switch {
+	case a.x.counts && !a.countable():
+		return a.estimate(), nil
+	case a.target.config.Answer != "":
 		return a.fixed(), nil
 	}
 	want := a.clientHeaders()
@@ -211,10 +214,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		return nil, ended
 	}
 	if err != nil {
-		e := llm.AsError(err)
-		a.fail(e, true)
-		a.failed(e)
-		return refusal(a.x, a.outcome().unable(e, a.number)), nil
+		return a.unable(llm.AsError(err)), nil
 	}
 	a.call = call
 	a.answer = answer.New(a.env())
@@ -228,6 +228,13 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 			ClearRouteCache: true, // which leads to the target's cluster now
 		}},
 	}}), nil
+}
+
+// unable is the answer where the target cannot be told the request.
+func (a *attempt) unable(e *llm.Error) *extprocv3.ProcessingResponse {
+	a.fail(e, true)
+	a.failed(e)
+	return refusal(a.x, a.outcome().unable(e, a.number))
 }
 
 // worded has Envoy word its own errors in the client's schema, should this process not be there to do it. The usual one needs no telling.
@@ -295,7 +302,7 @@ func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
 		return llm.Call{}, llm.Invalid("model", "missing, and target %q has no default", a.target.config.ID)
 	}
 	if a.native() {
-		return a.target.codec.Target.PatchRequest(a.x.head, a.x.body, o)
+		return a.x.client.Target.PatchRequest(a.x.head, a.x.body, o)
 	}
 	request, e := a.x.request()
 	if e != nil {
@@ -340,7 +347,7 @@ func (a *attempt) requestHeaders(want map[string]string) {
 func (a *attempt) outcome() outcome { return outcome{a.x, a.target, a.record.Model} }
 
 // fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
-// attempt was ended for another's sake.
+// attempt was ended for another's sake. One that counts no tokens now may hold conversations (judge), and does not cool down.
 func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	a.target.redactError(e)
 	o := a.outcome()
@@ -353,7 +360,7 @@ func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	if condition != "" {
 		a.x.failed(condition, told)
 	}
-	if d := min(e.RetryAfter, a.target.maxCooldown); fault && d >= leastCooldown && cools(e.HTTPStatus()) {
+	if d := min(e.RetryAfter, a.target.maxCooldown); fault && !a.x.counts && d >= leastCooldown && cools(e.HTTPStatus()) {
 		a.cools = true
 		a.server.options.Cool(a.target.config.Identity, d)
 	}
@@ -407,6 +414,9 @@ func (a *attempt) status(e *llm.Error) int {
 
 // remember keeps how the attempt ended.
 func (a *attempt) remember() {
+	if a.x.counts && a.answer == nil { // it was not asked
+		return
+	}
 	a.note(func() {
 		outcome := &millracev1.Outcome{
 			Time: timestamppb.New(a.started), Status: a.record.Status, Error: a.record.Error, DurationMs: a.record.DurationMs,

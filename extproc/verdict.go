@@ -18,9 +18,10 @@ import (
 // What requests say about targets. A client that leaves says nothing, and what breaks after an answer has begun neither.
 
 // judge says what the outcome tells of the target. One that has said when to come back is left alone for so long and not longer, and a
-// client's own haste is no target's fault.
+// client's own haste is no target's fault. What it says of a count of tokens tells nothing of its conversations: the limits are others
+// (https://docs.claude.com/en/docs/build-with-claude/token-counting#pricing-and-rate-limits), and some hosts have no such operation.
 func (a *attempt) judge() {
-	if a.target.config.Answer != "" || a.cools || a.blameless {
+	if a.target.config.Answer != "" || a.cools || a.blameless || a.x.counts && a.loss == nil {
 		return
 	}
 	status, why := 0, ""

@@ -143,14 +143,13 @@ func (a *attempt) provenance() map[string]string {
 }
 
 // instead is an answer that the sidecar gives in the target's place.
-func (a *attempt) instead(status int, contentType string, body []byte, retry bool) *extprocv3.ProcessingResponse {
+func (a *attempt) instead(status int, contentType string, body []byte, retry bool, set ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	a.answered(status)
 	headers := a.provenance()
 	headers["content-type"] = contentType
 	if retry {
 		headers[envoy.HeaderRetry] = "1"
 	}
-	var set []*corev3.HeaderValueOption
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		set = append(set, header(name, headers[name]))
 	}

@@ -52,7 +52,7 @@ var schemas = []*Schema{
 	{
 		Name: AnthropicMessages, Family: "anthropic",
 		Version:        "/v1",
-		Operations:     []Operation{{Conversation, "/messages"}},
+		Operations:     []Operation{{Conversation, "/messages"}, {CountTokens, "/messages/count_tokens"}},
 		Sniff:          Sniff{Header: "anthropic-version", Path: "/messages"},
 		RequestHeaders: []string{"anthropic-beta"},
 		// Hosts that speak the schema beside another have the second.

@@ -62,8 +62,11 @@ type Operation struct {
 	Path Pattern
 }
 
-// Conversation is the operation that every schema has.
-const Conversation = "conversation"
+// The operations.
+const (
+	Conversation = "conversation" // every schema has it
+	CountTokens  = "count_tokens" // of a conversation, before it is held
+)
 
 // Sniff is what gives a client away: a header that it sends, in lower case, or a part of its path.
 type Sniff struct{ Header, Path string }
@@ -126,9 +129,12 @@ func Guess(path string, has func(header string) bool) *Schema {
 }
 
 // Conversation is the path of the operation, "" where it depends on the request.
-func (s *Schema) Conversation() string {
+func (s *Schema) Conversation() string { return s.PathOf(Conversation) }
+
+// PathOf is the path of an operation, "" where the schema has none or it depends on the request.
+func (s *Schema) PathOf(operation string) string {
 	for _, o := range s.Operations {
-		if o.Name == Conversation && o.Path.fixed() {
+		if o.Name == operation && o.Path.fixed() {
 			return string(o.Path)
 		}
 	}

@@ -26,8 +26,8 @@ const (
 	allowedHeaders = "authorization, *"
 	// exposedHeaders names what the gateway itself says, for browsers that do not know the star. The star stands for what providers
 	// say, and for gateway.response_headers.
-	exposedHeaders = "x-selected-provider, x-millrace-target, x-millrace-attempts, x-millrace-dropped, x-millrace-request-id, " +
-		"x-request-id, request-id, retry-after, x-should-retry, *"
+	exposedHeaders = "x-selected-provider, x-millrace-target, x-millrace-attempts, x-millrace-dropped, x-millrace-estimated, " +
+		"x-millrace-request-id, x-request-id, request-id, retry-after, x-should-retry, *"
 	// preflightSeconds is how long a browser need not ask again. It bounds how long a page from which the permission was taken
 	// goes on sending requests whose answers it cannot read.
 	preflightSeconds = "600"

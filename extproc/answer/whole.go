@@ -42,7 +42,9 @@ func (a *Answer) endWhole() {
 		a.broken(llm.AsError(err))
 		return
 	}
-	a.usage = &response.Usage
+	if response.Counted == nil {
+		a.usage = &response.Usage
+	}
 	switch {
 	case a.env.Asked.Stream:
 		a.replay(response)

@@ -267,6 +267,8 @@ type Response struct {
 	Created int64 // Unix seconds; 0 when the provider does not say
 	Choices []Choice
 	Usage   Usage
+	// Counted is the answer to a request to count tokens, which has no choices and uses none; else nil.
+	Counted *int64
 }
 
 // Choice is one of the answers that were asked for (Request.N). Parts holds what the assistant said, in order.

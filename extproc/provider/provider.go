@@ -21,7 +21,15 @@ var codecs = []Codec{
 	{Schema: schema.Of(schema.AnthropicMessages), Client: anthropic.Messages{}, Target: anthropic.Messages{}},
 }
 
-// Of returns the codec of a schema.
+// further are the codecs of operations that are no conversation. A target is asked for one with the client's own codec.
+var further = []struct {
+	operation string
+	Codec
+}{
+	{schema.CountTokens, Codec{schema.Of(schema.AnthropicMessages), anthropic.CountTokens{}, anthropic.CountTokens{}}},
+}
+
+// Of returns the codec of a schema's conversations.
 func Of(name schema.Name) (Codec, bool) {
 	for _, c := range codecs {
 		if c.Schema.Name == name {
@@ -31,7 +39,7 @@ func Of(name schema.Name) (Codec, bool) {
 	return Codec{}, false
 }
 
-// Operation is what a path asks for: of which schema, which of its operations, and what the operation's pattern found in the path.
+// Operation is what a path asks for: with which codec, which of the schema's operations, and what the operation's pattern found in the path.
 type Operation struct {
 	Codec
 	schema.Operation
@@ -42,8 +50,18 @@ type Operation struct {
 func At(path string) (Operation, bool) {
 	for _, c := range codecs {
 		if o, params, ok := c.Schema.At(path); ok && c.Client != nil {
-			return Operation{c, o, params}, true
+			return Operation{c.of(o.Name), o, params}, true
 		}
 	}
 	return Operation{}, false
+}
+
+// of is the codec of another operation of the schema.
+func (c Codec) of(operation string) Codec {
+	for _, f := range further {
+		if f.Schema == c.Schema && f.operation == operation {
+			return f.Codec
+		}
+	}
+	return c
 }

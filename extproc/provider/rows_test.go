@@ -16,6 +16,20 @@ func TestRowsHaveCodecs(t *testing.T) {
 			t.Errorf("%s: who posts to %s speaks %v", s.Name, s.Conversation(), c.Schema)
 		}
 	}
+	for _, s := range schema.All() {
+		for _, o := range s.Operations {
+			c, ok := At(string(o.Path))
+			own, _ := Of(s.Name)
+			if !ok || c.Schema != s || c.Name != o.Name || (c.Codec == own) != (o.Name == schema.Conversation) {
+				t.Errorf("%s: %s is done by %T of %s", s.Name, o.Name, c.Client, c.Schema.Name)
+			}
+		}
+	}
+	for _, f := range further {
+		if f.Schema.PathOf(f.operation) == "" {
+			t.Errorf("%s has no row for %s", f.Schema.Name, f.operation)
+		}
+	}
 	for _, name := range schema.Names() {
 		p, _ := schema.Named(name)
 		if c, ok := Of(p.Schema); name != schema.Static && (!ok || c.Target == nil) {

@@ -20,11 +20,18 @@ var foreign = row.Foreign()
 // back (moved.go), and takes out the sampling parameters where the target's version has none or where the gateway itself put a model that
 // refuses them into the place of the client's.
 func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
+	call, err := patchRequest(h, body, o, patchLimit)
+	call.Path, call.Answer = row.Conversation(), answerReader{}
+	return call, err
+}
+
+// patchRequest patches what all operations have. fitLimit fits what the one at hand has of a limit, as patchLimit does.
+func patchRequest(h llm.Head, body []byte, o llm.Options, fitLimit func(*strictjson.Patch, llm.Options, traits) (int64, bool)) (llm.Call, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
 	}
-	call := llm.Call{Path: row.Conversation(), Headers: callHeaders(o), Answer: answerReader{}}
+	call := llm.Call{Headers: callHeaders(o)}
 	p := strictjson.NewPatch(body, members)
 	renamed := h.Model != o.Model
 	if renamed {
@@ -49,7 +56,7 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 			dropped.Add(m.Name)
 		}
 	}
-	limit, lowered := patchLimit(p, o, model)
+	limit, lowered := fitLimit(p, o, model)
 	if lowered {
 		dropped.Add("max_tokens")
 	}

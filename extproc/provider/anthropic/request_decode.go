@@ -14,6 +14,11 @@ import (
 // DecodeRequest reads a client's request for a target of another schema. What no other schema can be asked for, such as
 // server tools and their blocks, is refused; other members without a neutral field go to Unsaid.
 func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
+	return decodeRequest(h, body, (*requestDecoder).maxTokens)
+}
+
+// decodeRequest reads what all operations have; own is what the one at hand wants.
+func decodeRequest(h llm.Head, body []byte, own ...func(*requestDecoder) *llm.Error) (*llm.Request, error) {
 	var in request[givenContent, tool]
 	if err := unmarshalAt("", body, &in); err != nil {
 		return nil, err
@@ -21,6 +26,11 @@ func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 	d := requestDecoder{in: &in, out: &llm.Request{
 		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage, ServiceTier: in.ServiceTier, Words: ownWords,
 	}}
+	for _, read := range own {
+		if err := read(&d); err != nil {
+			return nil, err
+		}
+	}
 	for _, read := range []func() *llm.Error{
 		d.limits, d.system, d.messages, d.tools, d.toolChoice, d.reasoning, d.format, d.metadata, d.union,
 	} {
@@ -59,7 +69,7 @@ func (d *requestDecoder) unsaid(prefix string, rest jsontext.Value) {
 	}
 }
 
-func (d *requestDecoder) limits() *llm.Error {
+func (d *requestDecoder) maxTokens() *llm.Error {
 	if n, ok := integer(d.in.MaxCompletionTokens); ok && d.in.MaxTokens == nil {
 		d.in.MaxTokens, d.in.MaxCompletionTokens = &n, nil
 		d.out.SpellAs(llm.MemberMaxTokens, "max_completion_tokens")
@@ -71,6 +81,10 @@ func (d *requestDecoder) limits() *llm.Error {
 		return llm.Invalid("max_tokens", "must be at least 1")
 	}
 	d.out.MaxTokens = d.in.MaxTokens
+	return nil
+}
+
+func (d *requestDecoder) limits() *llm.Error {
 	if d.in.StopSequences != nil {
 		d.out.Stop = d.in.StopSequences
 		d.out.SpellAs(llm.MemberStop, "stop_sequences")
