@@ -17,21 +17,9 @@ import (
 // exchange is one client request: what the router stream learned and every attempt needs. The fields above mu are written
 // before the exchange is registered and only read afterwards.
 type exchange struct {
-	id      string
-	path    string
+	clientRequest
 	runtime *Runtime
 	route   *route
-	key     string         // the name of the key that let it in
-	client  provider.Codec // of what it asks for
-	counts  bool           // it asks for a count of tokens, not for an answer
-	params  schema.Params  // of the path
-	head    llm.Head
-	body    []byte            // the client's own bytes
-	header  map[string]string // the client's headers that providers may see
-	forward map[string]string // those that only targets see that name them
-	via     []string          // the gateways that the request has passed
-	started time.Time
-	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 
 	collected int64 // of the largest answer of an attempt; of answers
 
@@ -47,6 +35,23 @@ type exchange struct {
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
+}
+
+// clientRequest is what the client asked for.
+type clientRequest struct {
+	id      string
+	path    string
+	key     string         // the name of the key that let it in
+	client  provider.Codec // of what it asks for
+	counts  bool           // it asks for a count of tokens, not for an answer
+	params  schema.Params  // of the path
+	head    llm.Head
+	body    []byte            // its own bytes
+	header  map[string]string // those of its headers that providers may see
+	forward map[string]string // those that only targets see that name them
+	via     []string          // the gateways that it has passed
+	started time.Time
+	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 }
 
 // request decodes the client's body, once for all attempts. The caller must not change the result.

@@ -99,12 +99,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	h := headersOf(m.Headers)
 	path, _, _ := strings.Cut(h.get(":path"), "?")
 	r.x = &exchange{
-		id:      h.get(envoy.HeaderRequestID),
-		path:    path,
-		runtime: r.server.runtime.Load(),
-		client:  guessClient(path, h),
-		started: time.Now(),
-		route:   noRoute,
+		clientRequest: clientRequest{id: h.get(envoy.HeaderRequestID), path: path, client: guessClient(path, h), started: time.Now()},
+		runtime:       r.server.runtime.Load(),
+		route:         noRoute,
 	}
 	if reply := r.server.health(path); reply != nil {
 		return reply

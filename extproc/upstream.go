@@ -3,11 +3,8 @@ package extproc
 import (
 	"errors"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -25,11 +22,9 @@ import (
 // attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
 // Its goroutine owns it, all of it.
 type attempt struct {
-	server   *Server
-	stream   extprocv3.ExternalProcessor_ProcessServer
-	x        *exchange
-	route    *route // of the rule that Envoy took
-	target   *target
+	server *Server
+	stream extprocv3.ExternalProcessor_ProcessServer
+	asking
 	record   *millracev1.Attempt // the exchange's; written under its lock
 	reading  *reading            // nil: the request has been read
 	call     llm.Call
@@ -196,6 +191,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
+	a.model = a.record.Model
 	if a.server.stopped() { // this is a retry of what Stop has ended
 		e := shuttingDown()
 		a.fail(e, false)
@@ -209,7 +205,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		return a.fixed(), nil
 	}
 	want := a.clientHeaders()
-	call, err := a.encode(want)
+	call, err := a.encode(a.stream.Context(), want)
 	if ended := a.stream.Context().Err(); ended != nil { // nobody waits for it any more, and it says nothing of the target
 		return nil, ended
 	}
@@ -218,7 +214,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	}
 	a.call = call
 	a.answer = answer.New(a.env())
-	a.requestHeaders(want)
+	a.headers(want, &call)
 	want[envoy.HeaderScheme] = h.get(envoy.HeaderScheme)
 	return a.worded(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
@@ -273,78 +269,6 @@ func (a *attempt) room(bytes int64) bool {
 	most := min(a.x.runtime.maxBodies, a.server.memory.limit()/3)
 	return a.server.exchanges.answers.hold(a.x, bytes, most)
 }
-
-// native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
-func (a *attempt) native() bool { return a.x.client.Schema == a.target.codec.Schema }
-
-// clientHeaders are the client's headers that this target may see.
-func (a *attempt) clientHeaders() map[string]string {
-	want := maps.Clone(a.x.header)
-	maps.DeleteFunc(want, func(name, _ string) bool { return !a.x.client.Schema.Takes(name) || !a.target.codec.Schema.Takes(name) })
-	for name, v := range a.x.forward {
-		if a.target.config.Forwards(name) {
-			want[name] = v
-		}
-	}
-	return want
-}
-
-// encode writes the body. sent are the client's headers that go along: with the target's own, which win, they say what
-// version of its API a provider is asked for.
-func (a *attempt) encode(sent map[string]string) (llm.Call, error) {
-	o := a.target.options(a.record.Model)
-	o.Headers = http.Header{}
-	for name, v := range sent {
-		o.Headers.Set(name, v)
-	}
-	maps.Copy(o.Headers, a.target.config.Headers)
-	if o.Model == "" {
-		return llm.Call{}, llm.Invalid("model", "missing, and target %q has no default", a.target.config.ID)
-	}
-	if a.native() {
-		return a.x.client.Target.PatchRequest(a.x.head, a.x.body, o)
-	}
-	request, e := a.x.request()
-	if e != nil {
-		return llm.Call{}, e
-	}
-	if err := a.stream.Context().Err(); err != nil { // nobody waits for it any more
-		return llm.Call{}, err
-	}
-	return a.target.codec.Target.EncodeRequest(request, o)
-}
-
-// requestHeaders completes want: what the schema needs, what the target is configured with, the credential, the address.
-func (a *attempt) requestHeaders(want map[string]string) {
-	t := a.target.config
-	want["content-type"] = "application/json"
-	want["accept"] = "application/json"
-	want["accept-encoding"] = "identity"
-	if a.x.head.Stream {
-		want["accept"] = a.target.codec.Schema.Framing.ContentType
-	}
-	for _, h := range []http.Header{a.call.Headers, t.Headers} {
-		for name, values := range h {
-			want[strings.ToLower(name)] = strings.Join(values, ", ")
-		}
-	}
-	if t.AuthHeader != "" {
-		want[strings.ToLower(t.AuthHeader)] = t.AuthValue
-	}
-	if !t.HideVia {
-		want[envoy.HeaderVia] = strings.Join(append(slices.Clip(a.x.via), a.route.via), ",")
-	}
-	want[":authority"] = t.Authority()
-	want[":path"] = t.Path
-	if t.Path == "" {
-		want[":path"] = t.BasePath + a.call.Path
-	}
-	want["content-length"] = strconv.Itoa(len(a.call.Body))
-	want[envoy.HeaderCluster] = t.Identity
-}
-
-// outcome is what the attempt's failures mean.
-func (a *attempt) outcome() outcome { return outcome{a.x, a.target, a.record.Model} }
 
 // fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
 // attempt was ended for another's sake. One that counts no tokens now may hold conversations (judge), and does not cool down.

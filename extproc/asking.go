@@ -1,0 +1,132 @@
+package extproc
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/envoy"
+	"millrace/extproc/llm"
+)
+
+// asking is a request in the terms of one target: what the target is sent, or what it is answered for.
+type asking struct {
+	x      *exchange
+	route  *route // of the rule that Envoy took
+	target *target
+	model  string // the target's name of it; "" where the request has none and the target no default
+}
+
+// outcome is what the target's failures mean.
+func (a asking) outcome() outcome { return outcome{a.x, a.target, a.model} }
+
+// native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
+func (a asking) native() bool { return a.x.client.Schema == a.target.codec.Schema }
+
+// clientHeaders are the client's headers that this target may see.
+func (a asking) clientHeaders() map[string]string {
+	want := maps.Clone(a.x.header)
+	maps.DeleteFunc(want, func(name, _ string) bool { return !a.x.client.Schema.Takes(name) || !a.target.codec.Schema.Takes(name) })
+	for name, v := range a.x.forward {
+		if a.target.config.Forwards(name) {
+			want[name] = v
+		}
+	}
+	return want
+}
+
+// encode writes the body. sent are the client's headers that go along: with the target's own, which win, they say what
+// version of its API a provider is asked for.
+func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, error) {
+	o := a.target.options(a.model)
+	o.Headers = http.Header{}
+	for name, v := range sent {
+		o.Headers.Set(name, v)
+	}
+	maps.Copy(o.Headers, a.target.config.Headers)
+	if o.Model == "" {
+		return llm.Call{}, llm.Invalid("model", "missing, and target %q has no default", a.target.config.ID)
+	}
+	if a.native() {
+		return a.x.client.Target.PatchRequest(a.x.head, a.x.body, o)
+	}
+	request, e := a.x.request()
+	if e != nil {
+		return llm.Call{}, e
+	}
+	if err := ctx.Err(); err != nil { // nobody waits for it any more
+		return llm.Call{}, err
+	}
+	return a.target.codec.Target.EncodeRequest(request, o)
+}
+
+// headers completes want: what the schema needs, what the target is configured with, the credential, the address.
+func (a asking) headers(want map[string]string, call *llm.Call) {
+	t := a.target.config
+	want["content-type"] = "application/json"
+	want["accept"] = "application/json"
+	want["accept-encoding"] = "identity"
+	if a.x.head.Stream {
+		want["accept"] = a.target.codec.Schema.Framing.ContentType
+	}
+	for _, h := range []http.Header{call.Headers, t.Headers} {
+		for name, values := range h {
+			want[strings.ToLower(name)] = strings.Join(values, ", ")
+		}
+	}
+	if t.AuthHeader != "" {
+		want[strings.ToLower(t.AuthHeader)] = t.AuthValue
+	}
+	if !t.HideVia {
+		want[envoy.HeaderVia] = strings.Join(append(slices.Clip(a.x.via), a.route.via), ",")
+	}
+	want[":authority"] = t.Authority()
+	want[":path"] = t.Path
+	if t.Path == "" {
+		want[":path"] = t.BasePath + call.Path
+	}
+	want["content-length"] = strconv.Itoa(len(call.Body))
+	want[envoy.HeaderCluster] = t.Identity
+}
+
+// countable tells whether the target can be asked to count tokens. A path of its own is that of its conversations.
+func (a asking) countable() bool { return a.native() && a.target.config.Path == "" }
+
+// estimateBody is the answer to a request to count tokens that nobody was asked.
+func (a asking) estimateBody() ([]byte, error) {
+	request, e := a.x.request()
+	if e != nil {
+		return nil, e
+	}
+	n := llm.EstimateTokens(request)
+	return a.x.client.Client.EncodeResponse(a.x.asked(), &llm.Response{Counted: &n})
+}
+
+// fixedBody is the answer of a target that asks nobody.
+func (a asking) fixedBody() (body []byte, contentType string, err error) {
+	codec, framing := a.x.client.Client, a.x.client.Schema.Framing
+	text, model := a.target.config.Answer, a.model
+	now := time.Now().Unix()
+	if !a.x.head.Stream {
+		body, err = codec.EncodeResponse(a.x.asked(), &llm.Response{
+			ID: a.x.id, Model: model, Created: now,
+			Choices: []llm.Choice{{Parts: []llm.Part{llm.Text{Text: text}}, Stop: llm.StopEnd}},
+		})
+		return body, "application/json", err
+	}
+	encoder := codec.NewStreamEncoder(a.x.asked())
+	for _, e := range []llm.Event{
+		{Kind: llm.Start, ID: a.x.id, Model: model, Created: now},
+		{Kind: llm.TextDelta, Text: text},
+		{Kind: llm.Finish, Stop: llm.StopEnd},
+		{Kind: llm.UsageReport, Usage: &llm.Usage{}},
+		{Kind: llm.End},
+	} {
+		body = encoder.Encode(body, e)
+	}
+	return encoder.Close(body, nil), framing.ContentType, nil
+}
