@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
 	"millrace/envoy"
 	"millrace/extproc/llm"
+	"millrace/schema"
 )
 
 // asking is a request in the terms of one target: what the target is sent, or what it is answered for.
@@ -96,18 +99,19 @@ func (a asking) headers(want map[string]string, call *llm.Call) {
 // countable tells whether the target can be asked to count tokens. A path of its own is that of its conversations.
 func (a asking) countable() bool { return a.native() && a.target.config.Path == "" }
 
-// estimateBody is the answer to a request to count tokens that nobody was asked.
-func (a asking) estimateBody() ([]byte, error) {
+// estimate is the answer to a request to count tokens that nobody was asked.
+func (a asking) estimate() (body []byte, contentType string, err error) {
 	request, e := a.x.request()
 	if e != nil {
-		return nil, e
+		return nil, "", e
 	}
 	n := llm.EstimateTokens(request)
-	return a.x.client.Client.EncodeResponse(a.x.asked(), &llm.Response{Counted: &n})
+	body, err = a.x.client.Client.EncodeResponse(a.x.asked(), &llm.Response{Counted: &n})
+	return body, "application/json", err
 }
 
-// fixedBody is the answer of a target that asks nobody.
-func (a asking) fixedBody() (body []byte, contentType string, err error) {
+// fixed is the answer of a target that asks nobody.
+func (a asking) fixed() (body []byte, contentType string, err error) {
 	codec, framing := a.x.client.Client, a.x.client.Schema.Framing
 	text, model := a.target.config.Answer, a.model
 	now := time.Now().Unix()
@@ -129,4 +133,20 @@ func (a asking) fixedBody() (body []byte, contentType string, err error) {
 		body = encoder.Encode(body, e)
 	}
 	return encoder.Close(body, nil), framing.ContentType, nil
+}
+
+// status is the HTTP status for e: what the client gets, and what Envoy counts for retries and ejection.
+func (a asking) status(e *llm.Error) int {
+	if s := e.HTTPStatus(); s >= 400 {
+		return a.x.client.Schema.Status(s)
+	}
+	return http.StatusBadGateway
+}
+
+// worded has Envoy word its own errors in the client's schema, should this process not be there to do it. The usual one needs no telling.
+func (a asking) worded(reply *extprocv3.ProcessingResponse) *extprocv3.ProcessingResponse {
+	if client := a.x.client.Schema; client != schema.Usual() {
+		reply.DynamicMetadata = dynamicMetadata(map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(client.Name)}})
+	}
+	return reply
 }

@@ -102,6 +102,12 @@ func (r *answers) release(x *exchange) {
 	x.collected = 0
 }
 
+// room tells whether there is room for so much of an answer to be collected: what there is for the bodies of requests, once more.
+func (s *Server) room(x *exchange, bytes int64) bool {
+	s.memory.short() // which has garbage collected more often when there is less room
+	return s.exchanges.answers.hold(x, bytes, min(x.runtime.maxBodies, s.memory.limit()/3))
+}
+
 // crowded is what a request is told that has to come again. What holds the room is answers under way
 // and uploads, either of which may end any moment.
 func crowded(why string) *llm.Error {

@@ -7,18 +7,18 @@ import (
 	"millrace/extproc/answer"
 )
 
-// clock is how long the attempt's answer may take.
-func (a *attempt) clock() answer.Clock {
+// clock is how long the answer of an attempt that began then may take.
+func (a asking) clock(started time.Time) answer.Clock {
 	c := answer.Clock{
-		Started:    a.started,
+		Started:    started,
 		Answer:     a.mostWait(),
 		Silence:    limit(a.target.first),
 		FirstToken: limit(a.target.firstToken),
 		InterChunk: a.route.interChunk,
 		KeepAlive:  a.route.keepAlive,
 	}
-	if !a.x.head.Stream {
-		c.Ends = a.x.started.Add(a.route.request)
+	if request := limit(a.route.request); request > 0 && !a.x.head.Stream {
+		c.Ends = a.x.started.Add(request)
 	}
 	if a.x.waits > 0 {
 		c.Leaves = a.x.started.Add(a.x.waits)
@@ -34,13 +34,13 @@ func limit(d time.Duration) time.Duration {
 	return d
 }
 
-// mostWait is how long the attempt may take to a stream's head, or to the end of a whole answer.
-func (a *attempt) mostWait() time.Duration {
+// mostWait is how long an attempt may take to a stream's head, or to the end of a whole answer.
+func (a asking) mostWait() time.Duration {
 	if a.x.head.Stream {
 		return limit(min(a.target.first, a.target.firstToken))
 	}
 	if a.route.perTry > 0 {
-		return min(a.target.whole, a.route.perTry)
+		return limit(min(a.target.whole, a.route.perTry))
 	}
-	return a.target.whole
+	return limit(a.target.whole)
 }

@@ -16,7 +16,6 @@ import (
 	"millrace/extproc/answer"
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
-	"millrace/schema"
 )
 
 // attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
@@ -131,7 +130,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		if err := a.say(a.answer.End(time.Now())); err != nil {
 			return err
 		}
-		return a.dropTrailers(m.ResponseTrailers)
+		return a.stream.Send(withoutTrailers(m.ResponseTrailers))
 	}
 	return status.Errorf(codes.InvalidArgument, "upstream stream: unexpected %T", message.Request)
 }
@@ -200,9 +199,9 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	}
 	switch {
 	case a.x.counts && !a.countable():
-		return a.estimate(), nil
+		return a.unasked(a.estimate, header("x-millrace-estimated", "input_tokens")), nil
 	case a.target.config.Answer != "":
-		return a.fixed(), nil
+		return a.unasked(a.fixed), nil
 	}
 	want := a.clientHeaders()
 	call, err := a.encode(a.stream.Context(), want)
@@ -233,14 +232,6 @@ func (a *attempt) unable(e *llm.Error) *extprocv3.ProcessingResponse {
 	return refusal(a.x, a.outcome().unable(e, a.number))
 }
 
-// worded has Envoy word its own errors in the client's schema, should this process not be there to do it. The usual one needs no telling.
-func (a *attempt) worded(reply *extprocv3.ProcessingResponse) *extprocv3.ProcessingResponse {
-	if client := a.x.client.Schema; client != schema.Usual() {
-		reply.DynamicMetadata = dynamicMetadata(map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(client.Name)}})
-	}
-	return reply
-}
-
 // env is what the answer needs to know.
 func (a *attempt) env() answer.Env {
 	return answer.Env{
@@ -253,21 +244,14 @@ func (a *attempt) env() answer.Env {
 		Asked:     a.x.asked(),
 		MaxBytes:  a.x.runtime.maxBodyBytes,
 		AtHeaders: a.route.atHeaders,
-		Clock:     a.clock(),
+		Clock:     a.clock(a.started),
 		Alone:     a.target.alone,
 		Secrets:   a.target.secrets,
 		Certain:   a.target.certain,
-		Room:      a.room,
+		Room:      func(bytes int64) bool { return a.server.room(a.x, bytes) },
 		Status:    a.status,
 		Fail:      a.fail,
 	}
-}
-
-// room tells whether there is room for so much of the answer to be collected: what there is for the bodies of requests, once more.
-func (a *attempt) room(bytes int64) bool {
-	a.server.memory.short() // which has garbage collected more often when there is less room
-	most := min(a.x.runtime.maxBodies, a.server.memory.limit()/3)
-	return a.server.exchanges.answers.hold(a.x, bytes, most)
 }
 
 // fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
@@ -326,14 +310,6 @@ func (a *attempt) note(change func()) {
 	a.x.mu.Lock()
 	defer a.x.mu.Unlock()
 	change()
-}
-
-// status is the HTTP status for e: what the client gets, and what Envoy counts for retries and ejection.
-func (a *attempt) status(e *llm.Error) int {
-	if s := e.HTTPStatus(); s >= 400 {
-		return a.x.client.Schema.Status(s)
-	}
-	return http.StatusBadGateway
 }
 
 // remember keeps how the attempt ended.

@@ -73,17 +73,16 @@ func (a *attempt) lost(why string) *llm.Error {
 		if _, tls, _ := strings.Cut(reason, " "); tls != "" && tls != "-" { // a certificate, or that the other side speaks none, or that nobody listens
 			said += ": " + tls
 		}
-		a.unreached(said)
+		a.server.unreached(a.target.config, a.started, said)
 	}
 	return llm.Errorf(l.kind, "target %q: %s", a.target.config.ID, l.said)
 }
 
-// unreached keeps for the target's health why the attempt could not connect, and says it in the log.
-func (a *attempt) unreached(reason string) {
-	t := a.target.config
-	last, _ := a.server.recent.add(t.Identity, &millracev1.Outcome{Time: timestamppb.New(a.started), Error: reason, DurationMs: milliseconds(time.Since(a.started))}, "")
+// unreached keeps for the target's health why an attempt that began then could not connect, and says it in the log.
+func (s *Server) unreached(t *config.Target, started time.Time, reason string) {
+	last, _ := s.recent.add(t.Identity, &millracev1.Outcome{Time: timestamppb.New(started), Error: reason, DurationMs: milliseconds(time.Since(started))}, "")
 	if last != reason { // a target that is down is said once, not with every attempt
-		a.server.options.Log.Warn("target cannot be reached", "target", t.Name, "address", t.Authority(), "reason", reason)
+		s.options.Log.Warn("target cannot be reached", "target", t.Name, "address", t.Authority(), "reason", reason)
 	}
 }
 

@@ -93,13 +93,13 @@ func newPiece() piece {
 	}}}
 }
 
-// dropTrailers answers the target's trailers: the client sees none of them.
-func (a *attempt) dropTrailers(t *extprocv3.HttpTrailers) error {
-	return a.stream.Send(&extprocv3.ProcessingResponse{
+// withoutTrailers answers the target's trailers: the client sees none of them.
+func withoutTrailers(t *extprocv3.HttpTrailers) *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_ResponseTrailers{ResponseTrailers: &extprocv3.TrailersResponse{
 			HeaderMutation: headersOf(t.Trailers).replace(nil),
 		}},
-	})
+	}
 }
 
 // clientsHeaders are all that the client gets.
@@ -133,11 +133,11 @@ func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 }
 
 // provenance are the headers that tell the client where its answer came from.
-func (a *attempt) provenance() map[string]string {
+func (a asking) provenance() map[string]string {
 	return map[string]string{
 		"x-millrace-request-id": a.x.id,
-		"x-selected-provider":   a.record.Provider,
-		"x-millrace-target":     a.record.Target,
+		"x-selected-provider":   a.target.config.Provider,
+		"x-millrace-target":     a.target.config.ID,
 		"x-millrace-attempts":   a.x.log(),
 	}
 }
