@@ -1,9 +1,9 @@
 // Package extproc is the data path: the two gRPC streams that Envoy opens for a request, and what joins them.
 //
-// The router stream (router.go) reads a request before a target is chosen; an upstream stream (upstream.go) runs for every
-// attempt at a target: it writes the request in the target's schema and reads the answer back. What both need to know of a
-// request is its exchange (exchange.go). Everything derived from configuration is in a Runtime (compile.go), which an
-// exchange pins: one request sees one configuration.
+// The router stream (router.go) reads a request before a target is chosen, where the body has a say in that; else the first attempt
+// does. An upstream stream (upstream.go) runs for every attempt at a target: it writes the request in the target's schema
+// (asking.go) and reads the answer back (answer/). What all need to know of a request is its exchange (exchange.go). Everything
+// derived from configuration is in a Runtime (compile.go), which an exchange pins: one request sees one configuration.
 package extproc
 
 import (

@@ -47,7 +47,7 @@ var statEscapes = strings.NewReplacer("%", "%25", ":", "%3A", ".", "%2E")
 
 // pools makes the cluster that an upstream is. Where targets are chosen by a hash it is a pool for each priority under one
 // name: Envoy's hashing takes no notice of a retry that wants another priority, the cluster above them does.
-// filters are what attempts pass.
+// filters are for requests that the sidecar does not see.
 func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3.HttpFilter) {
 	levels := u.Levels()
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
