@@ -62,8 +62,8 @@ var costCases = []costCase{
 	{"same schema, stream of 100", "same", streamBody, answerOf("text/event-stream", openAIHundred()...), false, 107, 389},
 	{"translated, whole", "other", wholeBody, answerOf("application/json", anthropicWhole), false, 5, 277},
 	{"translated, stream of 100", "other", streamBody, answerOf("text/event-stream", anthropicHundred()...), false, 106, 397},
-	{"same schema, whole, joined", "same", wholeBody, answerOf("application/json", openAIWhole), true, 4, 263},
-	{"translated, stream of 100, joined", "other", streamBody, answerOf("text/event-stream", anthropicHundred()...), true, 105, 402},
+	{"same schema, whole, joined", "same", wholeBody, answerOf("application/json", openAIWhole), true, 4, 206},
+	{"translated, stream of 100, joined", "other", streamBody, answerOf("text/event-stream", anthropicHundred()...), true, 105, 349},
 }
 
 const (

@@ -78,7 +78,9 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, bo
 		var reply *extprocv3.ProcessingResponse
 		switch m := message.Request.(type) {
 		case *extprocv3.ProcessingRequest_RequestHeaders:
-			reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute))
+			if reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute)); reply == nil {
+				reply = r.withMetadata(goOn(), "", "")
+			}
 		case *extprocv3.ProcessingRequest_RequestBody:
 			reply = body(m.RequestBody)
 		default:
@@ -94,7 +96,14 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, bo
 // with commas, and lets a user stand before an @.
 var oneHost = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])$`)
 
-// headers decides all that needs no body. Whatever is refused here costs one message.
+// goOn answers headers that are taken as they are.
+func goOn() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
+	}
+}
+
+// headers decides all that needs no body, and returns the answer; nil where the body is wanted. Whatever is refused here costs one message.
 func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
 	h := headersOf(m.Headers)
 	path, _, _ := strings.Cut(h.get(":path"), "?")
@@ -174,9 +183,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
 	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
 	r.x.waits = announced(h)
-	return r.withMetadata(&extprocv3.ProcessingResponse{
-		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}},
-	}, "", "")
+	return nil
 }
 
 // models answers for the list, or for one of its names as a path has it.
@@ -241,8 +248,9 @@ func (r *routing) tooLarge() *llm.Error {
 	return llm.Errorf(llm.ErrTooLarge, "the request body is larger than %d bytes", r.x.runtime.maxBodyBytes)
 }
 
-// body reads the head of the request and lets Envoy choose a target. The exchange is known to upstream streams from here on.
-func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
+// take reads the head of the request, and returns the answer where it is refused; else nil, and the exchange is known to upstream
+// streams from here on.
+func (r *routing) take(body []byte) *extprocv3.ProcessingResponse {
 	if int64(len(body)) > r.x.runtime.maxBodyBytes {
 		return r.refuse(r.tooLarge())
 	}
@@ -260,7 +268,6 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if e := usableModel(head.Model); e != nil {
 		return r.refuse(e)
 	}
-	byModel := r.x.route.byModel != nil
 	r.x.route = r.x.route.decided(head.Model)
 	if e := r.x.route.lacks(head.Model); e != nil {
 		return r.refuse(e)
@@ -270,7 +277,16 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 		r.x.waits = 0 // the request's own limit ends it before
 	}
 	r.server.exchanges.add(r.x)
+	return nil
+}
 
+// body takes the body and lets Envoy choose a target.
+func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
+	byModel := r.x.route.byModel != nil
+	if refused := r.take(body); refused != nil {
+		return refused
+	}
+	head := r.x.head
 	var choose []*corev3.HeaderValueOption // what Envoy can only choose the route by now that the body is read
 	switch {
 	case head.Stream:
@@ -283,7 +299,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	}
 	common := &extprocv3.CommonResponse{ClearRouteCache: len(choose) > 0}
 	if r.x.route.prompts {
-		choose = append(choose, header(envoy.HeaderPromptHash, promptHash(body, r.x.client.Schema.Prompt)))
+		choose = append(choose, header(envoy.HeaderPromptHash, promptHash(r.x.body, r.x.client.Schema.Prompt)))
 	}
 	if len(choose) > 0 {
 		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: choose}

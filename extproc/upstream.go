@@ -87,7 +87,9 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		if h.get(envoy.HeaderRead) == "1" && h.get(envoy.HeaderAttempt) == "1" {
 			a.reading = &reading{routing{server: a.server}, h, identity}
 			reply := a.reading.headers(m.RequestHeaders, h.get(envoy.HeaderRoute))
-			reply.DynamicMetadata = nil // begin says it
+			if reply == nil {
+				reply = goOn()
+			}
 			return a.reply(reply, nil)
 		}
 		return a.reply(a.begin(h, identity))
@@ -146,8 +148,8 @@ type reading struct {
 func (a *attempt) read(body []byte) (*extprocv3.ProcessingResponse, error) {
 	r := a.reading
 	a.reading = nil
-	if reply := r.body(body); reply.GetImmediateResponse() != nil {
-		return reply, nil
+	if refused := r.take(body); refused != nil {
+		return refused, nil
 	}
 	reply, err := a.begin(r.header, r.identity)
 	if begun := reply.GetRequestHeaders(); begun != nil {
