@@ -21,8 +21,6 @@ type exchange struct {
 	runtime *Runtime
 	route   *route
 
-	collected int64 // of the largest answer of an attempt; of answers
-
 	mu       sync.Mutex
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
 	failure  *llm.Error   // why it could not be decoded
@@ -35,6 +33,8 @@ type exchange struct {
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
+
+	collected int64 // of the largest answer of an attempt; under the lock of registry.answers
 }
 
 // clientRequest is what the client asked for.

@@ -55,12 +55,15 @@ type loss struct {
 	blameless  bool // it is not the target's fault
 }
 
+// brokenOff is said of a target that has ended its connection where an answer was due.
+const brokenOff = "the connection was closed before an answer"
+
 var losses = []loss{
 	{"UO", "too many requests are under way, try again shortly", config.OnConnectFailure, llm.ErrUnavailable, true, true},
 	{"UF", "no connection", config.OnConnectFailure, llm.ErrUnavailable, true, false},
 	{"UH", "no connection", config.OnConnectFailure, llm.ErrUnavailable, true, false}, // its name has no address
 	{"UPE", "its answer is none of HTTP's", config.OnNoAnswer, llm.ErrBadGateway, false, false},
-	{"", "the connection was closed before an answer", config.OnNoAnswer, llm.ErrUnavailable, false, false},
+	{"", brokenOff, config.OnNoAnswer, llm.ErrUnavailable, false, false},
 }
 
 // lost is the failure that why tells of: Envoy's flags, its reason in a word, and what is wrong with TLS. The reason is for the operator.
@@ -89,7 +92,7 @@ func (s *Server) unreached(t *config.Target, started time.Time, reason string) {
 // lost notes that a target has broken off before its answer has begun, which the sidecar may not have seen.
 func (s *Server) lost(entry *datav3.HTTPAccessLogEntry) {
 	if entry.GetResponse().GetResponseCode().GetValue() >= 500 {
-		s.failed(entry.GetCommonProperties().GetUpstreamCluster(), entry.GetRequest().GetRequestId(), "the connection was closed before an answer")
+		s.failed(entry.GetCommonProperties().GetUpstreamCluster(), entry.GetRequest().GetRequestId(), brokenOff)
 	}
 }
 

@@ -217,14 +217,8 @@ func (a *Answer) event(now time.Time, happen func()) Out {
 	return a.out
 }
 
-// reads tells whether what the target says still matters.
-func (a *Answer) reads() bool {
-	switch a.state {
-	case Waiting, Streaming, Concluded: // the record may lack the usage yet
-		return true
-	}
-	return false
-}
+// reads tells whether what the target says still matters: in Concluded the record may lack the usage yet.
+func (a *Answer) reads() bool { return a.state != Done }
 
 // begin says the head of a stream. The attempt is then the one that the client hears.
 func (a *Answer) begin() {
