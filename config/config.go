@@ -120,33 +120,13 @@ type Stream struct {
 
 // Pool bounds the connections to targets.
 type Pool struct {
-	IdleTimeout    time.Duration
-	MaxConnections uint32 // together; at least one for each target; 0: no bound
-	HTTP2          bool   // where targets offer it
-	MaxPerTarget   uint32 // connections; 0: no bound
-	MaxRequests    uint32 // under way; 0: no bound
-	MaxPending     uint32 // requests that wait for a connection; 0: no bound
-	KeepAlive      time.Duration
-	Preconnect     float64 // connections for each request under way; 0 is 1
-}
-
-// Connections is how many connections each target may have; 0: any number. Envoy counts by target, so a bound on all of them is kept
-// by parts that are no more together.
-func (g *Gateway) Connections() uint32 {
-	if g.Pool.MaxConnections == 0 {
-		return g.Pool.MaxPerTarget
-	}
-	all := map[string]bool{}
-	for _, u := range g.Upstreams {
-		for _, t := range u.Targets {
-			all[t.Identity] = true
-		}
-	}
-	part := max(1, g.Pool.MaxConnections/uint32(len(all)))
-	if g.Pool.MaxPerTarget > 0 {
-		part = min(part, g.Pool.MaxPerTarget)
-	}
-	return part
+	IdleTimeout  time.Duration
+	HTTP2        bool   // where targets offer it
+	MaxPerTarget uint32 // connections of each; 0: no bound
+	MaxRequests  uint32 // under way; 0: no bound
+	MaxPending   uint32 // requests that wait for a connection; 0: no bound
+	KeepAlive    time.Duration
+	Preconnect   float64 // connections for each request under way; 0 is 1
 }
 
 // Algorithm is how a pool picks among the targets of one priority.

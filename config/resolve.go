@@ -127,14 +127,13 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			KeepAlive:  doc.Gateway.Streaming.KeepAlive.AsDuration(),
 		},
 		Pool: Pool{
-			IdleTimeout:    doc.Gateway.ConnectionPool.IdleTimeout.AsDuration(),
-			MaxConnections: doc.Gateway.ConnectionPool.MaxTotal,
-			HTTP2:          doc.Gateway.ConnectionPool.Http2,
-			MaxPerTarget:   doc.Gateway.ConnectionPool.MaxPerTarget,
-			MaxRequests:    doc.Gateway.ConnectionPool.MaxRequests,
-			MaxPending:     doc.Gateway.ConnectionPool.MaxPending,
-			KeepAlive:      doc.Gateway.ConnectionPool.KeepAlive.AsDuration(),
-			Preconnect:     doc.Gateway.ConnectionPool.Preconnect,
+			IdleTimeout:  doc.Gateway.ConnectionPool.IdleTimeout.AsDuration(),
+			HTTP2:        doc.Gateway.ConnectionPool.Http2,
+			MaxPerTarget: perTarget(doc),
+			MaxRequests:  doc.Gateway.ConnectionPool.MaxRequests,
+			MaxPending:   doc.Gateway.ConnectionPool.MaxPending,
+			KeepAlive:    doc.Gateway.ConnectionPool.KeepAlive.AsDuration(),
+			Preconnect:   doc.Gateway.ConnectionPool.Preconnect,
 		},
 	}
 	g.ResponseHeaders = doc.Gateway.ResponseHeaders
@@ -172,6 +171,23 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	g.Via = via(g)
 	g.plan()
 	return g
+}
+
+// perTarget is how many connections each target may have; 0: any number. Envoy counts by target, so a bound on all of them is kept by
+// parts that are no more together, and at least one.
+func perTarget(doc *millracev1.Document) uint32 {
+	pool, targets := doc.Gateway.ConnectionPool, 0
+	for _, u := range doc.Upstreams {
+		targets += len(u.Targets)
+	}
+	if pool.MaxTotal == 0 || targets == 0 {
+		return pool.MaxPerTarget
+	}
+	part := max(1, pool.MaxTotal/uint32(targets))
+	if pool.MaxPerTarget == 0 {
+		return part
+	}
+	return min(part, pool.MaxPerTarget)
 }
 
 func resolveRule(rule *millracev1.Rule, services map[string]Share) *Rule {

@@ -344,7 +344,7 @@ func (b *builder) connecting(g *config.Gateway, t *config.Target, prefix string)
 		ConnectTimeout:                seconds(t.Timeouts.Connect),
 		DnsLookupFamily:               clusterv3.Cluster_V4_PREFERRED,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
-		CircuitBreakers:               breakers(g.Connections(), g.Pool.MaxPending, 0, 0),
+		CircuitBreakers:               breakers(g.Pool.MaxPerTarget, g.Pool.MaxPending, 0, 0),
 		UpstreamConnectionOptions:     keepAlive(g.Pool),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: name,
