@@ -29,23 +29,23 @@ import (
 
 // attempts adds the internal listener, and one without the sidecar for services that stay open.
 func (b *builder) attempts() {
-	b.inner(envoy.AttemptsListener,
+	b.inner(envoy.AttemptsListener, []*routev3.Route{reading(), onward()},
 		filter("ext_proc", upstreamStream()),
 		filter("buffer", wholeBody()),
 	)
 	if b.config.Open() {
-		b.inner(envoy.OpenListener)
+		b.inner(envoy.OpenListener, []*routev3.Route{onward()})
 	}
 }
 
 // inner is a listener that only pools lead to. The cluster that a request goes on to is the one that its header names.
-func (b *builder) inner(name string, filters ...*hcmv3.HttpFilter) {
+func (b *builder) inner(name string, routes []*routev3.Route, filters ...*hcmv3.HttpFilter) {
 	manager := &hcmv3.HttpConnectionManager{
 		StatPrefix: name,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{
 			Name:                   name,
 			Domains:                []string{"*"},
-			Routes:                 []*routev3.Route{reading(), onward()},
+			Routes:                 routes,
 			RequestBodyBufferLimit: wrapperspb.UInt64(maxBody(b.config)),
 		}}}},
 		HttpFilters:                     append(filters, filter("router", &routerv3.Router{SuppressEnvoyHeaders: true})),
@@ -65,10 +65,7 @@ func (b *builder) inner(name string, filters ...*hcmv3.HttpFilter) {
 		ListenerSpecifier:             &listenerv3.Listener_InternalListener{InternalListener: &listenerv3.Listener_InternalListenerConfig{}},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(buffered),
 		BypassOverloadManager:         true, // its requests have been let in
-		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(manager)},
-		}}}},
+		FilterChains:                  []*listenerv3.FilterChain{managed(manager)},
 	})
 }
 

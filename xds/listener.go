@@ -46,10 +46,7 @@ const unbuffered = 1<<31 - 1
 // changes without draining a connection.
 func (b *builder) listener() {
 	listen := b.config.Listen
-	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
-		Name:       "envoy.filters.network.http_connection_manager",
-		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(b.connectionManager())},
-	}}}
+	chain := managed(b.connectionManager())
 	if listen.CertFile != "" {
 		chain.TransportSocket = b.downstreamTLS()
 	}
@@ -65,6 +62,14 @@ func (b *builder) listener() {
 		EnableReusePort:               alone,
 		ConnectionBalanceConfig:       evenly,
 	})
+}
+
+// managed is the way of a listener's connections: to a connection manager.
+func managed(manager *hcmv3.HttpConnectionManager) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+		Name:       "envoy.filters.network.http_connection_manager",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(manager)},
+	}}}
 }
 
 // With SO_REUSEPORT, Envoy's default, a second gateway on the port is no error: it gets a part of the requests. Without it all threads

@@ -289,9 +289,6 @@ func (b *builder) probeListener(routes []*routev3.VirtualHost, filters []*hcmv3.
 		Address:               b.probeAddress(),
 		EnableReusePort:       alone,
 		BypassOverloadManager: true, // a gateway short of memory says nothing about its targets
-		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(manager)},
-		}}}},
+		FilterChains:          []*listenerv3.FilterChain{managed(manager)},
 	})
 }

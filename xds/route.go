@@ -40,7 +40,8 @@ func (b *builder) routes() {
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
 				if r.Plan.Joined {
-					host.Routes = append(host.Routes, joinedRoute(g, r))
+					host.Routes = append(host.Routes, joinedRoute(g, r), plainRoute(g, r)) // the second for what is no POST
+					continue
 				}
 				host.Routes = append(host.Routes, streamRoute(g, r))
 				host.Routes = append(host.Routes, openRoutes(g, r)...)

@@ -17,9 +17,9 @@ func TestTimeouts(t *testing.T) {
 gateway:
   timeouts: {request_timeout: 700s, connect_timeout: 10s, first_byte_timeout: 400s, first_token_timeout: 500s}
   streaming: {inter_chunk_timeout: 300s}
-upstreams: [{name: a, targets: [{id: t, provider: openai}]}]
-services: [{name: a, upstream: a}]
-rules: [{path: /v1, service: a}]
+upstreams: [{name: a, targets: [{id: t, provider: openai}]}, {name: h, algorithm: prompt-hash, targets: [{id: t, provider: openai}]}]
+services: [{name: a, upstream: a}, {name: h, upstream: h}]
+rules: [{path: /v1/joined, service: a}, {path: /v1, service: h}]
 `)
 	want := func(what string, got *durationpb.Duration, want time.Duration) {
 		t.Helper()
@@ -40,7 +40,7 @@ rules: [{path: /v1, service: a}]
 	for routes[0].GetRoute() == nil { // the first ones refuse
 		routes = routes[1:]
 	}
-	joined, stream, plain := routes[0].GetRoute(), routes[1].GetRoute(), routes[2].GetRoute()
+	joined, stream, plain := routes[0].GetRoute(), routes[2].GetRoute(), routes[3].GetRoute()
 	want("a request that nobody has read", joined.Timeout, 0)
 	want("the client's wait for its answer", joined.IdleTimeout, time.Hour)
 	want("a stream", stream.Timeout, 0)
