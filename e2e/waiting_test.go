@@ -258,6 +258,17 @@ func TestHedge(t *testing.T) {
 	held.Head = fakellm.Pace{Gate: gate}
 	g := start(t, "", pool("health_checks: {passive: false}\nretry: {hedge: 0.5s, attempts: 2}",
 		to("a", a, provider(t, a), "priority: 1"), to("b", b, provider(t, b), "priority: 2", "default_model: m")))
+	both := func(body string) <-chan *answer { // sends a request, and returns when both targets have it
+		before, done := len(b.Requests()), make(chan *answer)
+		go func() { done <- g.post("/v1/chat/completions", body) }()
+		g.eventually("both are asked", func() error {
+			if len(b.Requests()) == before {
+				return errors.New("only one is")
+			}
+			return nil
+		})
+		return done
+	}
 	for _, body := range []string{chatHello, chatStream} {
 		g.post("/v1/chat/completions", body).want(200).header("x-millrace-attempts", "a=200") // in time: nobody else is asked
 
@@ -270,15 +281,7 @@ func TestHedge(t *testing.T) {
 
 		a.Script(held)
 		b.Script(fakellm.Reply{NoHead: true, End: fakellm.Hang})
-		before := len(b.Requests())
-		done := make(chan *answer)
-		go func() { done <- g.post("/v1/chat/completions", body) }()
-		g.eventually("both are asked", func() error {
-			if len(b.Requests()) == before {
-				return errors.New("only one is")
-			}
-			return nil
-		})
+		done := both(body)
 		gate <- struct{}{}
 		got = (<-done).want(200).header("x-millrace-target", "a")
 		e = g.byID(got.Header.Get("x-millrace-request-id"))
@@ -305,15 +308,7 @@ func TestHedge(t *testing.T) {
 			}
 			a.Script(first)
 			b.Script(second)
-			before := len(b.Requests())
-			done := make(chan *answer)
-			go func() { done <- g.post("/v1/chat/completions", body) }()
-			g.eventually("both are asked", func() error {
-				if len(b.Requests()) == before {
-					return errors.New("only one is")
-				}
-				return nil
-			})
+			done := both(body)
 			gate <- struct{}{}
 			time.Sleep(200 * time.Millisecond) // the failure is known
 			close(inTurn)
