@@ -31,11 +31,12 @@ type Snapshot struct {
 	Version string // the configuration's
 	cache   *cachev3.Snapshot
 	hashes  map[string]string // the upstreams of pools that choose by a hash, by the pool's name
+	targets map[string]bool   // the names of the clusters that attempts go out by
 }
 
 // Build derives Envoy's resources. The error names the resource that could not be made.
 func Build(c *config.Config) (*Snapshot, error) {
-	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]string{}}
+	b := &builder{config: c, resources: map[resource.Type][]types.Resource{}, hashes: map[string]string{}, targets: map[string]bool{}}
 	b.listener()
 	b.attempts()
 	b.routes()
@@ -67,7 +68,7 @@ func Build(c *config.Config) (*Snapshot, error) {
 	if err := s.ConstructVersionMap(); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	return &Snapshot{Version: c.Version, cache: s, hashes: b.hashes}, nil
+	return &Snapshot{Version: c.Version, cache: s, hashes: b.hashes, targets: b.targets}, nil
 }
 
 // without returns the snapshot without one resource. The snapshot itself stays as it is.
@@ -86,7 +87,7 @@ func (s *Snapshot) with(kind types.ResponseType, items map[string]types.Resource
 	if err := changed.ConstructVersionMap(); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	return &Snapshot{Version: s.Version, cache: &changed, hashes: s.hashes}, nil
+	return &Snapshot{Version: s.Version, cache: &changed, hashes: s.hashes, targets: s.targets}, nil
 }
 
 // contentVersion hashes the resources of one type, so that a type nothing changed in is not sent again.
@@ -112,6 +113,7 @@ type builder struct {
 	config    *config.Config
 	resources map[resource.Type][]types.Resource
 	hashes    map[string]string
+	targets   map[string]bool
 	err       error
 }
 

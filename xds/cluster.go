@@ -290,6 +290,7 @@ func (b *builder) target(g *config.Gateway, t *config.Target) {
 	}
 	c.PreconnectPolicy = preconnect(g.Pool)
 	c.TypedExtensionProtocolOptions = protocol(targetHTTP(g, t))
+	b.targets[c.Name] = true
 	b.add(resource.ClusterType, c)
 }
 

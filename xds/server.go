@@ -8,6 +8,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
@@ -25,7 +26,8 @@ type Server struct {
 	mu      sync.Mutex // guards what follows, and the order of offers
 	offered *Snapshot  // without what cools; nil before the first
 	cools   map[string]bool
-	closing bool // Envoy is told of no listener for clients
+	closing bool                             // Envoy is told of no listener for clients
+	leaving map[string]types.ResourceWithTTL // of the offer that Envoy had applied last
 }
 
 // NewServer returns a server that has nothing to offer yet. ctx ends its streams.
@@ -53,6 +55,9 @@ func (s *Server) Register(g *grpc.Server) {
 func (s *Server) Offer(ctx context.Context, snapshot *Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.offered != nil && s.acks.status().Phase == Applied { // what Envoy has refused must not come again
+		s.leaving = s.offered.leaving()
+	}
 	s.offered = snapshot
 	return s.publish(ctx, s.acks.offer)
 }
@@ -84,6 +89,9 @@ func (s *Server) StopListening(ctx context.Context) error {
 // publish tells Envoy. mu is held.
 func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
 	snapshot, err := s.offered.resting(s.cools)
+	if err == nil {
+		snapshot, err = snapshot.keeping(s.leaving)
+	}
 	if err == nil && s.closing {
 		snapshot, err = snapshot.without(resource.ListenerType, envoy.Listener)
 	}
