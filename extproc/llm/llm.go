@@ -58,9 +58,10 @@ type Request struct {
 	// IncludeUsage says that the client asked for usage in its stream. Schemas that always send it ignore the field.
 	IncludeUsage bool
 
-	// Unsaid names the members of the client's request that this type has no field for, in the client's spelling.
-	// The codec of the same schema still sends them, because it patches bytes; every other one reports them dropped.
-	Unsaid []string
+	// Family is whose schema the client speaks. It says what Extra means.
+	Family string
+	// Extra are the members that this type has no field for, in the client's order; see Extras.
+	Extra []Extra
 
 	// Spelling is what the client calls members that another schema calls otherwise; see Spell.
 	Spelling map[Member]string

@@ -12,16 +12,17 @@ type Names struct {
 	known map[string]struct{}
 }
 
-// Add puts the name at the end of the list, unless it is there.
-func (n *Names) Add(name string) {
+// Add puts the name at the end of the list, and tells whether it was not there yet: else nothing changes.
+func (n *Names) Add(name string) bool {
 	if _, ok := n.known[name]; ok {
-		return
+		return false
 	}
 	if n.known == nil {
 		n.known = map[string]struct{}{}
 	}
 	n.known[name] = struct{}{}
 	n.list = append(n.list, name)
+	return true
 }
 
 // List returns the names, nil for none.

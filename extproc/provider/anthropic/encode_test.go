@@ -136,7 +136,7 @@ func TestEncodeRequestRefuses(t *testing.T) {
 		"n":                          {user(func(r *llm.Request) { r.N = 2 }), "n"},
 		"logprobs":                   {user(func(r *llm.Request) { r.Logprobs, r.TopLogprobs = true, ptr(int64(2)) }), "logprobs"},
 		"top_logprobs":               {user(func(r *llm.Request) { r.TopLogprobs = ptr(int64(2)) }), "top_logprobs"},
-		"prediction":                 {user(func(r *llm.Request) { r.Unsaid = []string{"store", "prediction"} }), "prediction"},
+		"prediction":                 {user(func(r *llm.Request) { r.Extra = []llm.Extra{{Name: "store"}, {Name: "prediction"}} }), "prediction"},
 		"audio in":                   {part(llm.Audio{Format: "wav"}), "messages[0].content[1]"},
 		"file id":                    {part(llm.File{ID: "file-1"}), "messages[0].content[1]"},
 		"file not base64":            {part(llm.File{MediaType: "text/plain", Data: "%"}), "messages[0].content[1]"},

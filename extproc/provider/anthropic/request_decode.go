@@ -12,7 +12,7 @@ import (
 )
 
 // DecodeRequest reads a client's request for a target of another schema. What no other schema can be asked for, such as
-// server tools and their blocks, is refused; other members without a neutral field go to Unsaid.
+// server tools and their blocks, is refused; other members without a neutral field go to Extra.
 func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 	return decodeRequest(h, body, (*requestDecoder).maxTokens)
 }
@@ -24,7 +24,8 @@ func decodeRequest(h llm.Head, body []byte, own ...func(*requestDecoder) *llm.Er
 		return nil, err
 	}
 	d := requestDecoder{in: &in, out: &llm.Request{
-		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage, ServiceTier: in.ServiceTier, Words: ownWords,
+		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage, ServiceTier: in.ServiceTier,
+		Family: row.Family, Words: ownWords,
 	}}
 	for _, read := range own {
 		if err := read(&d); err != nil {
@@ -38,8 +39,9 @@ func decodeRequest(h llm.Head, body []byte, own ...func(*requestDecoder) *llm.Er
 			return nil, err
 		}
 	}
-	d.unsaid("", in.Rest)
-	d.out.Unsaid = d.names.List()
+	for _, m := range members(in.Rest) {
+		d.extra(m.Name, in.Rest[m.Value:m.End])
+	}
 	return d.out, nil
 }
 
@@ -54,18 +56,22 @@ var ownWords = map[llm.Member]string{
 }
 
 type requestDecoder struct {
-	in    *request[givenContent, tool]
-	out   *llm.Request
-	names llm.Names // what is unsaid so far
+	in     *request[givenContent, tool]
+	out    *llm.Request
+	extras llm.Names
 }
 
-// unsaid notes the members of rest, which stand below prefix. Members of list elements are named without their index, once.
-func (d *requestDecoder) unsaid(prefix string, rest jsontext.Value) {
-	for _, name := range names(rest) {
-		if prefix != "" {
-			name = prefix + "." + name
-		}
-		d.names.Add(name)
+// extra keeps a member that has no field, by its name once.
+func (d *requestDecoder) extra(name string, value jsontext.Value) {
+	if d.extras.Add(name) {
+		d.out.Extra = append(d.out.Extra, llm.Extra{Name: name, Value: stdjson.RawMessage(value)})
+	}
+}
+
+// extrasIn names the members of rest, which stand below prefix. Those of list elements are named without their index.
+func (d *requestDecoder) extrasIn(prefix string, rest jsontext.Value) {
+	for _, m := range members(rest) {
+		d.extra(prefix+"."+m.Name, nil)
 	}
 }
 
@@ -160,7 +166,7 @@ func (d *requestDecoder) message(path string, in *turn[givenContent]) (llm.Messa
 	if in.Content == nil {
 		return m, llm.Invalid(path+".content", "required")
 	}
-	d.unsaid("messages[]", in.Rest)
+	d.extrasIn("messages[]", in.Rest)
 	switch m.Role {
 	case llm.System:
 		var err *llm.Error
@@ -192,7 +198,7 @@ var blockRole = map[string]llm.Role{
 
 // part reads one content block. https://docs.anthropic.com/en/api/messages#body-messages-content
 func (d *requestDecoder) part(path string, b *givenBlock) (llm.Part, *llm.Error) {
-	d.unsaid("messages[].content[]", b.Rest)
+	d.extrasIn("messages[].content[]", b.Rest)
 	switch b.Type {
 	case "text":
 		if b.Text == nil {
@@ -315,7 +321,7 @@ func (d *requestDecoder) tools() *llm.Error {
 		if t.Name == "" {
 			return llm.Invalid(path+".name", "required")
 		}
-		d.unsaid("tools[]", t.Rest)
+		d.extrasIn("tools[]", t.Rest)
 		d.out.Tools = append(d.out.Tools, llm.Tool{
 			Name: t.Name, Description: t.Description, Parameters: given(t.InputSchema), Strict: t.Strict,
 			Cache: given(t.CacheControl),
@@ -345,7 +351,7 @@ func (d *requestDecoder) toolChoice() *llm.Error {
 		d.out.ParallelToolCalls = &parallel
 		d.out.SpellAs(llm.MemberParallel, "tool_choice.disable_parallel_tool_use")
 	}
-	d.unsaid("tool_choice", c.Rest)
+	d.extrasIn("tool_choice", c.Rest)
 	return nil
 }
 
@@ -368,7 +374,7 @@ func (d *requestDecoder) reasoning() *llm.Error {
 		default:
 			return llm.Invalid("thinking.type", "want enabled, adaptive, disabled or between_tools, got %q", t.Type)
 		}
-		d.unsaid("thinking", t.Rest)
+		d.extrasIn("thinking", t.Rest)
 	}
 	if d.in.OutputConfig == nil || d.in.OutputConfig.Effort == "" {
 		return nil
@@ -380,7 +386,7 @@ func (d *requestDecoder) reasoning() *llm.Error {
 		return llm.Invalid("output_config.effort", "want low, medium, high, xhigh or max, got %q", effort)
 	}
 	if r.Budget != nil || r.Disabled {
-		d.names.Add("output_config.effort")
+		d.extra("output_config.effort", nil)
 		return nil
 	}
 	r.Effort = effort
@@ -391,7 +397,7 @@ func (d *requestDecoder) reasoning() *llm.Error {
 func (d *requestDecoder) format() *llm.Error {
 	path, f := "output_format", d.in.OutputFormat
 	if c := d.in.OutputConfig; c != nil {
-		d.unsaid("output_config", c.Rest)
+		d.extrasIn("output_config", c.Rest)
 		if c.Format != nil {
 			path, f = "output_config.format", c.Format
 		}
@@ -405,7 +411,7 @@ func (d *requestDecoder) format() *llm.Error {
 	if f.Schema.Kind() != '{' {
 		return llm.Invalid(path+".schema", "want an object")
 	}
-	d.unsaid(path, f.Rest)
+	d.extrasIn(path, f.Rest)
 	d.out.SpellAs(llm.MemberFormat, path)
 	d.out.SpellAs(llm.MemberSchema, path+".schema")
 	d.out.Format = llm.Format{Kind: llm.FormatJSONSchema, Schema: given(f.Schema)}
@@ -416,12 +422,12 @@ func (d *requestDecoder) metadata() *llm.Error {
 	if m := d.in.Metadata; m != nil {
 		d.out.User = m.UserID
 		d.out.SpellAs(llm.MemberUser, "metadata.user_id")
-		d.unsaid("metadata", m.Rest)
+		d.extrasIn("metadata", m.Rest)
 	}
 	return nil
 }
 
-// union reads what a request has of OpenAI's members, where it has none of its own that says it. What cannot be read is unsaid.
+// union reads what a request has of OpenAI's members, where it has none of its own that says it. What cannot be read is extra.
 func (d *requestDecoder) union() *llm.Error {
 	var user, effort string
 	var stops []string
@@ -447,7 +453,7 @@ func (d *requestDecoder) union() *llm.Error {
 		{"presence_penalty", d.in.PresencePenalty, numberInto(&d.out.PresencePenalty)},
 	} {
 		if k := m.raw.Kind(); k != 0 && k != 'n' && !m.read(m.raw) {
-			d.names.Add(m.name)
+			d.extra(m.name, m.raw)
 		}
 	}
 	if len(stops) > 0 {

@@ -102,9 +102,9 @@ var unsayable = map[string]string{
 }
 
 func (e *requestEncoder) refuse() *llm.Error {
-	for _, name := range e.in.Unsaid {
-		if why, ok := unsayable[name]; ok {
-			return llm.Invalid(name, "%s", why)
+	for _, x := range e.in.Extra {
+		if why, ok := unsayable[x.Name]; ok {
+			return llm.Invalid(x.Name, "%s", why)
 		}
 	}
 	switch {
@@ -246,8 +246,8 @@ func (e *requestEncoder) rest() *llm.Error {
 	e.dropNumbers(map[string]stdjson.Number{
 		"frequency_penalty": r.FrequencyPenalty, "presence_penalty": r.PresencePenalty, "seed": r.Seed,
 	})
-	for _, name := range r.Unsaid {
-		e.drop(name)
+	for _, x := range r.Extra { // no other schema is of the family
+		e.drop(x.Name)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package anthropic
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 
 	"millrace/extproc/llm"
@@ -243,20 +244,11 @@ func kindName(k jsontext.Kind) string {
 	}
 }
 
-// names lists the members of an object that are not null.
-func names(object jsontext.Value) []string {
+// members are those of an object, or of none, that are not null.
+func members(object jsontext.Value) []strictjson.Member {
 	if len(object) == 0 {
 		return nil
 	}
-	members, err := strictjson.Scan(object)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, m := range members {
-		if object[m.Value] != 'n' {
-			out = append(out, m.Name)
-		}
-	}
-	return out
+	all, _ := strictjson.Scan(object) // cannot fail: the body it is from has been scanned
+	return slices.DeleteFunc(all, func(m strictjson.Member) bool { return object[m.Value] == 'n' })
 }

@@ -25,6 +25,7 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 		FrequencyPenalty: number(r.FrequencyPenalty), PresencePenalty: number(r.PresencePenalty), Seed: number(r.Seed),
 		Logprobs: r.Logprobs, TopLogprobs: r.TopLogprobs,
 	}}
+	said, lost := r.Extras(row.Family, row.Members)
 	for _, step := range []func() error{e.tools, e.system, e.messages, e.toolChoice, e.format, e.stop} {
 		if err := step(); err != nil {
 			return llm.Call{}, err
@@ -35,12 +36,13 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	e.user()
 	e.tier()
 	e.stream()
+	e.extra(said)
 	body, err := json.Marshal(&e.out, writing)
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInternal, "encode request for openai: %v", err)
 	}
 	e.drop(r.TopK != "", "top_k")
-	for _, name := range r.Unsaid {
+	for _, name := range lost {
 		e.drop(true, name)
 	}
 	f, err := fit(body, d, o, false)
@@ -616,6 +618,21 @@ func (e *requestEncoder) tier() {
 		return
 	}
 	e.drop(e.in.ServiceTier != "", "service_tier")
+}
+
+// extra writes what another schema of the family says in the same words.
+func (e *requestEncoder) extra(said []llm.Extra) {
+	if len(said) == 0 {
+		return
+	}
+	e.out.Rest = jsontext.Value{'{'}
+	for i, x := range said {
+		if i > 0 {
+			e.out.Rest = append(e.out.Rest, ',')
+		}
+		e.out.Rest = append(append(appendQuoted(e.out.Rest, x.Name), ':'), x.Value...)
+	}
+	e.out.Rest = append(e.out.Rest, '}')
 }
 
 // stream asks for usage where the client wants it, or the dialect is known to take the wish: the gateway counts it.

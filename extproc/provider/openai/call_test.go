@@ -37,7 +37,7 @@ var calls = map[string]llm.Request{
 	"sampling": {
 		Model: "gpt-4o", Messages: []llm.Message{ask(words("hi"))},
 		MaxTokens: new(int64(100)), Temperature: "1.0", TopP: "0.90", TopK: "40", Stop: []string{"A", "", "B"},
-		User: "u1", ServiceTier: "standard_only", Unsaid: []string{"container", "mcp_servers"},
+		User: "u1", ServiceTier: "standard_only", Extra: []llm.Extra{{Name: "container"}, {Name: "mcp_servers"}},
 	},
 	"stream":          {Model: "gpt-4o", Stream: true, IncludeUsage: true, Messages: []llm.Message{ask(words("hi"))}},
 	"reasoning-model": {Model: "openai/gpt-5.1", MaxTokens: new(int64(9)), Messages: []llm.Message{ask(words("hi"))}},

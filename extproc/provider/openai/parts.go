@@ -74,7 +74,7 @@ func (d *requestDecoder) partsOf(path string, raw jsontext.Value, readers map[st
 			return nil, err
 		}
 		parts = append(parts, cached(p, cacheOf(list[i].CacheControl)))
-		d.unsaidMembers("messages[].content[].", list[i].Rest)
+		d.extrasIn("messages[].content[].", list[i].Rest)
 	}
 	return parts, nil
 }

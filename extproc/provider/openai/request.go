@@ -3,6 +3,7 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -12,14 +13,14 @@ import (
 )
 
 // DecodeRequest implements llm.ClientCodec. It understands the published schema and the extensions that clients of gateways
-// use (a top-level system, top_k, cache_control, replayed reasoning); what llm.Request cannot say is named in Unsaid.
+// use (a top-level system, top_k, cache_control, replayed reasoning); what llm.Request cannot say is in Extra.
 func (Chat) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 	var w request
 	if err := unmarshal("", body, &w); err != nil {
 		return nil, err
 	}
 	d := requestDecoder{wire: &w, out: &llm.Request{
-		Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage,
+		Family: row.Family, Model: h.Model, Stream: h.Stream, IncludeUsage: h.IncludeUsage,
 		ParallelToolCalls: w.ParallelToolCalls,
 		Temperature:       json.Number(w.Temperature), TopP: json.Number(w.TopP), TopK: json.Number(w.TopK),
 		FrequencyPenalty: json.Number(w.FrequencyPenalty), PresencePenalty: json.Number(w.PresencePenalty),
@@ -34,7 +35,6 @@ func (Chat) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 			return nil, err
 		}
 	}
-	d.out.Unsaid = d.unsaid.List()
 	return d.out, nil
 }
 
@@ -43,7 +43,14 @@ type requestDecoder struct {
 	wire   *request
 	out    *llm.Request
 	talk   bool // a turn other than system or developer has been seen
-	unsaid llm.Names
+	extras llm.Names
+}
+
+// extra keeps a member that has no field, by its name once.
+func (d *requestDecoder) extra(name string, value jsontext.Value) {
+	if d.extras.Add(name) {
+		d.out.Extra = append(d.out.Extra, llm.Extra{Name: name, Value: json.RawMessage(value)})
+	}
 }
 
 // refuseLegacy refuses functions and function_call. They could be sent as tools, but the answer would come back as tool
@@ -161,7 +168,7 @@ func (d *requestDecoder) reasoning() error {
 	}
 	switch {
 	case r.Effort != "":
-		d.unsaid.Add("thinking")
+		d.extra("thinking", d.wire.Thinking)
 		return nil
 	case t.Type == "enabled" && t.Budget != nil:
 		r.Budget = t.Budget
@@ -184,7 +191,7 @@ func (d *requestDecoder) user() error {
 		d.out.User = d.wire.SafetyIdentifier
 		d.out.SpellAs(llm.MemberUser, "safety_identifier")
 	case d.wire.SafetyIdentifier != "" && d.wire.SafetyIdentifier != d.wire.User:
-		d.unsaid.Add("safety_identifier")
+		d.extra("safety_identifier", quote(d.wire.SafetyIdentifier))
 	}
 	return d.metadata()
 }
@@ -204,7 +211,7 @@ func (d *requestDecoder) metadata() error {
 			d.out.User = unquoted(value)
 			d.out.SpellAs(llm.MemberUser, "metadata.user_id")
 		} else if !saysNothing(m.Name, value) {
-			d.unsaid.Add("metadata")
+			d.extra("metadata", d.wire.Metadata)
 		}
 	}
 	return nil
@@ -234,8 +241,8 @@ func (d *requestDecoder) tools() error {
 		d.out.Tools = append(d.out.Tools, llm.Tool{
 			Name: f.Name, Description: f.Description, Parameters: parameters, Strict: f.Strict, Cache: cacheOf(cache),
 		})
-		d.unsaidMembers("tools[].", t.Rest)
-		d.unsaidMembers("tools[].function.", f.Rest)
+		d.extrasIn("tools[].", t.Rest)
+		d.extrasIn("tools[].function.", f.Rest)
 	}
 	return nil
 }
@@ -344,7 +351,7 @@ func (d *requestDecoder) messages() error {
 		if err := read(d, path, m); err != nil {
 			return err
 		}
-		d.unsaidMembers("messages[].", m.Rest)
+		d.extrasIn("messages[].", m.Rest)
 	}
 	if len(d.out.Messages) == 0 {
 		return llm.Invalid("messages", "must hold more than instructions")
@@ -364,7 +371,7 @@ func (d *requestDecoder) systemMessage(path string, m *message) error {
 	default:
 		d.out.System = append(d.out.System, parts...)
 		if m.Name != "" {
-			d.unsaid.Add("messages[].name")
+			d.extra("messages[].name", nil)
 		}
 	}
 	return nil
@@ -466,24 +473,32 @@ func thinkingParts(blocks []thinkingBlock, texts ...string) []llm.Part {
 	return parts
 }
 
-// rest names everything else.
+// rest keeps everything else.
 func (d *requestDecoder) rest() error {
-	d.unsaidMembers("", d.wire.Rest)
+	for m, value := range members(d.wire.Rest) {
+		d.extra(m, value)
+	}
 	return nil
 }
 
-// unsaidMembers names the members of rest (an object, or nil) that say something.
-func (d *requestDecoder) unsaidMembers(prefix string, rest jsontext.Value) {
-	if rest == nil {
-		return
+// extrasIn names the members of rest (an object, or nil), which are of items of a list.
+func (d *requestDecoder) extrasIn(prefix string, rest jsontext.Value) {
+	for m := range members(rest) {
+		d.extra(prefix+m, nil)
 	}
-	members, err := strictjson.Scan(rest)
-	if err != nil {
-		return // cannot be: the body it is from has been scanned
-	}
-	for _, m := range members {
-		if !saysNothing(m.Name, rest[m.Value:m.End]) {
-			d.unsaid.Add(prefix + m.Name)
+}
+
+// members are those of an object, or of none, that say something.
+func members(object jsontext.Value) iter.Seq2[string, jsontext.Value] {
+	return func(yield func(string, jsontext.Value) bool) {
+		if object == nil {
+			return
+		}
+		all, _ := strictjson.Scan(object) // cannot fail: the body it is from has been scanned
+		for _, m := range all {
+			if value := object[m.Value:m.End]; !saysNothing(m.Name, value) && !yield(m.Name, value) {
+				return
+			}
 		}
 	}
 }
