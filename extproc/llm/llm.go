@@ -131,11 +131,18 @@ type Message struct {
 // Parts are values; a decoder never yields a nil one.
 type Part interface{ part() }
 
+// Origin is whose a signature or a hidden thought is: the family of the schema whose providers take it back. They go to
+// nobody else, in requests and in answers. It is "" where nothing is signed or hidden.
+type Origin string
+
 // Text is plain text. Cache, here and below, is the schema-neutral prompt-cache marker that the client put on the part
 // (Anthropic's cache_control object, verbatim), nil when there was none.
 type Text struct {
 	Text  string
 	Cache json.RawMessage
+	// Signature is the provider's opaque proof that the text is its own (Gemini thoughtSignature).
+	Signature string
+	Origin    Origin
 }
 
 // Image is a picture, either inline (Data, base64 as it arrived) or by reference (URL); exactly one is set.
@@ -171,6 +178,7 @@ type ToolCall struct {
 	Arguments string
 	// Signature is the provider's opaque proof that must come back with a replayed call (Gemini thoughtSignature).
 	Signature string
+	Origin    Origin
 	Cache     json.RawMessage
 }
 
@@ -182,12 +190,12 @@ type ToolResult struct {
 	Cache   json.RawMessage
 }
 
-// Thinking is the model's reasoning. A signed or redacted one may be sent back only to the provider it is from, which is Anthropic; one
-// that nobody signed, to those that take thoughts as text.
+// Thinking is the model's reasoning. One that nobody signed may be sent to any provider that takes thoughts as text.
 type Thinking struct {
 	Text      string
 	Signature string
 	Redacted  string // opaque data that stands for thinking the provider does not show; Text is then empty
+	Origin    Origin
 }
 
 // Refusal is the assistant declining, in words.

@@ -14,6 +14,8 @@ const (
 	Start
 	// TextDelta adds Text to the answer.
 	TextDelta
+	// TextSignature closes a piece of text with its Signature.
+	TextSignature
 	// ThinkingDelta adds Text to the model's reasoning.
 	ThinkingDelta
 	// ThinkingSignature closes a piece of reasoning with its Signature.
@@ -49,6 +51,7 @@ type Event struct {
 	Model        string
 	Created      int64
 	Signature    string
+	Origin       Origin // of Signature, or of the Text that is hidden reasoning
 	Stop         Stop
 	StopSequence string
 	Usage        *Usage

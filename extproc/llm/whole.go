@@ -24,20 +24,23 @@ func (r *Response) Events() []Event {
 func appendPart(events []Event, choice, tool int, p Part) []Event {
 	switch p := p.(type) {
 	case Text:
-		return append(events, Event{Kind: TextDelta, Choice: choice, Text: p.Text})
+		events = append(events, Event{Kind: TextDelta, Choice: choice, Text: p.Text})
+		if p.Signature != "" {
+			events = append(events, Event{Kind: TextSignature, Choice: choice, Signature: p.Signature, Origin: p.Origin})
+		}
 	case Refusal:
 		return append(events, Event{Kind: RefusalDelta, Choice: choice, Text: p.Text})
 	case Thinking:
 		if p.Redacted != "" {
-			return append(events, Event{Kind: ThinkingRedacted, Choice: choice, Text: p.Redacted})
+			return append(events, Event{Kind: ThinkingRedacted, Choice: choice, Text: p.Redacted, Origin: p.Origin})
 		}
 		events = append(events, Event{Kind: ThinkingDelta, Choice: choice, Text: p.Text})
 		if p.Signature != "" {
-			events = append(events, Event{Kind: ThinkingSignature, Choice: choice, Signature: p.Signature})
+			events = append(events, Event{Kind: ThinkingSignature, Choice: choice, Signature: p.Signature, Origin: p.Origin})
 		}
 	case ToolCall:
 		events = append(events,
-			Event{Kind: ToolStart, Choice: choice, Tool: tool, ID: p.ID, Name: p.Name, Signature: p.Signature},
+			Event{Kind: ToolStart, Choice: choice, Tool: tool, ID: p.ID, Name: p.Name, Signature: p.Signature, Origin: p.Origin},
 			Event{Kind: ToolDelta, Choice: choice, Tool: tool, Text: p.Arguments},
 			Event{Kind: ToolEnd, Choice: choice, Tool: tool})
 	}
@@ -65,6 +68,7 @@ type piece struct {
 	text      strings.Builder
 	id, name  string
 	signature string
+	origin    Origin
 	closed    bool // it grows no more
 }
 
@@ -98,14 +102,17 @@ func (c *assembledChoice) add(e Event) {
 		if e.Text != "" {
 			c.open(e.Kind).text.WriteString(e.Text)
 		}
+	case TextSignature:
+		c.open(TextDelta).sign(e)
 	case ThinkingSignature:
-		p := c.open(ThinkingDelta)
-		p.signature, p.closed = e.Signature, true
+		c.open(ThinkingDelta).sign(e)
 	case ThinkingRedacted:
-		c.begin(e.Kind).text.WriteString(e.Text)
+		p := c.begin(e.Kind)
+		p.origin = e.Origin
+		p.text.WriteString(e.Text)
 	case ToolStart:
 		p := c.begin(e.Kind)
-		p.id, p.name, p.signature = e.ID, e.Name, e.Signature
+		p.id, p.name, p.signature, p.origin = e.ID, e.Name, e.Signature, e.Origin
 		c.tools[e.Tool] = p
 	case ToolDelta:
 		if p := c.tools[e.Tool]; p != nil {
@@ -123,6 +130,9 @@ func (c *assembledChoice) open(kind EventKind) *piece {
 	}
 	return c.begin(kind)
 }
+
+// sign closes the piece.
+func (p *piece) sign(e Event) { p.signature, p.origin, p.closed = e.Signature, e.Origin, true }
 
 func (c *assembledChoice) begin(kind EventKind) *piece {
 	p := &piece{kind: kind}
@@ -149,12 +159,12 @@ func (p *piece) part() Part {
 	case RefusalDelta:
 		return Refusal{Text: text}
 	case ThinkingDelta:
-		return Thinking{Text: text, Signature: p.signature}
+		return Thinking{Text: text, Signature: p.signature, Origin: p.origin}
 	case ThinkingRedacted:
-		return Thinking{Redacted: text}
+		return Thinking{Redacted: text, Origin: p.origin}
 	case ToolStart:
-		return ToolCall{ID: p.id, Name: p.name, Arguments: text, Signature: p.signature}
+		return ToolCall{ID: p.id, Name: p.name, Arguments: text, Signature: p.signature, Origin: p.origin}
 	default:
-		return Text{Text: text}
+		return Text{Text: text, Signature: p.signature, Origin: p.origin}
 	}
 }

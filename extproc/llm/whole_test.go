@@ -11,9 +11,10 @@ func TestEventsAndBack(t *testing.T) {
 		ID: "id", Model: "m", Created: 7, Usage: Usage{Input: 5, Output: 6, CacheRead: 1},
 		Choices: []Choice{
 			{Stop: StopTool, Parts: []Part{
-				Thinking{Text: "why", Signature: "signed"}, Thinking{Text: "more", Signature: "too"}, Thinking{Redacted: "opaque"},
-				Text{Text: "hello"},
-				ToolCall{ID: "1", Name: "f", Arguments: `{"a":1}`, Signature: "g"}, ToolCall{ID: "2", Name: "g"},
+				Thinking{Text: "why", Signature: "signed", Origin: "a"}, Thinking{Text: "more", Signature: "too", Origin: "b"},
+				Thinking{Redacted: "opaque", Origin: "a"}, Thinking{Text: "unsigned"},
+				Text{Text: "hello", Signature: "mine", Origin: "c"}, Text{Text: "again"},
+				ToolCall{ID: "1", Name: "f", Arguments: `{"a":1}`, Signature: "g", Origin: "c"}, ToolCall{ID: "2", Name: "g"},
 				Text{Text: "bye"},
 			}},
 			{Stop: StopSequence, StopSequence: "###", Parts: []Part{Refusal{Text: "no"}}},

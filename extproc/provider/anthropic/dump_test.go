@@ -88,7 +88,7 @@ func indent(t *testing.T, body []byte) []byte {
 }
 
 var kindNames = [...]string{
-	llm.Ping: "ping", llm.Start: "start", llm.TextDelta: "text", llm.ThinkingDelta: "thinking",
+	llm.Ping: "ping", llm.Start: "start", llm.TextDelta: "text", llm.TextSignature: "text signature", llm.ThinkingDelta: "thinking",
 	llm.ThinkingSignature: "signature", llm.ThinkingRedacted: "redacted", llm.RefusalDelta: "refusal",
 	llm.ToolStart: "tool start", llm.ToolDelta: "tool delta", llm.ToolEnd: "tool end", llm.Finish: "finish",
 	llm.UsageReport: "usage", llm.End: "end", llm.Failure: "failure",
@@ -103,7 +103,7 @@ func line(e llm.Event) string {
 		fmt.Fprintf(&b, " %d", e.Tool)
 	}
 	for _, f := range []struct{ name, value string }{
-		{"id", e.ID}, {"name", e.Name}, {"model", e.Model}, {"text", e.Text}, {"signature", e.Signature},
+		{"id", e.ID}, {"name", e.Name}, {"model", e.Model}, {"text", e.Text}, {"signature", e.Signature}, {"origin", string(e.Origin)},
 		{"stop", string(e.Stop)}, {"sequence", e.StopSequence},
 	} {
 		if f.value != "" {

@@ -175,6 +175,9 @@ func (e *requestEncoder) assistantTurn(m llm.Message) *llm.Error {
 	for i, p := range m.Parts {
 		switch p := p.(type) {
 		case llm.Text:
+			if p.Signature != "" {
+				e.drop(e.in.Spell(llm.MemberSignature))
+			}
 			if b, ok := e.text(p); ok {
 				said = append(said, b)
 			}
@@ -236,13 +239,13 @@ func (t *turns) answered() *llm.Error {
 // refused.
 func (e *requestEncoder) thought(p llm.Thinking) (block, bool) {
 	switch {
-	case p.Redacted != "":
-		return block{Type: "redacted_thinking", Data: p.Redacted}, true
-	case p.Signature != "":
-		return block{Type: "thinking", Thinking: &p.Text, Signature: &p.Signature}, true
-	default:
+	case p.Origin != own:
 		e.drop(e.in.Spell(llm.MemberThoughts))
 		return block{}, false
+	case p.Redacted != "":
+		return block{Type: "redacted_thinking", Data: p.Redacted}, true
+	default:
+		return block{Type: "thinking", Thinking: &p.Text, Signature: &p.Signature}, true
 	}
 }
 
@@ -256,6 +259,9 @@ func (e *requestEncoder) toolCall(path string, p llm.ToolCall) (block, *llm.Erro
 	}
 	if input.Kind() != '{' || !input.IsValid() {
 		return block{}, llm.Invalid(e.in.SpellIn(path, llm.MemberCallArguments), "want the text of one JSON object")
+	}
+	if p.Signature != "" { // the API signs thoughts alone
+		e.drop(e.in.Spell(llm.MemberSignature))
 	}
 	t := &e.turns
 	if _, again := t.calls[p.ID]; again {

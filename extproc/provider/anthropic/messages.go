@@ -17,6 +17,18 @@ import (
 // row is what others know of the schema too.
 var row = schema.Of(schema.AnthropicMessages)
 
+// own is the origin of what the API signs and hides. What nobody has signed has none: such thinking is another provider's,
+// written here with an empty signature.
+var own = llm.Origin(row.Family)
+
+// signed is the origin of a signature of the API's, or of hidden data, if there is any.
+func signed(proof string) llm.Origin {
+	if proof == "" {
+		return ""
+	}
+	return own
+}
+
 // Messages is the codec of schema.AnthropicMessages. The zero value is ready; methods may overlap.
 type Messages struct{}
 

@@ -214,9 +214,9 @@ func (d *requestDecoder) part(path string, b *givenBlock) (llm.Part, *llm.Error)
 	case "tool_result":
 		return d.toolResult(path, b)
 	case "thinking":
-		return llm.Thinking{Text: b.Thinking, Signature: b.Signature}, nil
+		return llm.Thinking{Text: b.Thinking, Signature: b.Signature, Origin: signed(b.Signature)}, nil
 	case "redacted_thinking":
-		return llm.Thinking{Redacted: b.Data}, nil
+		return llm.Thinking{Redacted: b.Data, Origin: signed(b.Data)}, nil
 	case "":
 		return nil, llm.Invalid(path+".type", "required")
 	default:

@@ -234,9 +234,9 @@ func answerParts(blocks jsontext.Value) ([]llm.Part, bool) {
 func answerPart(b *givenBlock) llm.Part {
 	switch b.Type {
 	case "thinking":
-		return llm.Thinking{Text: b.Thinking, Signature: b.Signature}
+		return llm.Thinking{Text: b.Thinking, Signature: b.Signature, Origin: signed(b.Signature)}
 	case "redacted_thinking":
-		return llm.Thinking{Redacted: b.Data}
+		return llm.Thinking{Redacted: b.Data, Origin: signed(b.Data)}
 	case "tool_use":
 		return llm.ToolCall{ID: b.ID, Name: b.Name, Arguments: compact(b.Input)}
 	}
@@ -307,8 +307,11 @@ func answerBlock(p llm.Part) (b block, ok bool, err error) {
 	case llm.Refusal:
 		return textBlock(p.Text), p.Text != "", nil
 	case llm.Thinking:
-		if p.Redacted != "" {
-			return block{Type: "redacted_thinking", Data: p.Redacted}, true, nil
+		switch {
+		case p.Redacted != "":
+			return block{Type: "redacted_thinking", Data: p.Redacted}, p.Origin == own, nil
+		case p.Origin != own: // another one's
+			p.Signature = ""
 		}
 		return block{Type: "thinking", Thinking: &p.Text, Signature: &p.Signature}, true, nil
 	case llm.ToolCall:

@@ -291,7 +291,7 @@ func (d *streamDecoder) blockStart(index int64, value jsontext.Value) {
 		d.addText(llm.ThinkingDelta, b.thinking)
 		d.addSignature(b.signature)
 	case "redacted_thinking":
-		d.add(llm.Event{Kind: llm.ThinkingRedacted, Text: d.string(b.data)})
+		d.add(llm.Event{Kind: llm.ThinkingRedacted, Text: d.string(b.data), Origin: own})
 	case "tool_use":
 		d.callStart(index, b)
 	}
@@ -322,7 +322,7 @@ func (d *streamDecoder) addText(kind llm.EventKind, quoted jsontext.Value) {
 
 func (d *streamDecoder) addSignature(quoted jsontext.Value) {
 	if len(quoted) > len(`""`) {
-		d.add(llm.Event{Kind: llm.ThinkingSignature, Signature: d.string(quoted)})
+		d.add(llm.Event{Kind: llm.ThinkingSignature, Signature: d.string(quoted), Origin: own})
 	}
 }
 

@@ -92,9 +92,15 @@ func (e *streamEncoder) hold(ev llm.Event) {
 		e.append(thinkingKind, ev.Text)
 	case llm.ThinkingSignature:
 		b := e.open(thinkingKind)
-		b.signature, b.ended = ev.Signature, true
-		e.keep(b, len(ev.Signature))
+		b.ended = true
+		if ev.Origin == own {
+			b.signature = ev.Signature
+			e.keep(b, len(ev.Signature))
+		}
 	case llm.ThinkingRedacted:
+		if ev.Origin != own {
+			return
+		}
 		e.add(e.push(&pendingBlock{kind: redactedKind, ended: true}), ev.Text)
 	case llm.ToolStart:
 		e.called = true

@@ -148,8 +148,8 @@ func TestStreamEncoderBoundsWhatItHolds(t *testing.T) {
 	for name, held := range map[string][]llm.Event{
 		"arguments":         {{Kind: llm.ToolStart, Tool: 1}, {Kind: llm.ToolDelta, Tool: 1, Text: large}},
 		"an id":             {{Kind: llm.ToolStart, Tool: 1, ID: large}},
-		"a signature":       {{Kind: llm.ThinkingSignature, Signature: large}},
-		"opaque thinking":   {{Kind: llm.ThinkingRedacted, Text: large}},
+		"a signature":       {{Kind: llm.ThinkingSignature, Signature: large, Origin: own}},
+		"opaque thinking":   {{Kind: llm.ThinkingRedacted, Text: large, Origin: own}},
 		"many small blocks": small,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestStreamEncoderBoundsWhatItHolds(t *testing.T) {
 
 // TestStreamEncoderForgetsWhatItWrote: a stream may be as long as it likes as long as its calls end.
 func TestStreamEncoderForgetsWhatItWrote(t *testing.T) {
-	turn := []llm.Event{{Kind: llm.ToolStart}, {Kind: llm.ThinkingSignature, Signature: "s"}, {Kind: llm.ThinkingRedacted, Text: "x"}, {Kind: llm.TextDelta, Text: "x"}, {Kind: llm.ToolEnd}}
+	turn := []llm.Event{{Kind: llm.ToolStart}, {Kind: llm.ThinkingSignature, Signature: "s", Origin: own}, {Kind: llm.ThinkingRedacted, Text: "x"}, {Kind: llm.TextDelta, Text: "x"}, {Kind: llm.ToolEnd}}
 	events := append(slices.Repeat(turn, maxHeldBytes/blockBytes), llm.Event{Kind: llm.End})
 	if got := encodeAll(t, events, nil); !strings.HasSuffix(got, `{"type":"message_stop"}`) {
 		t.Errorf("the stream ends with %.200s", got[strings.LastIndex(got, "\n")+1:])

@@ -232,7 +232,7 @@ func (e *requestEncoder) systemMessage(m llm.Message) error {
 }
 
 // assistantMessage joins the texts with nothing between them, as they were said. Thinking stays out, but where the provider wants
-// it back: it is of use only to the one it is from, and that nobody else signed it is all there is to tell by.
+// it back and nobody else has signed it.
 func (e *requestEncoder) assistantMessage(m llm.Message) error {
 	out := message{Role: "assistant", Name: m.Name}
 	var text, refusal, thought strings.Builder
@@ -242,12 +242,13 @@ func (e *requestEncoder) assistantMessage(m llm.Message) error {
 		case llm.Text:
 			text.WriteString(p.Text)
 			e.unmark(path, p.Cache)
+			e.drop(p.Signature != "", e.in.Spell(llm.MemberSignature))
 		case llm.Refusal:
 			refusal.WriteString(p.Text)
 		case llm.ToolCall:
 			e.call(path, &out, p)
 		case llm.Thinking:
-			if e.dialect.thinking && p.Signature == "" && p.Redacted == "" {
+			if e.dialect.thinking && p.Origin == "" {
 				thought.WriteString(p.Text)
 			} else {
 				e.drop(true, e.in.Spell(llm.MemberThoughts))

@@ -52,7 +52,7 @@ var calls = map[string]llm.Request{
 		Messages: []llm.Message{
 			ask(words("look")),
 			reply(
-				llm.Thinking{Text: "hm", Signature: "s"}, words("Well, "), words("<now>."),
+				llm.Thinking{Text: "hm", Signature: "s", Origin: "anthropic"}, words("Well, "), words("<now>."),
 				llm.ToolCall{ID: "toolu_1", Name: "look", Arguments: `{"n":9007199254740993,"z":1.0}`},
 				llm.ToolCall{ID: "toolu_" + strings.Repeat("x", 40), Name: "now"},
 			),
@@ -92,7 +92,7 @@ var calls = map[string]llm.Request{
 	"assistant-forms": {
 		Model: "m",
 		Messages: []llm.Message{
-			reply(words("I begin")), ask(words("a")), reply(llm.Thinking{Redacted: "x"}), ask(words("b")),
+			reply(words("I begin")), ask(words("a")), reply(llm.Thinking{Redacted: "x", Origin: "anthropic"}), ask(words("b")),
 			reply(llm.Refusal{Text: "I will not."}), ask(),
 		},
 	},
@@ -140,7 +140,7 @@ var calls = map[string]llm.Request{
 		Tools: []llm.Tool{{Name: "f"}}, Reasoning: llm.Reasoning{Budget: new(int64(9000))},
 		Messages: []llm.Message{
 			ask(words("go")), reply(llm.Thinking{Text: "hm"}, llm.ToolCall{ID: "toolu_1", Name: "f"}), ask(result("toolu_1")),
-			reply(llm.Thinking{Text: "not its own", Signature: "s"}, llm.ToolCall{ID: "toolu_2", Name: "f"}), ask(result("toolu_2")),
+			reply(llm.Thinking{Text: "not its own", Signature: "s", Origin: "anthropic"}, llm.ToolCall{ID: "toolu_2", Name: "f"}), ask(result("toolu_2")),
 		},
 		Spelling: map[llm.Member]string{llm.MemberUser: "metadata.user_id"},
 	},

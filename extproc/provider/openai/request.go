@@ -408,10 +408,9 @@ func (d *requestDecoder) assistantMessage(path string, m *message) error {
 			return llm.Invalid(at+".function.name", "required")
 		}
 		paths = append(paths, at)
-		parts = append(parts, llm.ToolCall{
-			ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments,
-			Signature: signatureOf(c.ExtraContent), Cache: cacheOf(c.CacheControl),
-		})
+		call := llm.ToolCall{ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments, Cache: cacheOf(c.CacheControl)}
+		call.Signature, call.Origin = c.ExtraContent.signature()
+		parts = append(parts, call)
 	}
 	d.add(llm.Message{Role: llm.Assistant, Name: m.Name, Parts: parts, Paths: paths})
 	return nil
@@ -456,9 +455,12 @@ func thinkingParts(blocks []thinkingBlock, texts ...string) []llm.Part {
 	for _, b := range blocks {
 		switch {
 		case b.Data != "":
-			parts = append(parts, llm.Thinking{Redacted: b.Data})
+			parts = append(parts, llm.Thinking{Redacted: b.Data, Origin: ofThinkingBlocks})
 		case b.Signature != "" || b.Thinking != nil && *b.Thinking != "":
 			t := llm.Thinking{Signature: b.Signature}
+			if t.Signature != "" {
+				t.Origin = ofThinkingBlocks
+			}
 			if b.Thinking != nil {
 				t.Text = *b.Thinking
 			}

@@ -177,10 +177,9 @@ func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
 		if id == "" {
 			id = ids.id(number, i)
 		}
-		parts = append(parts, llm.ToolCall{
-			ID: id, Name: string(call.Function.Name), Arguments: string(call.Function.Arguments),
-			Signature: call.ExtraContent.value.Google.ThoughtSignature,
-		})
+		neutral := llm.ToolCall{ID: id, Name: string(call.Function.Name), Arguments: string(call.Function.Arguments)}
+		neutral.Signature, neutral.Origin = call.ExtraContent.value.signature()
+		parts = append(parts, neutral)
 	}
 	out := llm.Choice{Parts: parts, Stop: stopOf(string(c.FinishReason), len(calls) > 0, m.Refusal != "")}
 	if given(c.Logprobs) {
@@ -310,7 +309,7 @@ func messageForClient(parts []llm.Part) answerMessage {
 			refusal.WriteString(p.Text)
 		case llm.Thinking:
 			reasoning.WriteString(p.Text)
-			if p.Signature != "" || p.Redacted != "" {
+			if p.Origin == ofThinkingBlocks {
 				m.ThinkingBlocks = append(m.ThinkingBlocks, blockOf(p))
 			}
 		case llm.ToolCall:
@@ -345,7 +344,7 @@ func callForClient(c llm.ToolCall) toolCall {
 	}
 	return toolCall{
 		ID: c.ID, Type: "function", Function: calledFunction{Name: c.Name, Arguments: string(arguments)},
-		ExtraContent: signed(c.Signature),
+		ExtraContent: signed(c),
 	}
 }
 

@@ -55,7 +55,7 @@ var responses = map[string]llm.Response{
 		ID: "msg_1", Model: "claude-x", Created: 1700000000,
 		Choices: []llm.Choice{{
 			Parts: []llm.Part{
-				llm.Thinking{Text: "Let me ", Signature: "sig1"}, llm.Thinking{Redacted: "opaque"}, llm.Thinking{Text: "see."},
+				llm.Thinking{Text: "Let me ", Signature: "sig1", Origin: "anthropic"}, llm.Thinking{Redacted: "opaque", Origin: "anthropic"}, llm.Thinking{Text: "see."},
 				words("First, "), words("second <b>."),
 				llm.ToolCall{ID: "toolu_1", Name: "f", Arguments: `{"z": 1.0, "a": 9007199254740993, "s": "<&>"}`},
 				llm.ToolCall{ID: "toolu_2", Name: "g"},
@@ -67,7 +67,7 @@ var responses = map[string]llm.Response{
 	"nothing-said":    {ID: "x", Model: "m", Created: 1, Choices: []llm.Choice{{Stop: llm.StopLength}}},
 	"declined":        {ID: "x", Model: "m", Created: 1, Choices: []llm.Choice{{Parts: []llm.Part{words("Half")}, Stop: llm.StopRefusal}}},
 	"refusal":         {ID: "x", Model: "m", Created: 1, Choices: []llm.Choice{{Parts: []llm.Part{llm.Refusal{Text: "No"}, llm.Refusal{Text: "."}}, Stop: llm.StopRefusal}}},
-	"broken-argument": {ID: "x", Model: "m", Created: 1, Choices: []llm.Choice{{Parts: []llm.Part{llm.ToolCall{ID: "a", Name: "f", Arguments: `{"a": `, Signature: "gem"}}, Stop: llm.StopTool}}},
+	"broken-argument": {ID: "x", Model: "m", Created: 1, Choices: []llm.Choice{{Parts: []llm.Part{llm.ToolCall{ID: "a", Name: "f", Arguments: `{"a": `, Signature: "gem", Origin: "google"}}, Stop: llm.StopTool}}},
 }
 
 func TestEncodeResponse(t *testing.T) {

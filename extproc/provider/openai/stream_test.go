@@ -65,7 +65,7 @@ func relay(h llm.Head, chunks [][]byte) relayed {
 }
 
 var kinds = []string{
-	"Ping", "Start", "TextDelta", "ThinkingDelta", "ThinkingSignature", "ThinkingRedacted", "RefusalDelta", "ToolStart",
+	"Ping", "Start", "TextDelta", "TextSignature", "ThinkingDelta", "ThinkingSignature", "ThinkingRedacted", "RefusalDelta", "ToolStart",
 	"ToolDelta", "ToolEnd", "Finish", "UsageReport", "End", "Failure",
 }
 
@@ -76,7 +76,7 @@ func line(e llm.Event) string {
 		s += fmt.Sprintf(" tool=%d", e.Tool)
 	}
 	for _, f := range []struct{ name, value string }{
-		{"text", e.Text}, {"id", e.ID}, {"name", e.Name}, {"model", e.Model}, {"signature", e.Signature}, {"stop", string(e.Stop)},
+		{"text", e.Text}, {"id", e.ID}, {"name", e.Name}, {"model", e.Model}, {"signature", e.Signature}, {"origin", string(e.Origin)}, {"stop", string(e.Stop)},
 	} {
 		if f.value != "" {
 			s += fmt.Sprintf(" %s=%q", f.name, f.value)
@@ -176,8 +176,8 @@ var events = map[string][]llm.Event{
 		{Kind: llm.Ping},
 		{Kind: llm.ThinkingDelta, Text: "Let me "},
 		{Kind: llm.ThinkingDelta, Text: "see."},
-		{Kind: llm.ThinkingSignature, Signature: "sig"},
-		{Kind: llm.ThinkingRedacted, Text: "opaque"},
+		{Kind: llm.ThinkingSignature, Signature: "sig", Origin: "anthropic"},
+		{Kind: llm.ThinkingRedacted, Text: "opaque", Origin: "anthropic"},
 		{Kind: llm.TextDelta, Text: "Hello <b>\u2028"},
 		{Kind: llm.TextDelta},
 		{Kind: llm.ToolStart, Tool: 0, ID: "toolu_1", Name: "look"},
@@ -193,7 +193,7 @@ var events = map[string][]llm.Event{
 	},
 	"interleaved-tools": {
 		{Kind: llm.Start, ID: "x", Model: "m", Created: 7},
-		{Kind: llm.ToolStart, Tool: 0, ID: "a", Name: "f", Signature: "gem"},
+		{Kind: llm.ToolStart, Tool: 0, ID: "a", Name: "f", Signature: "gem", Origin: "google"},
 		{Kind: llm.ToolStart, Tool: 1, ID: "b", Name: "g"},
 		{Kind: llm.ToolDelta, Tool: 1, Text: "{}"},
 		{Kind: llm.ToolDelta, Tool: 0, Text: `{"a"`},

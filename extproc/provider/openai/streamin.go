@@ -303,9 +303,9 @@ func (d *streamDecoder) texts(choice int, m *delta) {
 	for _, b := range m.ThinkingBlocks.value { // their text has come as reasoning_content
 		switch {
 		case b.Data != "":
-			d.emit(llm.Event{Kind: llm.ThinkingRedacted, Choice: choice, Text: b.Data})
+			d.emit(llm.Event{Kind: llm.ThinkingRedacted, Choice: choice, Text: b.Data, Origin: ofThinkingBlocks})
 		case b.Signature != "":
-			d.emit(llm.Event{Kind: llm.ThinkingSignature, Choice: choice, Signature: b.Signature})
+			d.emit(llm.Event{Kind: llm.ThinkingSignature, Choice: choice, Signature: b.Signature, Origin: ofThinkingBlocks})
 		}
 	}
 	d.text(llm.TextDelta, choice, m.Content.text)
@@ -348,10 +348,9 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 		if id == "" {
 			id = d.ids.id(choice, number)
 		}
-		d.emit(llm.Event{
-			Kind: llm.ToolStart, Choice: choice, Tool: number, ID: id, Name: string(t.Function.Name),
-			Signature: t.ExtraContent.value.Google.ThoughtSignature,
-		})
+		start := llm.Event{Kind: llm.ToolStart, Choice: choice, Tool: number, ID: id, Name: string(t.Function.Name)}
+		start.Signature, start.Origin = t.ExtraContent.value.signature()
+		d.emit(start)
 		arguments, call.pending = string(call.pending)+arguments, nil
 	}
 	if arguments != "" {

@@ -18,7 +18,7 @@ func (Chat) NewStreamEncoder(to llm.Asked) llm.StreamEncoder {
 // streamEncoder writes chunks (https://platform.openai.com/docs/api-reference/chat-streaming). The finish reason is the last
 // thing said of a choice and usage the last of all, whatever order the provider told them in, so both wait for Close.
 //
-// Reasoning goes out as reasoning_content. Once a piece of it is signed, the whole piece follows as an entry of
+// Reasoning goes out as reasoning_content. Once Anthropic has signed a piece of it, the whole piece follows as an entry of
 // thinking_blocks: what a client collects there can be sent back as it is (DecodeRequest reads it).
 type streamEncoder struct {
 	head    llm.Head
@@ -76,7 +76,7 @@ func (e *streamEncoder) Encode(dst []byte, ev llm.Event) []byte {
 	case llm.ThinkingSignature:
 		return e.signature(dst, ev, c)
 	case llm.ThinkingRedacted:
-		return e.thinkingBlock(dst, ev.Choice, llm.Thinking{Redacted: ev.Text})
+		return e.thinkingBlock(dst, ev.Choice, llm.Thinking{Redacted: ev.Text, Origin: ev.Origin})
 	case llm.ToolStart:
 		return e.toolStart(dst, ev, c)
 	case llm.ToolDelta:
@@ -196,10 +196,13 @@ func (e *streamEncoder) signature(dst []byte, ev llm.Event, c *choiceOut) []byte
 	if ev.Signature == "" || len(text) > maxThinkingBytes {
 		return dst
 	}
-	return e.thinkingBlock(dst, ev.Choice, llm.Thinking{Text: text, Signature: ev.Signature})
+	return e.thinkingBlock(dst, ev.Choice, llm.Thinking{Text: text, Signature: ev.Signature, Origin: ev.Origin})
 }
 
 func (e *streamEncoder) thinkingBlock(dst []byte, choice int, t llm.Thinking) []byte {
+	if t.Origin != ofThinkingBlocks {
+		return dst
+	}
 	block, err := json.Marshal(blockOf(t), writing)
 	if err != nil {
 		return dst // strings only: cannot be
@@ -236,7 +239,7 @@ func (e *streamEncoder) toolStart(dst []byte, ev llm.Event, c *choiceOut) []byte
 	dst = append(dst, `,"type":"function","function":{"name":`...)
 	dst = appendQuoted(dst, ev.Name)
 	dst = append(dst, `,"arguments":""}`...)
-	if ev.Signature != "" {
+	if ev.Signature != "" && ev.Origin == ofExtraContent {
 		dst = append(dst, `,"extra_content":{"google":{"thought_signature":`...)
 		dst = appendQuoted(dst, ev.Signature)
 		dst = append(dst, "}}"...)

@@ -10,6 +10,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/schema"
 )
 
 // The request as it is on the wire, both ways: DecodeRequest fills it, EncodeRequest writes it, in this order of members.
@@ -125,21 +126,29 @@ type extraContent struct {
 	} `json:"google"`
 }
 
-func signatureOf(x *extraContent) string {
-	if x == nil {
-		return ""
+// signature is what extra_content says, and whose it is.
+func (x *extraContent) signature() (string, llm.Origin) {
+	if x == nil || x.Google.ThoughtSignature == "" {
+		return "", ""
 	}
-	return x.Google.ThoughtSignature
+	return x.Google.ThoughtSignature, ofExtraContent
 }
 
-func signed(signature string) *extraContent {
-	if signature == "" {
+// signed is a call's extra_content, nil where there is nothing that belongs there.
+func signed(c llm.ToolCall) *extraContent {
+	if c.Signature == "" || c.Origin != ofExtraContent {
 		return nil
 	}
 	var x extraContent
-	x.Google.ThoughtSignature = signature
+	x.Google.ThoughtSignature = c.Signature
 	return &x
 }
+
+// What the extensions hold that others have signed. The schema itself has no signatures.
+var (
+	ofExtraContent   = llm.Origin(schema.Of("google.generate").Family)
+	ofThinkingBlocks = llm.Origin(schema.Of(schema.AnthropicMessages).Family)
+)
 
 type tool struct {
 	Type         string         `json:"type"`
