@@ -102,8 +102,11 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if schemaOf(t) != schemaOf(first) {
 			v.needsSidecar(service, at+".provider", fmt.Sprintf("nothing is translated; target %q speaks another schema", first.Id))
 		}
-		if name := schemaOf(t); schema.Of(name).Conversation() == "" {
-			v.needsSidecar(service, at+".provider", fmt.Sprintf("the schema %s cannot be spoken", name))
+		switch s := schema.Of(schemaOf(t)); {
+		case len(s.Operations) == 0:
+			v.needsSidecar(service, at+".provider", fmt.Sprintf("the schema %s cannot be spoken", schemaOf(t)))
+		case s.Conversation() == "":
+			v.needsSidecar(service, at+".provider", fmt.Sprintf("where a target of the schema %s is asked depends on the request", s.Name))
 		}
 	}
 }

@@ -345,7 +345,9 @@ func (v *validation) baseURL(path string, t *millracev1.Target) {
 func operations() []string {
 	var all []string
 	for _, s := range schema.All() {
-		all = append(all, s.Conversation())
+		if path := s.Conversation(); path != "" {
+			all = append(all, path)
+		}
 	}
 	return append(all, "/completions", "/responses", "/embeddings", "/models")
 }
@@ -360,7 +362,7 @@ func (v *validation) basePath(path string, t *millracev1.Target, u *url.URL) {
 		}
 	}
 	if s := schema.Of(schemaOf(t)); base == "" && t.Path == "" && !s.BareURLs {
-		v.errorf(path+".provider.base_url", "has no path: write %s://%s%s, as most providers have it, or, where it is at the root, beside base_url the target's path: %s", u.Scheme, u.Host, s.Base, s.Conversation())
+		v.errorf(path+".provider.base_url", "has no path: write %s://%s%s, as most providers have it, or, where it is at the root, beside base_url the target's path: %s", u.Scheme, u.Host, s.Base, s.Operations[0].Path)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"millrace/envoy"
 	"millrace/extproc/llm"
+	"millrace/extproc/provider"
 	"millrace/schema"
 )
 
@@ -29,6 +30,15 @@ func (a asking) outcome() outcome { return outcome{a.x, a.target, a.model} }
 
 // native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
 func (a asking) native() bool { return a.x.client.Schema == a.target.codec.Schema }
+
+// codecOf is how the target is asked for what the client asks for, if it can be.
+func (x *exchange) codecOf(t *target) (provider.Codec, bool) {
+	if x.client.Schema == t.codec.Schema {
+		return x.client, x.client.Target != nil
+	}
+	codec, ok := provider.For(t.codec.Schema.Name, x.client.Operation)
+	return codec, ok && codec.Target != nil
+}
 
 // clientHeaders are the client's headers that this target may see.
 func (a asking) clientHeaders() map[string]string {
@@ -54,8 +64,12 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 	if o.Model == "" {
 		return llm.Call{}, llm.Invalid("model", "missing, and target %q has no default", a.target.config.ID)
 	}
-	if a.native() {
-		return a.x.client.Target.PatchRequest(a.x.head, a.x.body, o)
+	codec, ok := a.x.codecOf(a.target)
+	switch {
+	case !ok:
+		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "this model's provider cannot be asked for %s", a.x.client.Operation)
+	case a.native():
+		return codec.Target.PatchRequest(a.x.head, a.x.body, o)
 	}
 	request, e := a.x.request()
 	if e != nil {
@@ -64,7 +78,7 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 	if err := ctx.Err(); err != nil { // nobody waits for it any more
 		return llm.Call{}, err
 	}
-	return a.target.codec.Target.EncodeRequest(request, o)
+	return codec.Target.EncodeRequest(request, o)
 }
 
 // headers completes want: what the schema needs, what the target is configured with, the credential, the address.

@@ -369,7 +369,7 @@ func (rt *route) operation(path string) string {
 	}
 	for _, candidate := range []string{below, path} {
 		candidate = strings.TrimSuffix(schema.BelowVersion(candidate), "/")
-		if _, known := provider.At(candidate); known || candidate == operationModels || strings.HasPrefix(candidate, operationModels+"/") {
+		if _, _, known := provider.At(candidate); known || candidate == operationModels || strings.HasPrefix(candidate, operationModels+"/") {
 			return candidate
 		}
 	}

@@ -156,11 +156,11 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 		return r.models(method, strings.TrimPrefix(name, "/"))
 	}
 	if operation != "" {
-		asked, ok := provider.At(operation)
+		codec, params, ok := provider.At(operation)
 		if !ok {
 			return r.refuse(llm.Errorf(llm.ErrNotFound, "nothing is at %s; apps post to …%s, and get …/models", path, strings.Join(posted(), " or …")))
 		}
-		r.x.client, r.x.params, r.x.counts = asked.Codec, asked.Params, asked.Name == schema.CountTokens
+		r.x.client, r.x.params, r.x.counts = codec, params, codec.Operation == schema.CountTokens
 	}
 	length, _ := strconv.ParseInt(h.get("content-length"), 10, 64)
 	switch {
@@ -272,6 +272,7 @@ func (r *routing) take(body []byte) *extprocv3.ProcessingResponse {
 	if e := r.x.route.lacks(head.Model); e != nil {
 		return r.refuse(e)
 	}
+	head.Params = r.x.params
 	r.x.head, r.x.body = head, body
 	if !head.Stream && r.x.waits >= r.x.route.request {
 		r.x.waits = 0 // the request's own limit ends it before
@@ -325,7 +326,14 @@ func (x *exchange) mustSpeak() schema.Name {
 		if e != nil {
 			return x.client.Schema.Name
 		}
-		if _, err := t.codec.Target.EncodeRequest(request, t.options(cmp.Or(t.config.Model(x.head.Model), "any"))); err != nil {
+		codec, ok := x.codecOf(t)
+		if x.counts { // of what it could be told the gateway makes an estimate
+			codec, ok = t.codec, true
+		}
+		if !ok {
+			return x.client.Schema.Name
+		}
+		if _, err := codec.Target.EncodeRequest(request, t.options(cmp.Or(t.config.Model(x.head.Model), "any"))); err != nil {
 			return x.client.Schema.Name
 		}
 	}
@@ -392,7 +400,7 @@ func guessClient(path string, h headers) provider.Codec {
 func posted() []string {
 	var paths []string
 	for _, s := range schema.All() {
-		paths = append(paths, s.Conversation())
+		paths = append(paths, s.Operations[0].Path.String())
 	}
 	return paths
 }

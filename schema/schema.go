@@ -23,7 +23,8 @@ type Schema struct {
 
 	// Version is the first segment of the paths that apps use, which is optional: "/v1".
 	Version string
-	// Operations are what apps may ask for. The first is the conversation.
+	// Operations are what apps may ask for. The first is the conversation. One may have several rows: where whole and streamed
+	// answers are asked for at different paths, each says so by a name with a text.
 	Operations []Operation
 	// Sniff says how a client is recognised before its operation is known. Of the schema that
 	// everybody else is taken to speak it is empty.
@@ -133,12 +134,21 @@ func (s *Schema) Conversation() string { return s.PathOf(Conversation) }
 
 // PathOf is the path of an operation, "" where the schema has none or it depends on the request.
 func (s *Schema) PathOf(operation string) string {
+	path, _ := s.Path(operation, nil)
+	return path
+}
+
+// Path is the path of an operation for what its names stand for, if there is one.
+func (s *Schema) Path(operation string, params Params) (string, bool) {
 	for _, o := range s.Operations {
-		if o.Name == operation && o.Path.fixed() {
-			return string(o.Path)
+		if o.Name != operation {
+			continue
+		}
+		if path, ok := o.Path.Path(params); ok {
+			return path, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // BelowVersion is a path without the version that it may begin with.

@@ -61,7 +61,7 @@ func TestRows(t *testing.T) {
 		if len(s.Operations) == 0 {
 			continue
 		}
-		if s.Conversation() == "" || s.Framing == (Framing{}) || s.Prompt.Turns == "" || s.Base == "" || s.Version == "" {
+		if s.Operations[0].Name != Conversation || s.Framing == (Framing{}) || s.Prompt.Turns == "" || s.Base == "" || s.Version == "" {
 			t.Errorf("%s lacks what everybody has", s.Name)
 		}
 		if (s.Sniff == Sniff{}) != (i == 0) {
@@ -100,7 +100,12 @@ func TestMatch(t *testing.T) {
 		{"/models/{model}:generateContent", "/models/a:b:generateContent", Params{"model": "a:b"}},
 		{"/models/{model}:generateContent", "/models/:generateContent", nil},
 		{"/models/{model}:generateContent", "/models/a/b:generateContent", nil},
-		{"/model/{model}/converse", "/model/a%2Fb/converse", Params{"model": "a%2Fb"}},
+		{"/model/{model}/converse", "/model/a%2Fb/converse", Params{"model": "a/b"}},
+		{"/model/{model}/converse", "/model/a%2/converse", nil},
+		{"/m/{model}:{method=ask}", "/m/a:b:ask", Params{"model": "a:b", "method": "ask"}},
+		{"/m/{model}:{method=ask}", "/m/a:tell", nil},
+		{"/{v=v1}x/{id}", "/v1x/7", Params{"v": "v1", "id": "7"}},
+		{"/{v=v1}x/{id}", "/v2x/7", nil},
 		{"/p{part}p", "/pp", nil},
 		{"/p{part}p", "/p", nil},
 		{"/{a}/x/{b}", "/1/x/2", Params{"a": "1", "b": "2"}},
@@ -109,6 +114,43 @@ func TestMatch(t *testing.T) {
 		if ok != (c.want != nil) || !maps.Equal(got, c.want) {
 			t.Errorf("%s in %s: %v, %v", c.pattern, c.path, got, ok)
 		}
+	}
+}
+
+// TestPath: a path of params, which are found in it again; "" for none.
+func TestPath(t *testing.T) {
+	for _, c := range []struct {
+		pattern Pattern
+		params  Params
+		want    string
+	}{
+		{"/messages", nil, "/messages"},
+		{"/messages", Params{"a": "b"}, "/messages"},
+		{"/m/{model}:{method=ask}", Params{"model": "a:b"}, "/m/a:b:ask"},
+		{"/m/{model}:{method=ask}", Params{"model": "a/b?c d", "method": "ask"}, "/m/a%2Fb%3Fc%20d:ask"},
+		{"/m/{model}:{method=ask}", Params{"model": "a", "method": "tell"}, ""},
+		{"/m/{model}:{method=ask}", Params{"method": "ask"}, ""},
+		{"/m/{model}:{method=ask}", nil, ""},
+		{"/m/{model}/x", Params{"model": ".."}, ""},
+		{"/m/{model}/x", Params{"model": "a/../b"}, ""},
+		{"/m/{model}/x", Params{"model": "..a"}, "/m/..a/x"},
+	} {
+		got, ok := c.pattern.Path(c.params)
+		if got != c.want || ok != (c.want != "") {
+			t.Errorf("%s of %v: %q, %v", c.pattern, c.params, got, ok)
+		}
+		found, ok := c.pattern.Match(got)
+		for name, value := range found {
+			if said, known := c.params[name]; known && said != value {
+				t.Errorf("%s: %v is found in %s", c.pattern, found, got)
+			}
+		}
+		if c.want != "" && !ok {
+			t.Errorf("%s is not in %s", c.pattern, got)
+		}
+	}
+	if got := Pattern("/m/{model}:{method=ask}").String(); got != "/m/{model}:ask" {
+		t.Error(got)
 	}
 }
 

@@ -9,9 +9,13 @@ type Head struct {
 	Stream       bool
 	IncludeUsage bool // the client's stream carries usage; always true for schemas that always send it
 	Choices      int  // how many answers the client wants side by side; 0 is 1
+	// Params are what the operation's pattern found in the client's path, for a call that repeats it. They are not changed.
+	Params map[string]string
 }
 
-// ClientCodec is the half of a schema that faces an app: it reads the app's requests and writes its answers.
+// ClientCodec is the half of an operation that faces an app: it reads the app's requests and writes its answers. A conversation is
+// the usual one. Others (a count of tokens, embeddings, what only passes through) have the same contract: what Request and Response
+// have no field for goes out by PatchRequest alone, to targets of the client's own schema.
 // Implementations are stateless values, safe for concurrent use.
 type ClientCodec interface {
 	// ReadHead checks that body is one strict JSON object (no duplicate names, valid UTF-8, nothing after it) and reads
@@ -32,7 +36,7 @@ type ClientCodec interface {
 	StreamEnd() []byte
 }
 
-// TargetCodec is the half of a schema that faces a provider: it writes requests, each with a reader of its answer.
+// TargetCodec is the half of an operation that faces a provider: it writes requests, each with a reader of its answer.
 // Implementations are stateless values, safe for concurrent use.
 type TargetCodec interface {
 	// EncodeRequest writes the request for one target. It does not change r: the next attempt encodes it again. The error
@@ -64,7 +68,7 @@ type Options struct {
 // Call is an encoded request.
 type Call struct {
 	Body []byte
-	// Path is the operation below the provider's base path, with its leading slash ("/chat/completions").
+	// Path is the operation below the provider's base path, with its leading slash and its query ("/chat/completions").
 	Path string
 	// Headers are those the schema itself needs, such as anthropic-version. Credentials are not among them.
 	Headers http.Header

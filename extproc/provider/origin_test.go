@@ -17,7 +17,7 @@ var foreignParts = []llm.Part{
 // TestOrigin: a proof goes to nobody but its author: no schema's client is shown another family's, and no target is sent one. What
 // is said with it is.
 func TestOrigin(t *testing.T) {
-	for _, c := range codecs {
+	for c := range conversations() {
 		response := &llm.Response{ID: "i", Model: "m", Choices: []llm.Choice{{Parts: foreignParts, Stop: llm.StopTool}}}
 		whole, err := c.Client.EncodeResponse(llm.Asked{}, response)
 		if err != nil {

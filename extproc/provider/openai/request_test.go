@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -76,11 +77,11 @@ func wantInvalid(t *testing.T, err error, param, message string) {
 
 func TestHeadTolerates(t *testing.T) {
 	h, err := Chat{}.ReadHead(nil, []byte(`{"model":null,"stream":null,"stream_options":null,"messages":[]}`))
-	if err != nil || h != (llm.Head{}) {
+	if err != nil || !reflect.DeepEqual(h, llm.Head{}) {
 		t.Fatalf("nulls: got %+v, %v", h, err)
 	}
 	h, err = Chat{}.ReadHead(nil, []byte(`{"messages":[],"stream_options":{"include_usage":true}}`))
-	if err != nil || h != (llm.Head{}) {
+	if err != nil || !reflect.DeepEqual(h, llm.Head{}) {
 		t.Fatalf("usage without a stream: got %+v, %v", h, err)
 	}
 }
