@@ -14,6 +14,7 @@ import (
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	"millrace/extproc/provider"
+	"millrace/internal/redact"
 	"millrace/schema"
 )
 
@@ -23,6 +24,9 @@ type asking struct {
 	route  *route // of the rule that Envoy took
 	target *target
 	model  string // the target's name of it; "" where the request has none and the target no default
+
+	secrets redact.Set // what must not be in the target's errors and headers: its own, and what it is sent with this request
+	certain redact.Set // what must not be in its answers either: those that no model says by chance
 }
 
 // outcome is what the target's failures mean.
@@ -81,8 +85,9 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 	return codec.Target.EncodeRequest(request, o)
 }
 
-// headers completes want: what the schema needs, what the target is configured with, the credential, the address.
-func (a asking) headers(want map[string]string, call *llm.Call) {
+// headers completes want: what the schema needs, what the target is configured with, the address, and at last the credential, which
+// may be a signature of it all.
+func (a *asking) headers(want map[string]string, call *llm.Call) error {
 	t := a.target.config
 	want["content-type"] = "application/json"
 	want["accept"] = "application/json"
@@ -95,19 +100,32 @@ func (a asking) headers(want map[string]string, call *llm.Call) {
 			want[strings.ToLower(name)] = strings.Join(values, ", ")
 		}
 	}
-	if t.AuthHeader != "" {
-		want[strings.ToLower(t.AuthHeader)] = t.AuthValue
-	}
 	if !t.HideVia {
 		want[envoy.HeaderVia] = strings.Join(append(slices.Clip(a.x.via), a.route.via), ",")
 	}
-	want[":authority"] = t.Authority()
-	want[":path"] = t.Path
-	if t.Path == "" {
-		want[":path"] = t.BasePath + call.Path
-	}
 	want["content-length"] = strconv.Itoa(len(call.Body))
-	want[envoy.HeaderCluster] = t.Identity
+	path := t.Path
+	if path == "" {
+		path = t.BasePath + call.Path
+	}
+	if a.target.signer != nil {
+		secrets, err := a.target.signer.sign(&outgoing{method: http.MethodPost, host: t.Authority(), path: path, header: want, body: call.Body})
+		if err != nil {
+			return err
+		}
+		a.hide(secrets)
+	}
+	want[":authority"], want[":path"] = t.Authority(), path
+	want[envoy.HeaderCluster] = t.Identity // which Envoy takes off
+	return nil
+}
+
+// hide keeps further secrets from whoever reads what the target says.
+func (a *asking) hide(secrets []string) {
+	if len(secrets) > 0 {
+		a.secrets = a.secrets.With(secrets...)
+		a.certain = a.secrets.Certain()
+	}
 }
 
 // countable tells whether the target can be asked to count tokens. A path of its own is that of its conversations.

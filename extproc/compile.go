@@ -78,8 +78,9 @@ type modelRule struct {
 type target struct {
 	config  *config.Target
 	codec   provider.Codec
-	secrets redact.Set // what must not be in its errors and headers
-	certain redact.Set // what must not be in its answers either: those that no model says by chance
+	signer  signer // of its credential; nil for none
+	secrets redact.Set
+	certain redact.Set // see asking
 	// first is how long a stream may be silent before its first token, whole how long an attempt at
 	// a whole answer may take. firstToken bounds the wait for a stream's first token, whatever
 	// comes before it.
@@ -226,6 +227,9 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	compiled.retriedOn = map[string]bool{}
 	for _, condition := range u.Retry.On {
 		compiled.retriedOn[condition] = u.AsksAnother(condition)
+	}
+	if t.AuthHeader != "" {
+		compiled.signer = keyHeader{t.AuthHeader, t.AuthValue}
 	}
 	compiled.secrets = secretsOf(t)
 	compiled.certain = compiled.secrets.Certain()

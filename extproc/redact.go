@@ -46,10 +46,10 @@ func cookiesIn(value string) []string {
 	return all
 }
 
-// redactError takes the target's credentials out of everything that a client or an event may get of the error.
-func (t *target) redactError(e *llm.Error) {
-	e.Message = t.secrets.String(e.Message)
-	e.Code = t.secrets.String(e.Code)
-	e.Param = t.secrets.String(e.Param)
-	e.Detail = t.secrets.JSON(e.Detail)
+// redactError takes a target's secrets out of everything that a client or an event may get of the error.
+func redactError(secrets redact.Set, e *llm.Error) {
+	e.Message = secrets.String(e.Message)
+	e.Code = secrets.String(e.Code)
+	e.Param = secrets.String(e.Param)
+	e.Detail = secrets.JSON(e.Detail)
 }

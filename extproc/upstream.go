@@ -189,6 +189,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	if a.x.started.After(a.started) { // it has read the request itself
 		a.started = a.x.started
 	}
+	a.secrets, a.certain = a.target.secrets, a.target.certain
 	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
 	a.record = a.x.begin(a.number, a.target)
@@ -213,9 +214,11 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	if err != nil {
 		return a.unable(llm.AsError(err)), nil
 	}
+	if err := a.headers(want, &call); err != nil {
+		return a.unsigned(err), nil
+	}
 	a.call = call
 	a.answer = answer.New(a.env())
-	a.headers(want, &call)
 	want[envoy.HeaderScheme] = h.get(envoy.HeaderScheme)
 	return a.worded(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
@@ -234,6 +237,15 @@ func (a *attempt) unable(e *llm.Error) *extprocv3.ProcessingResponse {
 	return refusal(a.x, a.outcome().unable(e, a.number))
 }
 
+// unsigned is the answer where the target cannot be given its credential: another one is asked.
+func (a *attempt) unsigned(err error) *extprocv3.ProcessingResponse {
+	a.server.options.Log.Warn("a target cannot be given its credential", "target", a.target.config.Name, "error", err)
+	e := llm.Errorf(llm.ErrUnavailable, "target %q cannot be given its credential", a.target.config.ID)
+	verdict := a.fail(e, true)
+	a.failed(e)
+	return a.instead(a.status(verdict.Told), "application/json", a.x.client.Client.EncodeError(verdict.Told), verdict.Again)
+}
+
 // env is what the answer needs to know.
 func (a *attempt) env() answer.Env {
 	return answer.Env{
@@ -248,8 +260,8 @@ func (a *attempt) env() answer.Env {
 		AtHeaders: a.route.atHeaders,
 		Clock:     a.clock(a.started),
 		Alone:     a.target.alone,
-		Secrets:   a.target.secrets,
-		Certain:   a.target.certain,
+		Secrets:   a.secrets,
+		Certain:   a.certain,
 		Room:      func(bytes int64) bool { return a.server.room(a.x, bytes) },
 		Status:    a.status,
 		Fail:      a.fail,
@@ -259,7 +271,7 @@ func (a *attempt) env() answer.Env {
 // fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
 // attempt was ended for another's sake. One that counts no tokens now may hold conversations (judge), and does not cool down.
 func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
-	a.target.redactError(e)
+	redactError(a.secrets, e)
 	o := a.outcome()
 	condition, told := o.condition(e), o.told(e)
 	a.blameless = !fault

@@ -107,7 +107,7 @@ func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 	want := map[string]string{}
 	for _, v := range a.header {
 		if mayReachClient(v.Key, a.x.client.Schema, a.target.codec.Schema) {
-			add(want, v.Key, a.target.secrets.String(value(v)))
+			add(want, v.Key, a.secrets.String(value(v)))
 		}
 	}
 	want[":status"] = strconv.Itoa(s.Status)

@@ -32,8 +32,11 @@ type Set struct {
 //   - Any other of 5 bytes with a letter and something that is none ("key-a", "sk-dummy") is found where it is a whole token.
 //     A model may say such a thing, so Certain leaves these out.
 //   - The rest is words and numbers ("password", "x"), and is not looked for.
-func New(values ...string) Set {
-	var s Set
+func New(values ...string) Set { return Set{}.With(values...) }
+
+// With is the set with further secrets.
+func (s Set) With(values ...string) Set {
+	s.secrets, s.tokens = slices.Clip(s.secrets), slices.Clip(s.tokens)
 	for _, v := range values {
 		v = withoutScheme(v)
 		switch {
