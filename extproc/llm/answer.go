@@ -25,6 +25,18 @@ type Asked struct {
 // Renames are the tools that a target knows by another name than the client: its name, and the client's.
 type Renames map[string]string
 
+// Fit is what a tool is called where the rule holds, and notes that if it is another name than the client's.
+func (n *Renames) Fit(rule NameRule, name string) string {
+	fitting := rule.Fit(name)
+	if fitting != name {
+		if *n == nil {
+			*n = Renames{}
+		}
+		(*n)[fitting] = name
+	}
+	return fitting
+}
+
 // Undo is a reader that gives the client its own names back.
 func (n Renames) Undo(r AnswerReader) AnswerReader {
 	if len(n) == 0 {

@@ -85,6 +85,22 @@ func Invalid(param, format string, args ...any) *Error {
 	return &Error{Type: ErrInvalidRequest, Param: param, Message: param + ": " + fmt.Sprintf(format, args...)}
 }
 
+// Unreadable is the error for a body that cannot be read. Where err knows whose value is wrong (a method Member, with the member's path)
+// it says so; else the body is no strict JSON.
+func Unreadable(err error) *Error {
+	var wrong interface {
+		error
+		Member() string
+	}
+	switch {
+	case !errors.As(err, &wrong):
+		return Errorf(ErrInvalidRequest, "request body is not strict JSON: %v", err)
+	case wrong.Member() == "":
+		return Errorf(ErrInvalidRequest, "request body: %v", wrong)
+	}
+	return Invalid(wrong.Member(), "%v", wrong)
+}
+
 func (e *Error) Error() string { return string(e.Type) + ": " + e.Message }
 
 // HTTPStatus is the status that goes with the error.

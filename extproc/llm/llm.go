@@ -269,6 +269,18 @@ func (r Reasoning) Asked() bool {
 	return r.Effort != "" || r.Budget != nil || r.Adaptive || r.Disabled
 }
 
+// EffortOf says a budget of thinking tokens as a word.
+func EffortOf(budget int64) string {
+	switch {
+	case budget < 4096:
+		return "low"
+	case budget < 16384:
+		return "medium"
+	default:
+		return "high"
+	}
+}
+
 // Response is one whole, non-streamed answer.
 type Response struct {
 	ID      string

@@ -44,7 +44,7 @@ var table = []room{
 	{"extproc/llm", "", ""},
 	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""}, // neither gRPC nor Envoy nor a schema
 	{"extproc/provider", "extproc/llm extproc/provider/* schema", ""},
-	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson", "github.com/go-json-experiment"}, // never a sibling
+	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson internal/retryafter internal/wirejson", "github.com/go-json-experiment"}, // never a sibling
 	{"extproc/policy", "extproc/llm internal/*", "*"},
 	{"extproc/limit", "", "*"},
 
@@ -59,6 +59,7 @@ var table = []room{
 
 	// Leaves: they know no word of ours.
 	{"internal/jsonschema", "internal/strictjson", "*"},
+	{"internal/wirejson", "internal/strictjson", "*"},
 	{"internal/*", "", "*"},
 
 	{"e2e", "*", "*"},

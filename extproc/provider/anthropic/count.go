@@ -6,6 +6,7 @@ import (
 	"millrace/extproc/llm"
 	"millrace/internal/errorbody"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 	"millrace/schema"
 
 	"github.com/go-json-experiment/json"
@@ -71,7 +72,7 @@ func (countReader) Whole(body []byte) (*llm.Response, error) {
 		InputTokens jsontext.Value `json:"input_tokens"`
 		Error       jsontext.Value `json:"error"`
 	}
-	err := json.Unmarshal(body, &in, lenient)
+	err := json.Unmarshal(body, &in, wirejson.Lenient)
 	if in.Type == "error" || in.Error.Kind() == '{' {
 		return nil, failure(errorbody.Read(body))
 	}

@@ -1,14 +1,12 @@
 package anthropic
 
 import (
-	"bytes"
 	"encoding/base64"
 	"strings"
 
 	"millrace/extproc/llm"
+	"millrace/internal/wirejson"
 )
-
-const pdf = "application/pdf"
 
 // media writes what a user message or a tool result can hold beside results: text, images and documents. It tells whether
 // there is anything to write.
@@ -66,52 +64,24 @@ func wantHTTPS(path, url string) *llm.Error {
 // imageType is the media type to send: what the data's first bytes say, else what the client says, "" when it is none that
 // the API takes.
 func imageType(p llm.Image) string {
-	head := firstBytes(p.Data)
-	switch {
-	case bytes.HasPrefix(head, []byte("\xff\xd8\xff")):
-		return "image/jpeg"
-	case bytes.HasPrefix(head, []byte("\x89PNG\r\n\x1a\n")):
-		return "image/png"
-	case bytes.HasPrefix(head, []byte("GIF87a")), bytes.HasPrefix(head, []byte("GIF89a")):
-		return "image/gif"
-	case bytes.HasPrefix(head, []byte("RIFF")) && len(head) >= 12 && string(head[8:12]) == "WEBP":
-		return "image/webp"
+	kind := wirejson.MediaType(p.Data)
+	if kind == "" && p.Data != "" {
+		kind = wirejson.BareType(p.MediaType)
 	}
-	switch label := mediaType(p.MediaType); label {
+	switch kind {
 	case "image/jpg":
 		return "image/jpeg"
 	case "image/jpeg", "image/png", "image/gif", "image/webp":
-		if p.Data != "" {
-			return label
-		}
+		return kind
 	}
 	return ""
-}
-
-// firstBytes decodes the beginning of base64 data, enough for a signature; nil when it is no base64.
-func firstBytes(data string) []byte {
-	const enough = 16 // characters, 12 bytes
-	if len(data) < enough {
-		return nil
-	}
-	head, err := base64.StdEncoding.DecodeString(data[:enough])
-	if err != nil {
-		return nil
-	}
-	return head
-}
-
-// mediaType is the bare type of a label: lower case, no parameters.
-func mediaType(label string) string {
-	bare, _, _ := strings.Cut(label, ";")
-	return strings.ToLower(strings.TrimSpace(bare))
 }
 
 // document writes a document block: PDF and plain text are the two kinds that the API reads.
 // https://docs.anthropic.com/en/docs/build-with-claude/pdf-support
 func (e *requestEncoder) document(path string, p llm.File) (block, *llm.Error) {
 	b := block{Type: "document", Title: p.Name}
-	kind := mediaType(p.MediaType)
+	kind := wirejson.BareType(p.MediaType)
 	switch {
 	case p.ID != "":
 		return block{}, llm.Invalid(path, "a file id of another provider means nothing to this model's provider; send the file itself")
@@ -122,11 +92,11 @@ func (e *requestEncoder) document(path string, p llm.File) (block, *llm.Error) {
 		b.Source = &source{Type: "url", URL: p.URL}
 	case p.Text != "":
 		b.Source = plainText(p.Text)
-	case kind == pdf || bytes.HasPrefix(firstBytes(p.Data), []byte("%PDF-")):
+	case kind == wirejson.PDF || wirejson.MediaType(p.Data) == wirejson.PDF:
 		if p.Data == "" {
 			return block{}, llm.Invalid(path, "the file is empty")
 		}
-		b.Source = &source{Type: "base64", MediaType: pdf, Data: p.Data}
+		b.Source = &source{Type: "base64", MediaType: wirejson.PDF, Data: p.Data}
 	case strings.HasPrefix(kind, "text/"), kind == "application/json":
 		text, err := base64.StdEncoding.DecodeString(p.Data)
 		if err != nil {

@@ -13,18 +13,6 @@ var effortBudget = map[string]int64{
 	"minimal": minBudget, "low": minBudget, "medium": 4096, "high": 16384, "xhigh": 32768, "max": 32768,
 }
 
-// budgetEffort is the least effort that matches a budget, for models that take no budget.
-func budgetEffort(budget int64) string {
-	switch {
-	case budget < 4096:
-		return "low"
-	case budget < 16384:
-		return "medium"
-	default:
-		return "high"
-	}
-}
-
 // reasoning writes thinking and output_config.effort. It runs behind messages and toolChoice, which can rule thinking out.
 func (e *requestEncoder) reasoning() *llm.Error {
 	r := e.in.Reasoning
@@ -60,7 +48,7 @@ func (e *requestEncoder) thinkAdaptively() {
 	effort := e.in.Reasoning.Effort
 	switch budget := e.in.Reasoning.Budget; {
 	case budget != nil:
-		effort = budgetEffort(*budget)
+		effort = llm.EffortOf(*budget)
 	case effort == "minimal":
 		effort = "low"
 	case effort == "xhigh" && !e.model.xhigh:

@@ -9,13 +9,11 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/errorbody"
+	"millrace/internal/retryafter"
+	"millrace/internal/wirejson"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
-
-// lenient reads whatever a provider may call JSON.
-var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // errorTypes reads the API's error types (https://docs.anthropic.com/en/api/errors). invalid_request_error and api_error say no more than a status and count only without one.
 var errorTypes = map[string]llm.ErrorType{
@@ -42,14 +40,8 @@ func appendError(dst []byte, e *llm.Error) []byte {
 	dst = append(dst, `{"type":"error","error":{"type":"`...)
 	dst = append(dst, row.Error.Type(string(e.Type))...)
 	dst = append(dst, `","message":`...)
-	dst = appendString(dst, e.Message)
+	dst = wirejson.AppendQuote(dst, e.Message)
 	return append(dst, "}}"...)
-}
-
-// appendString writes a JSON string; what is not UTF-8 in it becomes U+FFFD.
-func appendString[S string | []byte](dst []byte, s S) []byte {
-	dst, _ = jsontext.AppendQuote(dst, s)
-	return dst
 }
 
 // DecodeError reads an answer that is no 2xx.
@@ -74,7 +66,7 @@ func (Messages) IsError(body []byte) bool {
 		Type  string      `json:"type"`
 		Error errorObject `json:"error"`
 	}
-	return json.Unmarshal(body, &b, lenient) == nil && b.Type == "error" && b.Error.Type != "" && b.Error.Message != ""
+	return json.Unmarshal(body, &b, wirejson.Lenient) == nil && b.Type == "error" && b.Error.Type != "" && b.Error.Message != ""
 }
 
 // unexplained words an error whose body says nothing in this schema: a short plain text is kept, a page of HTML is not.
@@ -86,16 +78,11 @@ func unexplained(status int, body []byte) string {
 	return fmt.Sprintf("the provider answered %s without a readable error", answer)
 }
 
-// retryAfter is how long the provider asks to wait: its retry-after header (seconds or a date), else, on a 429, when the
-// limits that are used up are reset. https://docs.anthropic.com/en/api/rate-limits#response-headers
+// retryAfter is how long to wait: what the provider asks for, else, on a 429, until the limits that are used up are reset.
+// https://docs.anthropic.com/en/api/rate-limits#response-headers
 func retryAfter(status int, h http.Header, now time.Time) time.Duration {
-	if v := strings.TrimSpace(h.Get("Retry-After")); v != "" {
-		if s, err := strconv.ParseFloat(v, 64); err == nil && s >= 0 && s < maxRetryAfter.Seconds() {
-			return time.Duration(s * float64(time.Second))
-		}
-		if at, err := http.ParseTime(v); err == nil {
-			return until(now, at)
-		}
+	if d, ok := retryafter.Asked(h, now); ok {
+		return d
 	}
 	if status != http.StatusTooManyRequests {
 		return 0
@@ -107,20 +94,10 @@ func retryAfter(status int, h http.Header, now time.Time) time.Duration {
 			continue
 		}
 		if at, err := time.Parse(time.RFC3339, h.Get(prefix+"-Reset")); err == nil {
-			wait = max(wait, until(now, at))
+			wait = max(wait, retryafter.Until(now, at))
 		}
 	}
 	return wait
-}
-
-// maxRetryAfter is where a wait stops being one: longer ones are taken for nonsense.
-const maxRetryAfter = 30 * 24 * time.Hour
-
-func until(now, at time.Time) time.Duration {
-	if d := at.Sub(now); d > 0 && d < maxRetryAfter {
-		return d
-	}
-	return 0
 }
 
 // failure is what an error object inside a 2xx answer or a stream means, where there is no status to go by.

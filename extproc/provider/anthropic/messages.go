@@ -9,6 +9,7 @@ package anthropic
 import (
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 	"millrace/schema"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -44,7 +45,7 @@ type answerReader struct{}
 func (Messages) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
-		return llm.Head{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+		return llm.Head{}, llm.Unreadable(err)
 	}
 	head := llm.Head{IncludeUsage: true}
 	for _, m := range members {
@@ -52,21 +53,15 @@ func (Messages) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 		switch m.Name {
 		case "model":
 			if value.Kind() != '"' {
-				return llm.Head{}, llm.Invalid("model", "want a string, got %s", kindName(value.Kind()))
+				return llm.Head{}, llm.Invalid("model", "want a string, got %s", wirejson.Kind(value.Kind()))
 			}
-			head.Model = unquote(value)
+			head.Model = wirejson.Unquote(value)
 		case "stream":
 			if value.Kind() != 't' && value.Kind() != 'f' && value.Kind() != 'n' {
-				return llm.Head{}, llm.Invalid("stream", "want a boolean, got %s", kindName(value.Kind()))
+				return llm.Head{}, llm.Invalid("stream", "want true or false, got %s", wirejson.Kind(value.Kind()))
 			}
 			head.Stream = value.Kind() == 't'
 		}
 	}
 	return head, nil
-}
-
-// unquote returns what a JSON string says; what is not UTF-8 in it becomes U+FFFD.
-func unquote(quoted []byte) string {
-	text, _ := jsontext.AppendUnquote(nil, quoted)
-	return string(text)
 }

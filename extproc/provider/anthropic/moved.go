@@ -5,6 +5,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -158,7 +159,7 @@ func (m *mover) headless() bool {
 
 // message returns nil for a message of which nothing is left.
 func (m *mover) message(p *strictjson.Patch) (jsontext.Value, error) {
-	role := textOf(p.Get("role"))
+	role := wirejson.Unquote(p.Get("role"))
 	if role == string(llm.Assistant) && m.role != role {
 		m.written, m.first, m.calls = map[string]string{}, "", false
 	}
@@ -195,18 +196,18 @@ func (m *mover) begins(kind string) {
 
 // block returns nil for a block that is left out.
 func (m *mover) block(p *strictjson.Patch) (jsontext.Value, error) {
-	kind := textOf(p.Get("type"))
+	kind := wirejson.Unquote(p.Get("type"))
 	switch {
-	case kind == "thinking" && m.role == string(llm.Assistant) && textOf(p.Get("signature")) == "":
+	case kind == "thinking" && m.role == string(llm.Assistant) && wirejson.Unquote(p.Get("signature")) == "":
 		m.moved, m.dropped = true, true
 		return nil, nil
 	case kind == "tool_use" && m.role == string(llm.Assistant):
 		m.calls = true
-		id := textOf(p.Get("id"))
+		id := wirejson.Unquote(p.Get("id"))
 		m.written[id] = m.ids.fit(id)
 		m.rename(p, "id", id)
 	case kind == "tool_result":
-		m.rename(p, "tool_use_id", textOf(p.Get("tool_use_id")))
+		m.rename(p, "tool_use_id", wirejson.Unquote(p.Get("tool_use_id")))
 	}
 	m.begins(kind)
 	return p.Bytes(), nil
@@ -218,12 +219,4 @@ func (m *mover) rename(p *strictjson.Patch, member, id string) {
 		m.moved = true
 		p.Set(member, []byte(`"`+here+`"`))
 	}
-}
-
-// textOf is what a string says, "" for any other value and for none.
-func textOf(raw jsontext.Value) string {
-	if raw.Kind() != '"' {
-		return ""
-	}
-	return unquote(raw)
 }

@@ -29,7 +29,7 @@ func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, 
 func patchRequest(h llm.Head, body []byte, o llm.Options, fitLimit func(*strictjson.Patch, llm.Options, traits) (int64, bool)) (llm.Call, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
-		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+		return llm.Call{}, llm.Unreadable(err)
 	}
 	call := llm.Call{Headers: callHeaders(o)}
 	p := strictjson.NewPatch(body, members)
@@ -65,7 +65,7 @@ func patchRequest(h llm.Head, body []byte, o llm.Options, fitLimit func(*strictj
 	kind, budget := fitThinking(t, model, limit, lowered)
 	headless, err := patchMessages(p, kind == "enabled", &dropped)
 	if err != nil {
-		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+		return llm.Call{}, llm.Unreadable(err)
 	}
 	if headless {
 		kind, budget = "", nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/extproc/llm"
+	"millrace/internal/wirejson"
 	"millrace/schema"
 
 	"github.com/go-json-experiment/json"
@@ -109,7 +110,7 @@ func (d *requestDecoder) limits() *llm.Error {
 		case '0':
 			*n.to = stdjson.Number(n.from)
 		default:
-			return llm.Invalid(n.name, "want a number, got %s", kindName(kind))
+			return llm.Invalid(n.name, "want a number, got %s", wirejson.Kind(kind))
 		}
 	}
 	return nil
@@ -261,7 +262,7 @@ func (d *requestDecoder) document(path string, b *givenBlock) (llm.Part, *llm.Er
 	case "text":
 		f.Text = s.Data
 	case "url":
-		f.URL, f.MediaType = s.URL, pdf // the only kind of document that the API fetches
+		f.URL, f.MediaType = s.URL, wirejson.PDF // the only kind of document that the API fetches
 	case "file":
 		f.ID = s.FileID
 	case "content":
@@ -279,7 +280,7 @@ func (d *requestDecoder) toolUse(path string, b *givenBlock) (llm.Part, *llm.Err
 	case b.Name == "":
 		return nil, llm.Invalid(path+".name", "required")
 	case k != 0 && k != '{':
-		return nil, llm.Invalid(path+".input", "want an object, got %s", kindName(k))
+		return nil, llm.Invalid(path+".input", "want an object, got %s", wirejson.Kind(k))
 	}
 	return llm.ToolCall{ID: b.ID, Name: b.Name, Arguments: string(b.Input), Cache: given(b.CacheControl)}, nil
 }
@@ -439,7 +440,7 @@ func (d *requestDecoder) union() *llm.Error {
 		{"max_completion_tokens", d.in.MaxCompletionTokens, func(jsontext.Value) bool { return false }},
 		{"stop", d.in.Stop, func(v jsontext.Value) bool {
 			if v.Kind() == '"' {
-				stops = []string{unquote(v)}
+				stops = []string{wirejson.Unquote(v)}
 				return true
 			}
 			return json.Unmarshal(v, &stops) == nil

@@ -66,16 +66,7 @@ type requestEncoder struct {
 var toolNames = llm.NameRule{Max: 128, Legal: llm.WordByte}
 
 // toolName is what a tool is called here.
-func (e *requestEncoder) toolName(name string) string {
-	fitting := toolNames.Fit(name)
-	if fitting != name {
-		if e.renamed == nil {
-			e.renamed = llm.Renames{}
-		}
-		e.renamed[fitting] = name
-	}
-	return fitting
-}
+func (e *requestEncoder) toolName(name string) string { return e.renamed.Fit(toolNames, name) }
 
 // drop notes that a member of the client's request is not, or not wholly, in the call.
 func (e *requestEncoder) drop(name string) { e.dropped.Add(name) }

@@ -8,13 +8,14 @@ import (
 	"millrace/extproc/llm"
 	"millrace/internal/errorbody"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // answerJSON writes arguments that a model wrote: their numbers as they are, their strings repaired.
-var answerJSON = lenient
+var answerJSON = wirejson.Lenient
 
 // stopOf reads stop_reason; words it does not know end the answer like any other.
 // https://docs.anthropic.com/en/api/handling-stop-reasons
@@ -50,7 +51,7 @@ func (answerReader) Patch(body []byte, r *llm.Response) []byte {
 	var in struct {
 		StopReason string `json:"stop_reason"`
 	}
-	if r.Choices[0].Stop != llm.StopTool || json.Unmarshal(body, &in, lenient) != nil || in.StopReason != endTurn {
+	if r.Choices[0].Stop != llm.StopTool || json.Unmarshal(body, &in, wirejson.Lenient) != nil || in.StopReason != endTurn {
 		return body
 	}
 	return strictjson.ReplaceAt(body, toolUse, "stop_reason")
@@ -171,7 +172,7 @@ func (answerReader) Whole(body []byte) (*llm.Response, error) {
 		Usage        jsontext.Value `json:"usage"`
 		Error        jsontext.Value `json:"error"`
 	}
-	err := json.Unmarshal(body, &in, lenient)
+	err := json.Unmarshal(body, &in, wirejson.Lenient)
 	if said := errorbody.Read(body); in.Type == "error" || in.Error.Kind() == '{' || in.Content == nil && said.Message != "" {
 		return nil, failure(said)
 	}
@@ -202,11 +203,11 @@ func answerParts(blocks jsontext.Value) ([]llm.Part, bool) {
 	var list []jsontext.Value
 	switch blocks.Kind() {
 	case '"':
-		return []llm.Part{llm.Text{Text: unquote(blocks)}}, true
+		return []llm.Part{llm.Text{Text: wirejson.Unquote(blocks)}}, true
 	case 'n':
 		return nil, true
 	}
-	if json.Unmarshal(blocks, &list, lenient) != nil {
+	if json.Unmarshal(blocks, &list, wirejson.Lenient) != nil {
 		return nil, false
 	}
 	var parts []llm.Part
@@ -214,7 +215,7 @@ func answerParts(blocks jsontext.Value) ([]llm.Part, bool) {
 		var kind struct {
 			Type string `json:"type"`
 		}
-		if json.Unmarshal(raw, &kind, lenient) != nil {
+		if json.Unmarshal(raw, &kind, wirejson.Lenient) != nil {
 			return nil, false
 		}
 		switch kind.Type {
@@ -223,7 +224,7 @@ func answerParts(blocks jsontext.Value) ([]llm.Part, bool) {
 			continue
 		}
 		var b givenBlock
-		if json.Unmarshal(raw, &b, lenient) != nil {
+		if json.Unmarshal(raw, &b, wirejson.Lenient) != nil {
 			return nil, false
 		}
 		parts = append(parts, answerPart(&b))
@@ -319,7 +320,7 @@ func answerBlock(p llm.Part) (b block, ok bool, err error) {
 		if len(input) == 0 {
 			input = jsontext.Value("{}")
 		}
-		if input.Kind() != '{' || !input.IsValid(lenient) {
+		if input.Kind() != '{' || !input.IsValid(wirejson.Lenient) {
 			return block{}, false, llm.Errorf(llm.ErrBadGateway,
 				"the model's arguments for tool %q are not a JSON object", p.Name)
 		}

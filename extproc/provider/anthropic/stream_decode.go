@@ -8,6 +8,7 @@ import (
 	"millrace/internal/errorbody"
 	"millrace/internal/sse"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -362,9 +363,9 @@ type objectReader struct {
 func (r *objectReader) read(object jsontext.Value, each func(name, value jsontext.Value)) error {
 	r.buffer = *bytes.NewBuffer(object)
 	if r.decoder == nil {
-		r.decoder = jsontext.NewDecoder(&r.buffer, lenient)
+		r.decoder = jsontext.NewDecoder(&r.buffer, wirejson.Lenient)
 	} else {
-		r.decoder.Reset(&r.buffer, lenient)
+		r.decoder.Reset(&r.buffer, wirejson.Lenient)
 	}
 	d := r.decoder
 	if kind := d.PeekKind(); kind != '{' {

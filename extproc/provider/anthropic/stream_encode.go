@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"millrace/extproc/llm"
+	"millrace/internal/wirejson"
 )
 
 // maxHeldBytes bounds what the encoder holds back while providers interleave their tool calls. A stream that needs more is
@@ -208,7 +209,7 @@ func (e *streamEncoder) write(dst []byte, b *pendingBlock) []byte {
 	if b.kind == redactedKind {
 		dst = e.head(dst, "content_block_start")
 		dst = append(dst, `,"content_block":{"type":"redacted_thinking","data":`...)
-		dst = appendString(dst, b.text)
+		dst = wirejson.AppendQuote(dst, b.text)
 		return append(dst, "}}\n\n"...)
 	}
 	if !b.opened {
@@ -234,7 +235,7 @@ var deltaOpening = [...]string{
 
 func appendDelta[S string | []byte](dst []byte, opening string, text S) []byte {
 	dst = append(append(dst, `,"delta":{"type":`...), opening...)
-	return append(appendString(dst, text), "}}\n\n"...)
+	return append(wirejson.AppendQuote(dst, text), "}}\n\n"...)
 }
 
 func appendOpening(dst []byte, b *pendingBlock) []byte {
@@ -242,8 +243,8 @@ func appendOpening(dst []byte, b *pendingBlock) []byte {
 	case thinkingKind:
 		return append(dst, ",\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n"...)
 	case toolKind:
-		dst = appendString(append(dst, `,"content_block":{"type":"tool_use","id":`...), b.id)
-		dst = appendString(append(dst, `,"name":`...), b.name)
+		dst = wirejson.AppendQuote(append(dst, `,"content_block":{"type":"tool_use","id":`...), b.id)
+		dst = wirejson.AppendQuote(append(dst, `,"name":`...), b.name)
 		return append(dst, ",\"input\":{}}}\n\n"...)
 	default:
 		return append(dst, ",\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"...)
@@ -257,8 +258,8 @@ func (e *streamEncoder) start(dst []byte) []byte {
 	}
 	e.started = true
 	dst = append(dst, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":"...)
-	dst = appendString(dst, messageID(e.id))
-	dst = appendString(append(dst, `,"type":"message","role":"assistant","model":`...), e.model)
+	dst = wirejson.AppendQuote(dst, messageID(e.id))
+	dst = wirejson.AppendQuote(append(dst, `,"type":"message","role":"assistant","model":`...), e.model)
 	dst = append(dst, `,"content":[],"stop_reason":null,"stop_sequence":null,"usage":`...)
 	return append(appendUsage(dst, e.usage), "}}\n\n"...)
 }
@@ -287,7 +288,7 @@ func (e *streamEncoder) Close(dst []byte, err *llm.Error) []byte {
 	if e.stopSequence == "" {
 		dst = append(dst, "null"...)
 	} else {
-		dst = appendString(dst, e.stopSequence)
+		dst = wirejson.AppendQuote(dst, e.stopSequence)
 	}
 	dst = appendUsage(append(dst, `},"usage":`...), e.usage)
 	dst = append(dst, "}\n\n"...)

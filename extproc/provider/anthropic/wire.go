@@ -1,13 +1,11 @@
 package anthropic
 
 import (
-	"errors"
-	"reflect"
 	"slices"
-	"strings"
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -153,6 +151,9 @@ type givenBlock struct {
 // givenContent is content that was read: a string counts as one text block. It is nil when there was none.
 type givenContent []givenBlock
 
+// Wanted implements wirejson.Wanted.
+func (givenContent) Wanted() string { return "a string or an array" }
+
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (c *givenContent) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	switch kind := d.PeekKind(); kind {
@@ -170,78 +171,12 @@ func (c *givenContent) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	}
 }
 
-// unmarshalAt reads a value that stands at the given path of the request ("" for the whole body).
+// unmarshalAt reads a client's value, which stands at path in its body.
 func unmarshalAt(path string, value []byte, into any) *llm.Error {
-	err := json.Unmarshal(value, into)
-	if err == nil {
-		return nil
+	if err := wirejson.Unmarshal(path, value, into); err != nil {
+		return llm.Unreadable(err)
 	}
-	var wrong *json.SemanticError
-	if !errors.As(err, &wrong) {
-		return llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
-	}
-	return llm.Invalid(memberPath(path, wrong.JSONPointer), "want %s, got %s", wanted(wrong.GoType), kindName(wrong.JSONKind))
-}
-
-// memberPath spells a JSON pointer the way clients write paths: messages[2].content[0].
-func memberPath(base string, p jsontext.Pointer) string {
-	var b strings.Builder
-	b.WriteString(base)
-	for token := range p.Tokens() {
-		switch {
-		case token != "" && strings.Trim(token, "0123456789") == "":
-			b.WriteString("[" + token + "]")
-		case b.Len() == 0:
-			b.WriteString(token)
-		default:
-			b.WriteString("." + token)
-		}
-	}
-	return b.String()
-}
-
-// wanted names a Go type the way a client would.
-func wanted(t reflect.Type) string {
-	switch {
-	case t == nil:
-		return "something else"
-	case t == reflect.TypeFor[givenContent]():
-		return "a string or an array"
-	}
-	switch t.Kind() {
-	case reflect.Bool:
-		return "a boolean"
-	case reflect.Int64:
-		return "an integer"
-	case reflect.String:
-		return "a string"
-	case reflect.Slice:
-		return "an array"
-	case reflect.Pointer:
-		return wanted(t.Elem())
-	default:
-		return "an object"
-	}
-}
-
-// kindName names a JSON value the way a client would.
-func kindName(k jsontext.Kind) string {
-	switch k {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	default:
-		return "nothing"
-	}
+	return nil
 }
 
 // members are those of an object, or of none, that are not null.

@@ -12,6 +12,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/jsonschema"
+	"millrace/internal/wirejson"
 )
 
 // EncodeRequest implements llm.TargetCodec. It writes what the schema has: only published members, strings for content wherever
@@ -21,8 +22,8 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	d := dialectOf(o.Dialect)
 	e := requestEncoder{in: r, dialect: d, model: d.familyOf(o.Model), out: request{
 		Model:       o.Model,
-		Temperature: number(r.Temperature), TopP: number(r.TopP),
-		FrequencyPenalty: number(r.FrequencyPenalty), PresencePenalty: number(r.PresencePenalty), Seed: number(r.Seed),
+		Temperature: wirejson.Number(r.Temperature), TopP: wirejson.Number(r.TopP),
+		FrequencyPenalty: wirejson.Number(r.FrequencyPenalty), PresencePenalty: wirejson.Number(r.PresencePenalty), Seed: wirejson.Number(r.Seed),
 		Logprobs: r.Logprobs, TopLogprobs: r.TopLogprobs,
 	}}
 	said, lost := r.Extras(row.Family, row.Members)
@@ -37,7 +38,7 @@ func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	e.tier()
 	e.stream()
 	e.extra(said)
-	body, err := json.Marshal(&e.out, writing)
+	body, err := json.Marshal(&e.out, wirejson.Writing)
 	if err != nil {
 		return llm.Call{}, llm.Errorf(llm.ErrInternal, "encode request for openai: %v", err)
 	}
@@ -70,16 +71,7 @@ type requestEncoder struct {
 }
 
 // toolName is what a tool is called here.
-func (e *requestEncoder) toolName(name string) string {
-	fitting := e.dialect.name.Fit(name)
-	if fitting != name {
-		if e.renamed == nil {
-			e.renamed = llm.Renames{}
-		}
-		e.renamed[fitting] = name
-	}
-	return fitting
-}
+func (e *requestEncoder) toolName(name string) string { return e.renamed.Fit(e.dialect.name, name) }
 
 // openCalls are the calls of the last assistant turn in their order, and which of them have no result yet.
 type openCalls struct {
@@ -124,7 +116,7 @@ func (e *requestEncoder) drop(lost bool, name string) {
 func (e *requestEncoder) system() error {
 	text, err := e.joined("system[]", e.in.System)
 	if text != "" {
-		e.out.Messages = append(e.out.Messages, message{Role: "system", Content: quote(text)})
+		e.out.Messages = append(e.out.Messages, message{Role: "system", Content: wirejson.Quote(text)})
 	}
 	return err
 }
@@ -226,7 +218,7 @@ func oneMessage(run []llm.Message) []llm.Message {
 func (e *requestEncoder) systemMessage(m llm.Message) error {
 	text, err := e.joined("messages[].content[]", m.Parts)
 	if text != "" {
-		e.out.Messages = append(e.out.Messages, message{Role: "system", Name: m.Name, Content: quote(text)})
+		e.out.Messages = append(e.out.Messages, message{Role: "system", Name: m.Name, Content: wirejson.Quote(text)})
 	}
 	return err
 }
@@ -258,7 +250,7 @@ func (e *requestEncoder) assistantMessage(m llm.Message) error {
 		}
 	}
 	out.Refusal, out.ReasoningContent = refusal.String(), thought.String()
-	out.Content = quote(text.String())
+	out.Content = wirejson.Quote(text.String())
 	if text.Len() == 0 && (len(out.ToolCalls) > 0 || out.Refusal != "") {
 		out.Content = jsontext.Value("null")
 	}
@@ -341,7 +333,7 @@ func (e *requestEncoder) result(path string, r llm.ToolResult) (moved []part, er
 	if r.IsError {
 		text = strings.TrimSuffix("Error: "+text, ": ")
 	}
-	e.out.Messages = append(e.out.Messages, message{Role: "tool", Content: quote(text), ToolCallID: id})
+	e.out.Messages = append(e.out.Messages, message{Role: "tool", Content: wirejson.Quote(text), ToolCallID: id})
 	return moved, nil
 }
 
@@ -366,11 +358,11 @@ func userMessage(name string, parts []part) message {
 	m := message{Role: "user", Name: name}
 	switch {
 	case len(parts) == 0:
-		m.Content = quote("")
+		m.Content = wirejson.Quote("")
 	case len(parts) == 1 && parts[0].Text != nil:
-		m.Content = quote(*parts[0].Text)
+		m.Content = wirejson.Quote(*parts[0].Text)
 	default:
-		m.Content, _ = json.Marshal(parts, writing) // strings and raw values only: cannot fail
+		m.Content, _ = json.Marshal(parts, wirejson.Writing) // strings and raw values only: cannot fail
 	}
 	return m
 }
@@ -384,7 +376,7 @@ func (e *requestEncoder) userPart(path string, p llm.Part) (part, error) {
 		e.unmark(path, p.Cache)
 		url := p.URL
 		if p.Data != "" {
-			url = "data:" + imageType(p) + ";base64," + p.Data
+			url = wirejson.DataURL(imageType(p), p.Data)
 		}
 		return part{Type: "image_url", ImageURL: &imageURL{URL: url, Detail: p.Detail}}, nil
 	case llm.File:
@@ -397,17 +389,10 @@ func (e *requestEncoder) userPart(path string, p llm.Part) (part, error) {
 	return part{}, llm.Invalid(path, "cannot stand in a user message of this provider")
 }
 
-// imageMagic is how the images that the API takes begin, in base64.
-var imageMagic = []struct{ prefix, mediaType string }{
-	{"iVBORw0KGgo", "image/png"}, {"/9j/", "image/jpeg"}, {"R0lGOD", "image/gif"}, {"UklGR", "image/webp"},
-}
-
 // imageType trusts the bytes more than the label.
 func imageType(i llm.Image) string {
-	for _, m := range imageMagic {
-		if strings.HasPrefix(i.Data, m.prefix) {
-			return m.mediaType
-		}
+	if kind := wirejson.MediaType(i.Data); strings.HasPrefix(kind, "image/") {
+		return kind
 	}
 	return i.MediaType
 }
@@ -423,10 +408,10 @@ func filePart(path string, f llm.File) (part, error) {
 		if mediaType == "" {
 			mediaType = "application/octet-stream"
 		}
-		if name == "" && mediaType == "application/pdf" {
+		if name == "" && mediaType == wirejson.PDF {
 			name = "document.pdf" // required by the API
 		}
-		return part{Type: "file", File: &file{Filename: name, FileData: "data:" + mediaType + ";base64," + f.Data}}, nil
+		return part{Type: "file", File: &file{Filename: name, FileData: wirejson.DataURL(mediaType, f.Data)}}, nil
 	case strings.HasPrefix(f.ID, "file-"):
 		return part{Type: "file", File: &file{FileID: f.ID}}, nil
 	case f.URL != "":
@@ -465,7 +450,7 @@ func (e *requestEncoder) function(i int, t llm.Tool) (*function, error) {
 	spec := e.in.Spell(llm.MemberToolSpec)
 	strict := t.Strict != nil && *t.Strict
 	parameters := jsontext.Value(t.Parameters)
-	if strict && !given(parameters) {
+	if strict && !wirejson.Given(parameters) {
 		parameters = jsontext.Value(`{"type":"object","properties":{},"additionalProperties":false}`)
 	}
 	object, note, moved, err := jsonschema.Tool(parameters, refusedAtTop)
@@ -502,10 +487,10 @@ func (e *requestEncoder) toolChoice() error {
 	case len(e.in.Tools) == 0 || choice.Mode == "":
 		return nil
 	case choice.Mode == llm.ToolNamed:
-		value := append([]byte(`{"type":"function","function":{"name":`), quote(e.toolName(choice.Name))...)
+		value := append([]byte(`{"type":"function","function":{"name":`), wirejson.Quote(e.toolName(choice.Name))...)
 		e.out.ToolChoice = append(value, "}}"...)
 	default:
-		e.out.ToolChoice = quote(toolWords[choice.Mode])
+		e.out.ToolChoice = wirejson.Quote(toolWords[choice.Mode])
 	}
 	return nil
 }
@@ -534,7 +519,7 @@ func (e *requestEncoder) stop() error {
 		return llm.Invalid(e.in.Spell(llm.MemberStop), "this provider takes at most %d", most)
 	}
 	if len(stops) > 0 {
-		e.out.Stop, _ = json.Marshal(stops, writing) // strings: cannot fail
+		e.out.Stop, _ = json.Marshal(stops, wirejson.Writing) // strings: cannot fail
 	}
 	return nil
 }
@@ -561,7 +546,7 @@ func (e *requestEncoder) reasoning() {
 	case r.Adaptive:
 		word = "high"
 	case r.Budget != nil:
-		word = effortOf(*r.Budget)
+		word = llm.EffortOf(*r.Budget)
 	default:
 		return
 	}
@@ -598,18 +583,6 @@ func (e *requestEncoder) user() {
 	}
 }
 
-// effortOf says a budget of thinking tokens as a word.
-func effortOf(budget int64) string {
-	switch {
-	case budget < 4096:
-		return "low"
-	case budget < 16384:
-		return "medium"
-	default:
-		return "high"
-	}
-}
-
 // tiers are OpenAI's own words; those of others (Anthropic's standard_only) have no equal here.
 var tiers = []string{"auto", "default", "flex", "priority"}
 
@@ -631,7 +604,7 @@ func (e *requestEncoder) extra(said []llm.Extra) {
 		if i > 0 {
 			e.out.Rest = append(e.out.Rest, ',')
 		}
-		e.out.Rest = append(append(appendQuoted(e.out.Rest, x.Name), ':'), x.Value...)
+		e.out.Rest = append(append(wirejson.AppendQuote(e.out.Rest, x.Name), ':'), x.Value...)
 	}
 	e.out.Rest = append(e.out.Rest, '}')
 }

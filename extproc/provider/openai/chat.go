@@ -13,6 +13,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 	"millrace/schema"
 )
 
@@ -35,7 +36,7 @@ type answerReader struct{ head llm.Head }
 func (Chat) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
-		return llm.Head{}, notStrict(err)
+		return llm.Head{}, llm.Unreadable(err)
 	}
 	var h llm.Head
 	var messages bool
@@ -58,7 +59,7 @@ func (Chat) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 		case "messages":
 			messages = true
 			if value.Kind() != jsontext.KindBeginArray {
-				err = llm.Invalid("messages", "want an array, got %s", kindName(value.Kind()))
+				err = llm.Invalid("messages", "want an array, got %s", wirejson.Kind(value.Kind()))
 			}
 		}
 		if err != nil {
@@ -72,14 +73,10 @@ func (Chat) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 	return h, nil
 }
 
-func notStrict(err error) *llm.Error {
-	return llm.Errorf(llm.ErrInvalidRequest, "request body is not strict JSON: %v", err)
+// unmarshal reads a client's value, which stands at path in its body.
+func unmarshal(path string, raw []byte, into any) error {
+	if err := wirejson.Unmarshal(path, raw, into); err != nil {
+		return llm.Unreadable(err)
+	}
+	return nil
 }
-
-// Ways of writing and of reading a provider. Both let through what a strict reader refuses: a provider's slip is no reason
-// to lose its answer, and what a client sent has been read strictly already. Invalid UTF-8 becomes U+FFFD either way.
-// Strings inside raw values (schemas) are written as they came.
-var (
-	writing = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsontext.PreserveRawStrings(true))
-	lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-)

@@ -3,7 +3,6 @@ package openai
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,6 +14,8 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/errorbody"
+	"millrace/internal/retryafter"
+	"millrace/internal/wirejson"
 )
 
 // errorCodes go with errors that bring none. https://platform.openai.com/docs/guides/error-codes
@@ -48,7 +49,7 @@ func (Chat) EncodeError(e *llm.Error) []byte {
 	if detail := jsontext.Value(e.Detail); detail.IsValid() {
 		out.Error.InnerError = detail
 	}
-	body, err := json.Marshal(&out, writing)
+	body, err := json.Marshal(&out, wirejson.Writing)
 	if err != nil { // strings and one value that was checked: cannot be
 		return []byte(`{"error":{"message":"internal error","type":"server_error","param":null,"code":null}}`)
 	}
@@ -101,7 +102,7 @@ func (p providerError) error(class llm.ErrorType) *llm.Error {
 	if _, err := strconv.Atoi(p.Code); err == nil {
 		e.Code = "" // a status, not a word
 	}
-	if given(p.Detail) {
+	if wirejson.Given(p.Detail) {
 		e.Detail = []byte(p.Detail)
 	}
 	return e
@@ -153,7 +154,7 @@ func (Chat) IsError(body []byte) bool {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	return json.Unmarshal(body, &b, lenient) == nil && b.Error.Message != ""
+	return json.Unmarshal(body, &b, wirejson.Lenient) == nil && b.Error.Message != ""
 }
 
 // maxMessageBytes keeps providers from answering with the whole prompt.
@@ -170,18 +171,11 @@ func shortened(s string) string {
 	return s[:cut] + "..."
 }
 
-// retryAfter reads how long to wait: OpenAI's and Azure's milliseconds, else seconds or a date, else, when the limit itself
-// was hit, the time until it is full again (https://platform.openai.com/docs/guides/rate-limits).
+// retryAfter reads how long to wait: what the provider asks for, else, when the limit itself was hit, the time until it is full again
+// (https://platform.openai.com/docs/guides/rate-limits).
 func retryAfter(status int, h http.Header) time.Duration {
-	if d := seconds(h.Get("Retry-After-Ms")) / 1000; d > 0 {
+	if d, ok := retryafter.Asked(h, time.Now()); ok {
 		return d
-	}
-	after := h.Get("Retry-After")
-	if d := seconds(after); d > 0 {
-		return d
-	}
-	if at, err := http.ParseTime(after); err == nil {
-		return max(0, time.Until(at).Round(time.Second))
 	}
 	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		return 0
@@ -203,16 +197,5 @@ func resetOf(h http.Header, what string) time.Duration {
 	if d, err := time.ParseDuration(value); err == nil {
 		return max(0, d)
 	}
-	return seconds(value)
-}
-
-// maxWait bounds what a header may ask for, so that no arithmetic overflows.
-const maxWait = 30 * 24 * time.Hour
-
-func seconds(value string) time.Duration {
-	s, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-	if err != nil || math.IsNaN(s) || s <= 0 {
-		return 0
-	}
-	return time.Duration(min(s, maxWait.Seconds()) * float64(time.Second))
+	return retryafter.Seconds(value)
 }

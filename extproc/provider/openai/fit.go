@@ -10,6 +10,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 )
 
 // fitting makes a body of the schema fit a dialect and a model: members and messages that are not taken go or are written
@@ -32,7 +33,7 @@ var looked = set("messages max_tokens max_completion_tokens reasoning_effort res
 func fit(body []byte, d *dialect, o llm.Options, own bool) (*fitting, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
-		return nil, notStrict(err)
+		return nil, llm.Unreadable(err)
 	}
 	f := &fitting{dialect: d, model: d.familyOf(o.Model), options: o, own: own, p: strictjson.NewPatch(body, members), values: map[string]jsontext.Value{}}
 	for _, m := range members {
@@ -58,7 +59,7 @@ func fit(body []byte, d *dialect, o llm.Options, own bool) (*fitting, error) {
 // remove takes a member out and says so, unless it was null.
 func (f *fitting) remove(name string, value jsontext.Value) {
 	f.p.Remove(name)
-	if given(value) {
+	if wirejson.Given(value) {
 		f.dropped.Add(name)
 	}
 }
@@ -96,7 +97,7 @@ func (f *fitting) member(name string, value jsontext.Value) error {
 // when 'store' is enabled".
 func (f *fitting) isAnthropics(metadata jsontext.Value) bool {
 	var m map[string]jsontext.Value
-	return string(f.values["store"]) != "true" && json.Unmarshal(metadata, &m) == nil && len(m) == 1 && given(m["user_id"])
+	return string(f.values["store"]) != "true" && json.Unmarshal(metadata, &m) == nil && len(m) == 1 && wirejson.Given(m["user_id"])
 }
 
 // foreignThinking writes Anthropic's thinking as DeepSeek has it, without the budget.
@@ -139,7 +140,7 @@ func (f *fitting) reasoning() bool {
 	switch {
 	case f.model.noTools && f.hasTools():
 		return false
-	case !given(effort):
+	case !wirejson.Given(effort):
 		return !f.model.idle
 	}
 	return string(effort) != `"none"`
@@ -160,7 +161,7 @@ func (f *fitting) effort() {
 		return
 	}
 	f.p.Set("reasoning_effort", []byte(`"none"`))
-	if given(effort) {
+	if wirejson.Given(effort) {
 		f.dropped.Add("reasoning_effort")
 	}
 }
@@ -169,14 +170,14 @@ func (f *fitting) effort() {
 // target and the model, as the member that they know.
 func (f *fitting) limit() {
 	name, value := "max_tokens", f.values["max_tokens"]
-	if v := f.values["max_completion_tokens"]; given(v) {
+	if v := f.values["max_completion_tokens"]; wirejson.Given(v) {
 		name, value = "max_completion_tokens", v
 	}
 	wanted, err := strconv.ParseInt(string(value), 10, 64)
 	here := name
 	switch {
 	case err == nil:
-	case given(value): // the target will say what is wrong with it
+	case wirejson.Given(value): // the target will say what is wrong with it
 		wanted = 0
 	case f.options.MaxTokens > 0:
 		wanted = f.options.MaxTokens
@@ -229,7 +230,7 @@ func (f *fitting) format() error {
 	f.p.Set("response_format", []byte(`{"type":"json_object"}`))
 	f.dropped.Add("response_format")
 	hint := "Answer with one JSON object and nothing else."
-	if want.JSONSchema != nil && given(want.JSONSchema.Schema) {
+	if want.JSONSchema != nil && wirejson.Given(want.JSONSchema.Schema) {
 		hint = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n" + string(want.JSONSchema.Schema)
 	}
 	f.front = append(f.front, hint)
@@ -244,11 +245,11 @@ func (f *fitting) messages() error {
 		return nil
 	}
 	if raw.Kind() != jsontext.KindBeginArray {
-		return llm.Invalid("messages", "want an array, got %s", kindName(raw.Kind()))
+		return llm.Invalid("messages", "want an array, got %s", wirejson.Kind(raw.Kind()))
 	}
 	var first jsontext.Value
 	if len(f.front) > 0 {
-		first = append(append(jsontext.Value(`{"role":"system","content":`), quote(strings.Join(f.front, "\n\n"))...), '}')
+		first = append(append(jsontext.Value(`{"role":"system","content":`), wirejson.Quote(strings.Join(f.front, "\n\n"))...), '}')
 	}
 	if !anew { // the messages themselves keep their bytes
 		out := append(append([]byte{'['}, first...), ',')
@@ -305,10 +306,10 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 		case "refusal":
 			refusal = value
 		case "role":
-			out.role = unquoted(value)
+			out.role = wirejson.Unquote(value)
 		case "tool_call_id":
-			out.result = f.dialect.callID(unquoted(value))
-			p.Set(m.Name, quote(out.result))
+			out.result = f.dialect.callID(wirejson.Unquote(value))
+			p.Set(m.Name, wirejson.Quote(out.result))
 		case "tool_calls":
 			calls = value
 		}
@@ -316,7 +317,7 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 			f.removeFrom(p, m.Name, value)
 		}
 	}
-	if !f.dialect.message["refusal"] && unquoted(refusal) != "" && !given(p.Get("content")) { // a message of nothing is refused
+	if !f.dialect.message["refusal"] && wirejson.Unquote(refusal) != "" && !wirejson.Given(p.Get("content")) { // a message of nothing is refused
 		p.Set("content", refusal)
 	}
 	if out.role == "developer" && !f.dialect.developer {
@@ -330,7 +331,7 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 	if out.role == "assistant" {
 		f.thoughts(p, calls, result)
 	}
-	if last && out.role == "assistant" && f.dialect.turns && p.Get("prefix") == nil && !given(calls) {
+	if last && out.role == "assistant" && f.dialect.turns && p.Get("prefix") == nil && !wirejson.Given(calls) {
 		p.Set("prefix", []byte("true"))
 	}
 	out.raw = p.Bytes()
@@ -365,7 +366,7 @@ func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) (jsontext.Val
 			if !f.dialect.call[m.Name] {
 				inner.Remove(m.Name)
 			} else if m.Name == "id" {
-				inner.Set(m.Name, quote(f.dialect.callID(unquoted(call[m.Value:m.End]))))
+				inner.Set(m.Name, wirejson.Quote(f.dialect.callID(wirejson.Unquote(call[m.Value:m.End]))))
 			}
 		}
 		list[i] = inner.Bytes()
@@ -386,21 +387,21 @@ func (f *fitting) tools() error {
 	}
 	for i, t := range list {
 		var in tool
-		if json.Unmarshal(t, &in, lenient) != nil || in.Type != "function" || in.Function == nil {
+		if json.Unmarshal(t, &in, wirejson.Lenient) != nil || in.Type != "function" || in.Function == nil {
 			continue
 		}
-		if given(in.CacheControl) || given(in.Function.CacheControl) {
+		if wirejson.Given(in.CacheControl) || wirejson.Given(in.Function.CacheControl) {
 			f.dropped.Add("tools[].cache_control")
 		}
 		in.CacheControl, in.Function.CacheControl, in.Rest, in.Function.Rest = nil, nil, nil, nil
-		if !given(in.Function.Parameters) {
+		if !wirejson.Given(in.Function.Parameters) {
 			in.Function.Parameters = jsontext.Value(`{"type":"object","properties":{}}`)
 		}
 		if !f.dialect.strict && in.Function.Strict != nil {
 			in.Function.Strict = nil
 			f.dropped.Add("tools[].function.strict")
 		}
-		if list[i], err = json.Marshal(&in, writing); err != nil {
+		if list[i], err = json.Marshal(&in, wirejson.Writing); err != nil {
 			return llm.Errorf(llm.ErrInternal, "write a tool: %v", err)
 		}
 	}
@@ -408,19 +409,11 @@ func (f *fitting) tools() error {
 	return nil
 }
 
-func unquoted(v jsontext.Value) string {
-	if v.Kind() != jsontext.KindString {
-		return ""
-	}
-	text, _ := jsontext.AppendUnquote(nil, v)
-	return string(text)
-}
-
 // items are the values of a list.
 func items(raw jsontext.Value) ([]jsontext.Value, error) {
 	all, err := strictjson.Items(raw)
 	if err != nil {
-		return nil, notStrict(err)
+		return nil, llm.Unreadable(err)
 	}
 	return all, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 )
 
 // A conversation that was at another provider before it came here has in it what that one said, in members that only some APIs know,
@@ -29,7 +30,7 @@ func (d *dialect) moved(messages []byte) bool {
 		}
 	}
 	for rest := range strictjson.Strings(messages, `"tool_call_id"`) { // every call has a result
-		if id := unquoted(strictjson.ValueAfter(rest)); d.callID(id) != id {
+		if id := wirejson.Unquote(strictjson.ValueAfter(rest)); d.callID(id) != id {
 			return true
 		}
 	}
@@ -61,23 +62,23 @@ func (f *fitting) thoughts(p *strictjson.Patch, calls jsontext.Value, result str
 		return
 	}
 	own := jsontext.Value(p.Get("reasoning_content"))
-	if blocks := jsontext.Value(p.Get("thinking_blocks")); given(blocks) && !saysNothing("thinking_blocks", blocks) && given(own) {
+	if blocks := jsontext.Value(p.Get("thinking_blocks")); wirejson.Given(blocks) && !saysNothing("thinking_blocks", blocks) && wirejson.Given(own) {
 		f.removeFrom(p, "reasoning_content", own)
 		own = nil
 	}
 	switch {
-	case unquoted(own) != "" || !f.thinks():
-	case given(calls):
-		p.Set("reasoning_content", quote(useOf(calls)))
+	case wirejson.Unquote(own) != "" || !f.thinks():
+	case wirejson.Given(calls):
+		p.Set("reasoning_content", wirejson.Quote(useOf(calls)))
 	case result != "":
-		p.Set("reasoning_content", quote("Use the result of "+result+"."))
+		p.Set("reasoning_content", wirejson.Quote("Use the result of "+result+"."))
 	}
 }
 
 // useOf says what the calls are.
 func useOf(calls jsontext.Value) string {
 	var all []toolCall
-	if json.Unmarshal(calls, &all, lenient) != nil {
+	if json.Unmarshal(calls, &all, wirejson.Lenient) != nil {
 		return "Use a tool."
 	}
 	var b strings.Builder
@@ -105,10 +106,10 @@ func (f *fitting) contentThoughts(p *strictjson.Patch) {
 	plain := true
 	for _, raw := range list {
 		var part struct {
-			Type text `json:"type"`
-			Text text `json:"text"`
+			Type wirejson.Text `json:"type"`
+			Text wirejson.Text `json:"text"`
 		}
-		err := json.Unmarshal(raw, &part, lenient)
+		err := json.Unmarshal(raw, &part, wirejson.Lenient)
 		if err == nil && (part.Type == "thinking" || part.Type == "reasoning") {
 			continue
 		}
@@ -120,7 +121,7 @@ func (f *fitting) contentThoughts(p *strictjson.Patch) {
 	case len(kept) == len(list):
 		return
 	case plain:
-		p.Set("content", quote(said.String()))
+		p.Set("content", wirejson.Quote(said.String()))
 	default:
 		p.Set("content", strictjson.List(kept))
 	}

@@ -3,11 +3,11 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/extproc/llm"
+	"millrace/internal/wirejson"
 )
 
 // partReader reads one content part found at path.
@@ -56,7 +56,7 @@ func (d *requestDecoder) partsOf(path string, raw jsontext.Value, readers map[st
 		return []llm.Part{llm.Text{Text: text}}, nil
 	case jsontext.KindBeginArray:
 	default:
-		return nil, llm.Invalid(path, "want a string or an array of parts, got %s", kindName(raw.Kind()))
+		return nil, llm.Invalid(path, "want a string or an array of parts, got %s", wirejson.Kind(raw.Kind()))
 	}
 	var list []part
 	if err := unmarshal(path, raw, &list); err != nil {
@@ -102,11 +102,11 @@ func readImage(path string, p *part) (llm.Part, error) {
 		return nil, llm.Invalid(path+".image_url.url", "required")
 	}
 	image := llm.Image{URL: p.ImageURL.URL, Detail: p.ImageURL.Detail}
-	if !isDataURL(image.URL) {
+	if !wirejson.IsDataURL(image.URL) {
 		return image, nil
 	}
 	var ok bool
-	if image.MediaType, image.Data, ok = parseDataURL(image.URL); !ok {
+	if image.MediaType, image.Data, ok = wirejson.ParseDataURL(image.URL); !ok {
 		return nil, llm.Invalid(path+".image_url.url", "a data URL must be base64")
 	}
 	image.URL = ""
@@ -120,9 +120,6 @@ func readAudio(path string, p *part) (llm.Part, error) {
 	return llm.Audio{Format: p.InputAudio.Format, Data: p.InputAudio.Data}, nil
 }
 
-// pdfMagic is how "%PDF-" begins in base64.
-const pdfMagic = "JVBERi"
-
 // readFile reads a file part. OpenAI wants file_data as a data URL; bare base64 is what its first documentation showed.
 func readFile(path string, p *part) (llm.Part, error) {
 	if p.File == nil {
@@ -133,34 +130,22 @@ func readFile(path string, p *part) (llm.Part, error) {
 	switch {
 	case data == "" && f.ID == "":
 		return nil, llm.Invalid(path+".file", "want file_data or file_id")
-	case isDataURL(data):
+	case wirejson.IsDataURL(data):
 		var ok bool
-		if f.MediaType, f.Data, ok = parseDataURL(data); !ok {
+		if f.MediaType, f.Data, ok = wirejson.ParseDataURL(data); !ok {
 			return nil, llm.Invalid(path+".file.file_data", "a data URL must be base64")
 		}
 	default:
 		f.Data = data
 	}
-	if strings.HasPrefix(f.Data, pdfMagic) {
-		f.MediaType = "application/pdf"
+	if wirejson.MediaType(f.Data) == wirejson.PDF {
+		f.MediaType = wirejson.PDF
 	}
 	return f, nil
 }
 
-func isDataURL(url string) bool { return len(url) > 5 && strings.EqualFold(url[:5], "data:") }
-
-// parseDataURL takes data:<media type>[;parameters];base64,<data> apart (RFC 2397).
-func parseDataURL(url string) (mediaType, data string, ok bool) {
-	head, data, ok := strings.Cut(url[5:], ",")
-	mediaType, parameters, _ := strings.Cut(head, ";")
-	if !ok || data == "" || parameters != "base64" && !strings.HasSuffix(parameters, ";base64") {
-		return "", "", false
-	}
-	return strings.ToLower(mediaType), data, true
-}
-
 func cacheOf(v jsontext.Value) json.RawMessage {
-	if !given(v) {
+	if !wirejson.Given(v) {
 		return nil
 	}
 	return json.RawMessage(v)

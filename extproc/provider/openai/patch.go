@@ -6,6 +6,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 )
 
 // foreign are members that only other schemas have. Towards a server of which nothing is known these go and everything else passes:
@@ -23,7 +24,7 @@ func (Chat) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, erro
 		return llm.Call{}, err
 	}
 	if h.Model != o.Model {
-		f.p.Set("model", quote(o.Model))
+		f.p.Set("model", wirejson.Quote(o.Model))
 	}
 	if h.Stream && !h.IncludeUsage && d.asksUsage {
 		if err := askForUsage(f.p); err != nil {
@@ -44,7 +45,7 @@ func foreignThinking(value jsontext.Value) bool {
 	if json.Unmarshal(value, &t) != nil {
 		return false
 	}
-	return given(t.Budget) || t.Type == "adaptive" || t.Type == "between_tools"
+	return wirejson.Given(t.Budget) || t.Type == "adaptive" || t.Type == "between_tools"
 }
 
 var usageWanted = []byte(`{"include_usage":true}`)
@@ -52,13 +53,13 @@ var usageWanted = []byte(`{"include_usage":true}`)
 // askForUsage sets stream_options.include_usage and keeps the client's other stream options.
 func askForUsage(p *strictjson.Patch) error {
 	options := jsontext.Value(p.Get("stream_options"))
-	if !given(options) {
+	if !wirejson.Given(options) {
 		p.Set("stream_options", usageWanted)
 		return nil
 	}
 	members, err := strictjson.Scan(options)
 	if err != nil {
-		return llm.Invalid("stream_options", "want an object, got %s", kindName(options.Kind()))
+		return llm.Invalid("stream_options", "want an object, got %s", wirejson.Kind(options.Kind()))
 	}
 	inner := strictjson.NewPatch(options, members)
 	inner.Set("include_usage", []byte("true"))

@@ -10,6 +10,7 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 )
 
 // DecodeRequest implements llm.ClientCodec. It understands the published schema and the extensions that clients of gateways
@@ -57,9 +58,9 @@ func (d *requestDecoder) extra(name string, value jsontext.Value) {
 // calls, which a client that still speaks of functions does not look for.
 func (d *requestDecoder) refuseLegacy() error {
 	switch {
-	case given(d.wire.Functions):
+	case wirejson.Given(d.wire.Functions):
 		return llm.Invalid("functions", "deprecated, and not translated to this provider: use tools")
-	case given(d.wire.FunctionCall):
+	case wirejson.Given(d.wire.FunctionCall):
 		return llm.Invalid("function_call", "deprecated, and not translated to this provider: use tool_choice")
 	}
 	return nil
@@ -140,11 +141,11 @@ func (d *requestDecoder) format() error {
 
 // schemaOf keeps a JSON schema as it came; nil when there is none.
 func schemaOf(path string, v jsontext.Value) (json.RawMessage, error) {
-	if !given(v) {
+	if !wirejson.Given(v) {
 		return nil, nil
 	}
 	if v.Kind() != jsontext.KindBeginObject {
-		return nil, llm.Invalid(path, "want an object, got %s", kindName(v.Kind()))
+		return nil, llm.Invalid(path, "want an object, got %s", wirejson.Kind(v.Kind()))
 	}
 	return json.RawMessage(v), nil
 }
@@ -156,7 +157,7 @@ func (d *requestDecoder) reasoning() error {
 	if d.wire.ReasoningEffort != "" {
 		r.Effort, r.Disabled = d.wire.ReasoningEffort, d.wire.ReasoningEffort == "none"
 	}
-	if !given(d.wire.Thinking) {
+	if !wirejson.Given(d.wire.Thinking) {
 		return nil
 	}
 	var t struct {
@@ -191,7 +192,7 @@ func (d *requestDecoder) user() error {
 		d.out.User = d.wire.SafetyIdentifier
 		d.out.SpellAs(llm.MemberUser, "safety_identifier")
 	case d.wire.SafetyIdentifier != "" && d.wire.SafetyIdentifier != d.wire.User:
-		d.extra("safety_identifier", quote(d.wire.SafetyIdentifier))
+		d.extra("safety_identifier", wirejson.Quote(d.wire.SafetyIdentifier))
 	}
 	return d.metadata()
 }
@@ -203,12 +204,12 @@ func (d *requestDecoder) metadata() error {
 	}
 	members, err := strictjson.Scan(d.wire.Metadata)
 	if err != nil {
-		return notStrict(err)
+		return llm.Unreadable(err)
 	}
 	for _, m := range members {
 		value := d.wire.Metadata[m.Value:m.End]
 		if m.Name == "user_id" && value.Kind() == jsontext.KindString && d.out.User == "" {
-			d.out.User = unquoted(value)
+			d.out.User = wirejson.Unquote(value)
 			d.out.SpellAs(llm.MemberUser, "metadata.user_id")
 		} else if !saysNothing(m.Name, value) {
 			d.extra("metadata", d.wire.Metadata)
@@ -235,7 +236,7 @@ func (d *requestDecoder) tools() error {
 			return err
 		}
 		cache := t.CacheControl
-		if !given(cache) {
+		if !wirejson.Given(cache) {
 			cache = f.CacheControl
 		}
 		d.out.Tools = append(d.out.Tools, llm.Tool{
@@ -343,7 +344,7 @@ func (d *requestDecoder) messages() error {
 		path := fmt.Sprintf("messages[%d]", i)
 		read := roles[m.Role]
 		switch {
-		case m.Role == "function" || given(m.FunctionCall):
+		case m.Role == "function" || wirejson.Given(m.FunctionCall):
 			return llm.Invalid(path, "function calls are deprecated, and not translated to this provider: use tools")
 		case read == nil:
 			return llm.Invalid(path+".role", "want system, developer, user, assistant or tool")
@@ -379,7 +380,7 @@ func (d *requestDecoder) systemMessage(path string, m *message) error {
 
 func (d *requestDecoder) userMessage(path string, m *message) error {
 	parts, err := d.content(path, m, userParts)
-	if err == nil && !given(m.Content) {
+	if err == nil && !wirejson.Given(m.Content) {
 		err = llm.Invalid(path+".content", "required")
 	}
 	d.add(llm.Message{Role: llm.User, Name: m.Name, Parts: parts, Paths: contentPaths(path+".content", m.Content, len(parts))})

@@ -14,63 +14,64 @@ import (
 
 	"millrace/extproc/llm"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 )
 
 // A provider's whole answer, as far as it is read.
 // https://platform.openai.com/docs/api-reference/chat/object
 type completion struct {
-	ID      text             `json:"id"`
-	Model   text             `json:"model"`
-	Created count            `json:"created"`
-	Object  errorMark        `json:"object"`
-	Choices []completeChoice `json:"choices"`
-	Usage   loose[usage]     `json:"usage"`
-	Error   jsontext.Value   `json:"error"`
+	ID      wirejson.Text         `json:"id"`
+	Model   wirejson.Text         `json:"model"`
+	Created wirejson.Count        `json:"created"`
+	Object  errorMark             `json:"object"`
+	Choices []completeChoice      `json:"choices"`
+	Usage   wirejson.Loose[usage] `json:"usage"`
+	Error   jsontext.Value        `json:"error"`
 }
 
 type completeChoice struct {
-	Index        count           `json:"index"`
+	Index        wirejson.Count  `json:"index"`
 	Message      completeMessage `json:"message"`
-	FinishReason text            `json:"finish_reason"`
+	FinishReason wirejson.Text   `json:"finish_reason"`
 	Logprobs     jsontext.Value  `json:"logprobs"`
 }
 
 type completeMessage struct {
-	Content          said                   `json:"content"`
-	Refusal          text                   `json:"refusal"`
-	ReasoningContent text                   `json:"reasoning_content"`
-	Reasoning        text                   `json:"reasoning"`
-	ThinkingBlocks   loose[[]thinkingBlock] `json:"thinking_blocks"`
-	ToolCalls        []completeCall         `json:"tool_calls"`
-	FunctionCall     loose[completeFunc]    `json:"function_call"`
+	Content          said                            `json:"content"`
+	Refusal          wirejson.Text                   `json:"refusal"`
+	ReasoningContent wirejson.Text                   `json:"reasoning_content"`
+	Reasoning        wirejson.Text                   `json:"reasoning"`
+	ThinkingBlocks   wirejson.Loose[[]thinkingBlock] `json:"thinking_blocks"`
+	ToolCalls        []completeCall                  `json:"tool_calls"`
+	FunctionCall     wirejson.Loose[completeFunc]    `json:"function_call"`
 }
 
 type completeCall struct {
-	ID           text                `json:"id"`
-	Function     completeFunc        `json:"function"`
-	ExtraContent loose[extraContent] `json:"extra_content"`
+	ID           wirejson.Text                `json:"id"`
+	Function     completeFunc                 `json:"function"`
+	ExtraContent wirejson.Loose[extraContent] `json:"extra_content"`
 }
 
 type completeFunc struct {
-	Name      text      `json:"name"`
-	Arguments arguments `json:"arguments"`
+	Name      wirejson.Text `json:"name"`
+	Arguments arguments     `json:"arguments"`
 }
 
 type usage struct {
-	Prompt            count                    `json:"prompt_tokens"`
-	Completion        count                    `json:"completion_tokens"`
-	Total             count                    `json:"total_tokens"`
-	PromptDetails     loose[promptDetails]     `json:"prompt_tokens_details"`
-	CompletionDetails loose[completionDetails] `json:"completion_tokens_details"`
+	Prompt            wirejson.Count                    `json:"prompt_tokens"`
+	Completion        wirejson.Count                    `json:"completion_tokens"`
+	Total             wirejson.Count                    `json:"total_tokens"`
+	PromptDetails     wirejson.Loose[promptDetails]     `json:"prompt_tokens_details"`
+	CompletionDetails wirejson.Loose[completionDetails] `json:"completion_tokens_details"`
 }
 
 type promptDetails struct {
-	Cached     count `json:"cached_tokens"`
-	CacheWrite count `json:"cache_write_tokens"`
+	Cached     wirejson.Count `json:"cached_tokens"`
+	CacheWrite wirejson.Count `json:"cache_write_tokens"`
 }
 
 type completionDetails struct {
-	Reasoning count `json:"reasoning_tokens"`
+	Reasoning wirejson.Count `json:"reasoning_tokens"`
 }
 
 // neutral reads the counts. Some compatibles (xAI, Gemini's endpoint) leave reasoning out of completion_tokens but not out
@@ -78,8 +79,8 @@ type completionDetails struct {
 func (u *usage) neutral() llm.Usage {
 	n := llm.Usage{
 		Input: int64(u.Prompt), Output: int64(u.Completion),
-		CacheRead: int64(u.PromptDetails.value.Cached), CacheWrite: int64(u.PromptDetails.value.CacheWrite),
-		Reasoning: int64(u.CompletionDetails.value.Reasoning),
+		CacheRead: int64(u.PromptDetails.Value.Cached), CacheWrite: int64(u.PromptDetails.Value.CacheWrite),
+		Reasoning: int64(u.CompletionDetails.Value.Reasoning),
 	}
 	if more := int64(u.Total) - n.Total(); more > 0 && n.Input > 0 {
 		n.Output += more
@@ -116,16 +117,16 @@ const finishFailed = "error"
 // Whole implements llm.AnswerReader.
 func (answerReader) Whole(body []byte) (*llm.Response, error) {
 	var w completion
-	err := json.Unmarshal(body, &w, lenient)
+	err := json.Unmarshal(body, &w, wirejson.Lenient)
 	switch {
-	case given(w.Error) || bool(w.Object) || err != nil || len(w.Choices) == 0:
+	case wirejson.Given(w.Error) || bool(w.Object) || err != nil || len(w.Choices) == 0:
 		return nil, insideError(body)
 	case len(w.Choices) > maxChoices:
 		return nil, llm.Errorf(llm.ErrBadGateway, "the provider's answer holds %d choices, more than %d", len(w.Choices), maxChoices)
 	}
 	slices.SortStableFunc(w.Choices, func(a, b completeChoice) int { return int(a.Index - b.Index) })
 	r := &llm.Response{ID: string(w.ID), Model: string(w.Model), Created: int64(w.Created)}
-	r.Usage = w.Usage.value.neutral()
+	r.Usage = w.Usage.Value.neutral()
 	ids := newCallIDs(r.ID)
 	for i := range w.Choices {
 		c := &w.Choices[i]
@@ -143,7 +144,7 @@ func (answerReader) Patch(body []byte, r *llm.Response) []byte {
 		return body
 	}
 	var w completion
-	if json.Unmarshal(body, &w, lenient) != nil {
+	if json.Unmarshal(body, &w, wirejson.Lenient) != nil {
 		return body
 	}
 	for i, c := range w.Choices {
@@ -161,7 +162,7 @@ var finishTools = []byte(`"tool_calls"`)
 
 func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
 	m := &c.Message
-	parts := thinkingParts(m.ThinkingBlocks.value, m.Content.thinking, string(m.ReasoningContent), string(m.Reasoning))
+	parts := thinkingParts(m.ThinkingBlocks.Value, m.Content.thinking, string(m.ReasoningContent), string(m.Reasoning))
 	if m.Content.text != "" {
 		parts = append(parts, llm.Text{Text: m.Content.text})
 	}
@@ -169,8 +170,8 @@ func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
 		parts = append(parts, llm.Refusal{Text: string(m.Refusal)})
 	}
 	calls := m.ToolCalls
-	if len(calls) == 0 && m.FunctionCall.ok {
-		calls = []completeCall{{Function: m.FunctionCall.value}}
+	if len(calls) == 0 && m.FunctionCall.OK {
+		calls = []completeCall{{Function: m.FunctionCall.Value}}
 	}
 	for i, call := range calls {
 		id := string(call.ID)
@@ -178,11 +179,11 @@ func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
 			id = ids.id(number, i)
 		}
 		neutral := llm.ToolCall{ID: id, Name: string(call.Function.Name), Arguments: string(call.Function.Arguments)}
-		neutral.Signature, neutral.Origin = call.ExtraContent.value.signature()
+		neutral.Signature, neutral.Origin = call.ExtraContent.Value.signature()
 		parts = append(parts, neutral)
 	}
 	out := llm.Choice{Parts: parts, Stop: stopOf(string(c.FinishReason), len(calls) > 0, m.Refusal != "")}
-	if given(c.Logprobs) {
+	if wirejson.Given(c.Logprobs) {
 		out.Logprobs = []byte(c.Logprobs)
 	}
 	return out
@@ -289,7 +290,7 @@ func (Chat) EncodeResponse(_ llm.Asked, r *llm.Response) ([]byte, error) {
 			out.Choices[i].Logprobs = jsontext.Value(c.Logprobs)
 		}
 	}
-	body, err := json.Marshal(&out, writing)
+	body, err := json.Marshal(&out, wirejson.Writing)
 	if err != nil {
 		return nil, fmt.Errorf("encode response for openai client: %w", err)
 	}

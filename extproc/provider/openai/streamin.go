@@ -11,47 +11,48 @@ import (
 	"millrace/extproc/llm"
 	"millrace/internal/sse"
 	"millrace/internal/strictjson"
+	"millrace/internal/wirejson"
 )
 
 // A chunk of a provider's stream, as far as it is read.
 // https://platform.openai.com/docs/api-reference/chat-streaming
 type chunk struct {
-	Object  errorMark      `json:"object"`
-	Choices []chunkChoice  `json:"choices"`
-	Usage   loose[usage]   `json:"usage"`
-	Error   jsontext.Value `json:"error"`
+	Object  errorMark             `json:"object"`
+	Choices []chunkChoice         `json:"choices"`
+	Usage   wirejson.Loose[usage] `json:"usage"`
+	Error   jsontext.Value        `json:"error"`
 }
 
 // firstChunk also holds what every chunk repeats and is needed once: not reading it again saves two strings per chunk.
 type firstChunk struct {
-	ID      text           `json:"id"`
-	Model   text           `json:"model"`
-	Created count          `json:"created"`
+	ID      wirejson.Text  `json:"id"`
+	Model   wirejson.Text  `json:"model"`
+	Created wirejson.Count `json:"created"`
 	Message jsontext.Value `json:"message"` // of an error that is all there is
 	Detail  jsontext.Value `json:"detail"`
 	chunk
 }
 
 type chunkChoice struct {
-	Index        count `json:"index"`
-	Delta        delta `json:"delta"`
-	FinishReason text  `json:"finish_reason"`
+	Index        wirejson.Count `json:"index"`
+	Delta        delta          `json:"delta"`
+	FinishReason wirejson.Text  `json:"finish_reason"`
 }
 
 type delta struct {
-	Content          said                   `json:"content"`
-	Refusal          text                   `json:"refusal"`
-	ReasoningContent text                   `json:"reasoning_content"`
-	Reasoning        text                   `json:"reasoning"`
-	ThinkingBlocks   loose[[]thinkingBlock] `json:"thinking_blocks"`
-	ToolCalls        []toolDelta            `json:"tool_calls"`
+	Content          said                            `json:"content"`
+	Refusal          wirejson.Text                   `json:"refusal"`
+	ReasoningContent wirejson.Text                   `json:"reasoning_content"`
+	Reasoning        wirejson.Text                   `json:"reasoning"`
+	ThinkingBlocks   wirejson.Loose[[]thinkingBlock] `json:"thinking_blocks"`
+	ToolCalls        []toolDelta                     `json:"tool_calls"`
 }
 
 type toolDelta struct {
-	Index        place               `json:"index"`
-	ID           text                `json:"id"`
-	Function     completeFunc        `json:"function"`
-	ExtraContent loose[extraContent] `json:"extra_content"`
+	Index        wirejson.Place               `json:"index"`
+	ID           wirejson.Text                `json:"id"`
+	Function     completeFunc                 `json:"function"`
+	ExtraContent wirejson.Loose[extraContent] `json:"extra_content"`
 }
 
 // Bounds of what one answer may make the decoder hold.
@@ -97,8 +98,8 @@ type choiceIn struct {
 	finished bool
 	refused  bool // a piece of a refusal has come
 	tools    []toolIn
-	byIndex  map[count]int  // the last call of each index, as a place in tools
-	byID     map[string]int // the first call of each id
+	byIndex  map[wirejson.Count]int // the last call of each index, as a place in tools
+	byID     map[string]int         // the first call of each id
 }
 
 // toolIn is one tool call: how the provider refers to it, and, until its name has come, what waits for the ToolStart.
@@ -213,9 +214,9 @@ func (d *streamDecoder) read(e sse.Event) (injected bool) {
 
 func (d *streamDecoder) chunk(data []byte) (injected bool) {
 	c, err := d.parse(data)
-	bare := !d.started && len(c.Choices) == 0 && (given(d.first.Message) || given(d.first.Detail))
+	bare := !d.started && len(c.Choices) == 0 && (wirejson.Given(d.first.Message) || wirejson.Given(d.first.Detail))
 	switch {
-	case given(c.Error) || bool(c.Object) || bare:
+	case wirejson.Given(c.Error) || bool(c.Object) || bare:
 		d.failed(data)
 		return false
 	case err != nil:
@@ -236,10 +237,10 @@ func (d *streamDecoder) chunk(data []byte) (injected bool) {
 			d.denying = append(d.denying, i)
 		}
 	}
-	if !c.Usage.ok {
+	if !c.Usage.OK {
 		return false
 	}
-	u := c.Usage.value.neutral()
+	u := c.Usage.Value.neutral()
 	d.emit(llm.Event{Kind: llm.UsageReport, Usage: &u})
 	return len(c.Choices) == 0 && !d.head.IncludeUsage
 }
@@ -248,11 +249,11 @@ func (d *streamDecoder) chunk(data []byte) (injected bool) {
 func (d *streamDecoder) parse(data []byte) (*chunk, error) {
 	if !d.started {
 		d.first = firstChunk{}
-		err := json.Unmarshal(data, &d.first, lenient)
+		err := json.Unmarshal(data, &d.first, wirejson.Lenient)
 		return &d.first.chunk, err
 	}
 	d.next = chunk{Choices: d.next.Choices[:0]}
-	err := json.Unmarshal(data, &d.next, lenient)
+	err := json.Unmarshal(data, &d.next, wirejson.Lenient)
 	return &d.next, err
 }
 
@@ -300,7 +301,7 @@ func (d *streamDecoder) texts(choice int, m *delta) {
 	}
 	d.text(llm.ThinkingDelta, choice, m.Content.thinking)
 	d.text(llm.ThinkingDelta, choice, thinking)
-	for _, b := range m.ThinkingBlocks.value { // their text has come as reasoning_content
+	for _, b := range m.ThinkingBlocks.Value { // their text has come as reasoning_content
 		switch {
 		case b.Data != "":
 			d.emit(llm.Event{Kind: llm.ThinkingRedacted, Choice: choice, Text: b.Data, Origin: ofThinkingBlocks})
@@ -349,7 +350,7 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 			id = d.ids.id(choice, number)
 		}
 		start := llm.Event{Kind: llm.ToolStart, Choice: choice, Tool: number, ID: id, Name: string(t.Function.Name)}
-		start.Signature, start.Origin = t.ExtraContent.value.signature()
+		start.Signature, start.Origin = t.ExtraContent.Value.signature()
 		d.emit(start)
 		arguments, call.pending = string(call.pending)+arguments, nil
 	}
@@ -363,8 +364,8 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 // chunk. Without an index it is the id; a piece that has neither, nor a name, continues the last call.
 func (c *choiceIn) find(t *toolDelta) int {
 	id, named := string(t.ID), t.Function.Name != ""
-	if t.Index.known {
-		i, ok := c.byIndex[t.Index.count]
+	if t.Index.Known {
+		i, ok := c.byIndex[t.Index.Count]
 		switch {
 		case !ok:
 			return -1
@@ -389,10 +390,10 @@ func (c *choiceIn) ofID(id string) int {
 // begin adds a call that t is the first piece of.
 func (c *choiceIn) begin(t *toolDelta) {
 	if c.byIndex == nil {
-		c.byIndex, c.byID = map[count]int{}, map[string]int{}
+		c.byIndex, c.byID = map[wirejson.Count]int{}, map[string]int{}
 	}
-	if t.Index.known {
-		c.byIndex[t.Index.count] = len(c.tools)
+	if t.Index.Known {
+		c.byIndex[t.Index.Count] = len(c.tools)
 	}
 	c.tools = append(c.tools, toolIn{})
 }

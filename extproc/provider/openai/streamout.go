@@ -5,9 +5,9 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/extproc/llm"
+	"millrace/internal/wirejson"
 )
 
 // NewStreamEncoder implements llm.ClientCodec.
@@ -122,11 +122,11 @@ func (e *streamEncoder) start(dst []byte, ev llm.Event) []byte {
 		model = e.head.Model
 	}
 	p := append(e.prefix, `data: {"id":`...)
-	p = append(p, quote(answerID(ev.ID))...)
+	p = append(p, wirejson.Quote(answerID(ev.ID))...)
 	p = append(p, `,"object":"chat.completion.chunk","created":`...)
 	p = strconv.AppendInt(p, createdAt(ev.Created), 10)
 	p = append(p, `,"model":`...)
-	p = append(p, quote(model)...)
+	p = append(p, wirejson.Quote(model)...)
 	e.prefix = append(p, `,"choices":`...)
 	e.suffix = "}\n\n"
 	if e.head.IncludeUsage {
@@ -180,14 +180,9 @@ func (e *streamEncoder) text(dst []byte, choice int, name, value string) []byte 
 	}
 	dst = e.beginDelta(dst, choice)
 	dst = append(dst, name...)
-	dst = appendQuoted(dst, value)
+	dst = wirejson.AppendQuote(dst, value)
 	dst = append(dst, '}')
 	return e.endDelta(dst)
-}
-
-func appendQuoted(dst []byte, s string) []byte {
-	dst, _ = jsontext.AppendQuote(dst, s) // fails on invalid UTF-8 only, having replaced it
-	return dst
 }
 
 func (e *streamEncoder) signature(dst []byte, ev llm.Event, c *choiceOut) []byte {
@@ -203,7 +198,7 @@ func (e *streamEncoder) thinkingBlock(dst []byte, choice int, t llm.Thinking) []
 	if t.Origin != ofThinkingBlocks {
 		return dst
 	}
-	block, err := json.Marshal(blockOf(t), writing)
+	block, err := json.Marshal(blockOf(t), wirejson.Writing)
 	if err != nil {
 		return dst // strings only: cannot be
 	}
@@ -235,13 +230,13 @@ func (e *streamEncoder) toolStart(dst []byte, ev llm.Event, c *choiceOut) []byte
 	c.tool(ev.Tool).started = true
 	dst = e.beginTool(dst, ev.Choice, ev.Tool)
 	dst = append(dst, `,"id":`...)
-	dst = appendQuoted(dst, ev.ID)
+	dst = wirejson.AppendQuote(dst, ev.ID)
 	dst = append(dst, `,"type":"function","function":{"name":`...)
-	dst = appendQuoted(dst, ev.Name)
+	dst = wirejson.AppendQuote(dst, ev.Name)
 	dst = append(dst, `,"arguments":""}`...)
 	if ev.Signature != "" && ev.Origin == ofExtraContent {
 		dst = append(dst, `,"extra_content":{"google":{"thought_signature":`...)
-		dst = appendQuoted(dst, ev.Signature)
+		dst = wirejson.AppendQuote(dst, ev.Signature)
 		dst = append(dst, "}}"...)
 	}
 	return e.endTool(dst)
@@ -254,7 +249,7 @@ func (e *streamEncoder) toolDelta(dst []byte, ev llm.Event, c *choiceOut) []byte
 	c.tool(ev.Tool).spoke = true
 	dst = e.beginTool(dst, ev.Choice, ev.Tool)
 	dst = append(dst, `,"function":{"arguments":`...)
-	dst = appendQuoted(dst, ev.Text)
+	dst = wirejson.AppendQuote(dst, ev.Text)
 	dst = append(dst, '}')
 	return e.endTool(dst)
 }
@@ -287,7 +282,7 @@ func (e *streamEncoder) finish(dst []byte, number int) []byte {
 }
 
 func (e *streamEncoder) usageChunk(dst []byte) []byte {
-	u, err := json.Marshal(usageForClient(e.usage), writing)
+	u, err := json.Marshal(usageForClient(e.usage), wirejson.Writing)
 	if err != nil {
 		return dst // numbers only: cannot be
 	}
