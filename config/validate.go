@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -246,7 +247,7 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	v.provider(path, p)
 	if p.GetBaseUrl() != "" {
 		v.baseURL(path, t)
-	} else if t.Host == "" && (p.GetName() == "" || p.GetName() == schema.Compatible) {
+	} else if t.Host == "" && hostless(cmp.Or(p.GetType(), p.GetName())) {
 		v.errorf(path, "needs a provider, a provider.base_url or a host")
 	}
 	if strings.ContainsAny(t.Host, "/:@") && !isIP(t.Host) {
@@ -281,6 +282,12 @@ func (v *validation) target(path string, t *millracev1.Target) {
 			v.errorf(path+".credentials.header_name", "%s", reason)
 		}
 	}
+}
+
+// hostless tells whether a provider's name does not say where it is. Of an unknown one that is not said here.
+func hostless(name string) bool {
+	p, known := schema.Named(name)
+	return name == "" || known && p.Host == ""
 }
 
 // provider checks whose API a target speaks. A name is free where the type says that.

@@ -123,7 +123,24 @@ var providers = []Provider{
 	{Name: "mistral", Host: "api.mistral.ai", Schema: OpenAIChat, Dialect: "mistral"},
 	// https://api-docs.deepseek.com/
 	{Name: "deepseek", Host: "api.deepseek.com", Schema: OpenAIChat, Dialect: "deepseek"},
-	// Any server that speaks the schema in a way of its own: vLLM, Ollama, a router.
+	// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest. Each resource has a host of its own.
+	{Name: "azure", Schema: OpenAIChat, Dialect: "azure", Base: "/openai/v1", Auth: Auth{Header: "Api-Key"}},
+	// https://console.groq.com/docs/openai
+	{Name: "groq", Host: "api.groq.com", Schema: OpenAIChat, Dialect: "groq", Base: "/openai/v1"},
+	// https://openrouter.ai/docs/api-reference/overview: what a model does not take is left out there.
+	{Name: "openrouter", Host: "openrouter.ai", Schema: OpenAIChat, Base: "/api/v1"},
+	// https://docs.together.ai/docs/inference/openai-compatibility
+	{Name: "together", Host: "api.together.ai", Schema: OpenAIChat, Dialect: "together"},
+	// https://docs.fireworks.ai/tools-sdks/openai-compatibility
+	{Name: "fireworks", Host: "api.fireworks.ai", Schema: OpenAIChat, Base: "/inference/v1"},
+	// Servers of one's own: https://docs.vllm.ai/en/stable/serving/openai_compatible_server/,
+	// https://docs.ollama.com/api/openai-compatibility, https://lmstudio.ai/docs/developer/openai-compat,
+	// https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+	{Name: "vllm", Schema: OpenAIChat, Dialect: "vllm"},
+	{Name: "ollama", Schema: OpenAIChat, Dialect: "ollama"},
+	{Name: "lmstudio", Schema: OpenAIChat, Dialect: "lmstudio"},
+	{Name: "llamacpp", Schema: OpenAIChat},
+	// Any server that speaks the schema in a way of its own.
 	{Name: Compatible, Schema: OpenAIChat},
 	{Name: Static, Schema: Static},
 }

@@ -30,6 +30,12 @@ var pairTargets = []struct {
 	{"compatible", "llama-3.3-70b", "", schema.OpenAIChat},
 	{"mistral", "mistral-large-latest", "mistral", schema.OpenAIChat},
 	{"deepseek", "deepseek-chat", "deepseek", schema.OpenAIChat},
+	{"azure", "gpt-4.1", "azure", schema.OpenAIChat},
+	{"groq", "llama-3.3-70b-versatile", "groq", schema.OpenAIChat},
+	{"ollama", "llama3.2", "ollama", schema.OpenAIChat},
+	{"vllm", "llama-3.3-70b", "vllm", schema.OpenAIChat},
+	{"lmstudio", "llama-3.3-70b", "lmstudio", schema.OpenAIChat},
+	{"together", "llama-3.3-70b", "together", schema.OpenAIChat},
 	{"anthropic", "claude-sonnet-4-5", "", schema.AnthropicMessages},
 }
 

@@ -615,7 +615,7 @@ func (e *requestEncoder) stream() {
 		return
 	}
 	e.out.Stream = true
-	if e.dialect.asksUsage || e.dialect == &compatible && e.in.IncludeUsage {
+	if e.dialect.asksUsage || e.in.IncludeUsage && e.dialect.takes("stream_options") {
 		e.out.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
 }

@@ -11,8 +11,14 @@ import (
 type dialect struct {
 	// members are those of the request that are taken; nil: all but the foreign ones.
 	members map[string]bool
+	// refused are those that are not, where all others are: the host answers them with an error, or does not heed them.
+	refused map[string]bool
 	// message are the members of messages that are taken, call those of the calls in them; nil: all.
 	message, call map[string]bool
+	// nameless: messages have no name.
+	nameless bool
+	// single: n is 1. Another number is refused: what the client gets would not be what it asked for.
+	single bool
 	// spelling is what members are called here.
 	spelling map[string]string
 	// newLimit: the token limit is max_completion_tokens for models that reason. Others know max_tokens only.
@@ -97,6 +103,59 @@ var dialects = map[string]*dialect{
 		spelling: map[string]string{"max_completion_tokens": "max_tokens", "seed": "random_seed"},
 		name:     toolName, callID: nineID, maxHeat: "1.5", schemas: true, strict: true, turns: true, thoughts: true,
 	},
+
+	// The body is OpenAI's, and so are the models, where a deployment is named after its model.
+	// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest (Create chat completion); that stream_options are taken:
+	// https://learn.microsoft.com/en-us/python/api/semantic-kernel/semantic_kernel.connectors.ai.open_ai.azurechatpromptexecutionsettings
+	"azure": {
+		newLimit: true, developer: true, name: toolName, callID: shortID, maxUser: 64, maxStops: 4, maxTools: 128,
+		asksUsage: true, schemas: true, strict: true, models: openAIModels,
+	},
+
+	// https://console.groq.com/docs/openai ("Currently Unsupported OpenAI Features": each is a 400); four stops, 128 tools and n:
+	// https://console.groq.com/docs/api-reference#chat-create
+	"groq": {
+		refused: set("logit_bias logprobs top_logprobs"), nameless: true, single: true,
+		newLimit: true, developer: true, name: toolName, callID: shortID, maxStops: 4, maxTools: 128, schemas: true, strict: true,
+	},
+
+	// https://docs.ollama.com/api/openai-compatibility ("Supported request fields" and those without a tick: what it does not know
+	// it does not heed). Of limits it lists max_tokens alone.
+	"ollama": {
+		refused: set("logit_bias tool_choice user"), single: true,
+		spelling:  map[string]string{"max_completion_tokens": "max_tokens"},
+		developer: true, name: toolName, callID: sameID, asksUsage: true, schemas: true, strict: true,
+	},
+
+	// https://docs.vllm.ai/en/stable/serving/openai_compatible_server/ (Supported APIs): user is ignored.
+	"vllm": {
+		refused:  set("user"),
+		newLimit: true, developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
+	},
+
+	// https://lmstudio.ai/docs/developer/openai-compat/chat-completions ("Supported payload parameters"), and the pages on tools and
+	// structured output beside it.
+	"lmstudio": {
+		refused: set("logprobs top_logprobs user"), single: true,
+		spelling:  map[string]string{"max_completion_tokens": "max_tokens"},
+		developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
+	},
+
+	// https://docs.together.ai/reference/chat-completions-1: of limits it lists max_tokens alone.
+	"together": {
+		spelling:  map[string]string{"max_completion_tokens": "max_tokens"},
+		developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
+	},
+}
+
+// takes tells whether a member of the request is taken.
+func (d *dialect) takes(name string) bool {
+	return (d.members == nil || d.members[name]) && !d.refused[name]
+}
+
+// takesOfMessage tells the same of a member of messages.
+func (d *dialect) takesOfMessage(name string) bool {
+	return (d.message == nil || d.message[name]) && !(d.nameless && name == "name")
 }
 
 // dialectOf is the row for a target's dialect.
@@ -107,9 +166,9 @@ func dialectOf(name string) *dialect {
 	return &compatible
 }
 
-// foreigner tells whether the schema is not spoken here as its clients speak it: a request of a client of the schema is then ours
-// to adapt.
-func (d *dialect) foreigner() bool { return d != &openAI && d != &compatible }
+// foreigner tells whether the schema is not spoken here as its clients speak it, so that it is known what is taken and no more is: a
+// request of a client of the schema is then ours to adapt.
+func (d *dialect) foreigner() bool { return d.members != nil && d != &openAI }
 
 // maxCallID is the longest tool call id that every OpenAI-like API takes back ("string too long. Expected a string with maximum
 // length 40", seen in its 400s; not on its pages). Other providers' ids are longer.

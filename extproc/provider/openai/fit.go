@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,8 +67,10 @@ func (f *fitting) remove(name string, value jsontext.Value) {
 
 // member decides about a member by its name alone.
 func (f *fitting) member(name string, value jsontext.Value) error {
-	known := f.dialect.members == nil || f.dialect.members[name]
+	known := f.dialect.takes(name)
 	switch {
+	case name == "n" && f.dialect.single && above(value, "1"):
+		return llm.Invalid("n", "this provider gives one answer per request")
 	case name == "system":
 		texts, err := systemTexts(value)
 		for _, t := range texts {
@@ -240,7 +243,7 @@ func (f *fitting) format() error {
 // messages writes the messages: what goes before them, and each as the dialect has it.
 func (f *fitting) messages() error {
 	raw := f.values["messages"]
-	anew := f.dialect.message != nil && (f.dialect.foreigner() || f.dialect.moved(raw))
+	anew := f.dialect.foreigner() || f.dialect.message != nil && f.dialect.moved(raw) || f.dialect.nameless && bytes.Contains(raw, []byte(`"name"`))
 	if len(f.front) == 0 && !anew {
 		return nil
 	}
@@ -313,11 +316,11 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 		case "tool_calls":
 			calls = value
 		}
-		if !f.dialect.message[m.Name] {
+		if !f.dialect.takesOfMessage(m.Name) {
 			f.removeFrom(p, m.Name, value)
 		}
 	}
-	if !f.dialect.message["refusal"] && wirejson.Unquote(refusal) != "" && !wirejson.Given(p.Get("content")) { // a message of nothing is refused
+	if !f.dialect.takesOfMessage("refusal") && wirejson.Unquote(refusal) != "" && !wirejson.Given(p.Get("content")) { // a message of nothing is refused
 		p.Set("content", refusal)
 	}
 	if out.role == "developer" && !f.dialect.developer {
@@ -363,7 +366,7 @@ func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) (jsontext.Val
 		}
 		inner := strictjson.NewPatch(call, members)
 		for _, m := range members {
-			if !f.dialect.call[m.Name] {
+			if f.dialect.call != nil && !f.dialect.call[m.Name] {
 				inner.Remove(m.Name)
 			} else if m.Name == "id" {
 				inner.Set(m.Name, wirejson.Quote(f.dialect.callID(wirejson.Unquote(call[m.Value:m.End]))))
