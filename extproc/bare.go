@@ -1,0 +1,58 @@
+package extproc
+
+import (
+	"fmt"
+	"strings"
+
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+
+	"millrace/envoy"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Of a request that Envoy has served by itself (config.Plan.Bare) its account is all there is.
+
+// bare says what that account tells of the request's rule and of its last attempt. Which targets the attempts before were made at Envoy
+// does not tell. routeName is that of the rule.
+func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, routeName string) {
+	common := entry.GetCommonProperties()
+	if path := entry.GetRequest().GetRequestHeaders()[envoy.HeaderPath]; path != "" {
+		e.Path, _, _ = strings.Cut(path, "?")
+	}
+	identity := common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+	last := &millracev1.Attempt{Error: "no connection"}
+	for _, r := range []*Runtime{s.runtime.Load(), s.previous.Load()} {
+		if r == nil {
+			continue
+		}
+		if rule := r.rules[routeName]; rule != nil && e.Gateway == "" {
+			e.Gateway, e.Schema = rule.gateway, string(rule.bare)
+		}
+		if t := r.targets[identity]; t != nil && last.Target == "" {
+			last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
+		}
+	}
+	for n := uint32(1); n < common.GetUpstreamRequestAttemptCount(); n++ {
+		e.Attempts = append(e.Attempts, &millracev1.Attempt{Error: "failed; Envoy, which asked the targets by itself, does not tell more"})
+	}
+	if common.GetUpstreamRequestAttemptCount() == 0 {
+		return
+	}
+	e.Attempts = append(e.Attempts, last)
+	if e.Details != viaUpstream || last.Target == "" {
+		return
+	}
+	e.Target, e.Provider = last.Target, last.Provider
+	if e.Status < 400 {
+		s.succeeded(identity, e.Id)
+		return
+	}
+	last.Error = fmt.Sprintf("status %d", e.Status)
+	e.Error = last.Error
+	if cools(int(e.Status)) || e.Status >= 500 {
+		s.failed(identity, e.Id, last.Error)
+	}
+}
+
+// viaUpstream is Envoy's word for an answer that came from the target.
+const viaUpstream = "via_upstream"
