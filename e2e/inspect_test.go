@@ -34,6 +34,7 @@ func TestInspectHeaders(t *testing.T) {
 			g := start(t, gatewayFields, doc)
 			large := strings.Replace(chatHello, `"hello"`, `"`+strings.Repeat("x", 100_000)+`"`, 1)
 			seen := map[string]bool{} // ids of requests
+			streams := 0
 			serve := func(name string, want traffic, path, body string, more ...string) {
 				t.Helper()
 				g.costs(name, want, func() {
@@ -52,7 +53,9 @@ func TestInspectHeaders(t *testing.T) {
 			for range 2 { // one each
 				serve("whole", bare, "/chat/v1/chat/completions", chatHello)
 			}
-			serve("stream", bare, "/chat/v1/chat/completions", chatStream)
+			counted := strings.Replace(chatStream, `"stream":true`, `"stream":true,"stream_options":{"include_usage":true}`, 1)
+			serve("stream", bare, "/chat/v1/chat/completions", counted)
+			serve("Anthropic's stream", bare, "/claude/v1/messages", claudeStream)
 			serve("Anthropic", bare, "/claude/v1/messages?beta=true", claudeHello)
 			for p, n := range map[*fakellm.Provider]int{a: 0, b: 0, c: 0} {
 				if len(p.Requests()) == n {
@@ -91,6 +94,9 @@ func TestInspectHeaders(t *testing.T) {
 					if e.Gateway != "default" || e.Schema == "" || e.Target == "" || e.Provider == "" || last < 0 || e.Attempts[last].Target != e.Target {
 						t.Errorf("event %v", e)
 					}
+					if e.Usage.GetInput() > 0 && e.Usage.GetOutput() > 0 && e.Attempts[last].Status == 200 {
+						streams++
+					}
 					if want := map[bool]string{true: "app"}[keyed]; e.Key != want {
 						t.Errorf("event of key %q, want %q", e.Key, want)
 					}
@@ -100,6 +106,9 @@ func TestInspectHeaders(t *testing.T) {
 				}
 				if len(seen) > 0 {
 					return fmt.Errorf("%d requests without an event", len(seen))
+				}
+				if want := 4; streams != want { // both streams, and what was read
+					t.Errorf("%d requests have a usage, want %d", streams, want)
 				}
 				return nil
 			})

@@ -75,6 +75,9 @@ const (
 	StreamRouter    = "router"
 	StreamUpstream  = "upstream"
 
+	// MetadataUsage is the namespace of what Envoy finds a stream to say of its usage, by schema.UsagePlace.
+	MetadataUsage = "millrace.usage"
+
 	// AttributeRoute is what Envoy tells the router stream about the request.
 	AttributeRoute = "xds.route_name"
 

@@ -262,14 +262,8 @@ func (x *exchange) describe() *millracev1.Event {
 	if decisive != nil && decisive == x.answered && x.status == e.Status { // else the answer was Envoy's own
 		e.Target, e.Provider = decisive.Target, decisive.Provider
 	}
-	if x.usage != nil {
-		e.Usage = &millracev1.Usage{
-			Input:      uint32(x.usage.Input),
-			Output:     uint32(x.usage.Output),
-			CacheRead:  uint32(x.usage.CacheRead),
-			CacheWrite: uint32(x.usage.CacheWrite),
-			Reasoning:  uint32(x.usage.Reasoning),
-		}
+	if !x.bare {
+		e.Usage = usageMessage(x.usage)
 	}
 	switch {
 	case x.refusal != nil:
@@ -278,6 +272,20 @@ func (x *exchange) describe() *millracev1.Event {
 		e.Error = decisive.Error
 	}
 	return e
+}
+
+// usageMessage is the usage in an event, nil for none.
+func usageMessage(u *llm.Usage) *millracev1.Usage {
+	if u == nil {
+		return nil
+	}
+	return &millracev1.Usage{
+		Input:      uint32(u.Input),
+		Output:     uint32(u.Output),
+		CacheRead:  uint32(u.CacheRead),
+		CacheWrite: uint32(u.CacheWrite),
+		Reasoning:  uint32(u.Reasoning),
+	}
 }
 
 // decisive is the attempt that the request ended with: the one that was good, else the last; nil when there was none. mu is held.

@@ -10,9 +10,12 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	jsonparserv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/content_parsers/json/v3"
 	customv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	jsonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/json_to_metadata/v3"
+	ssev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/sse_to_metadata/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3" // unfitAnswers'
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -32,7 +35,7 @@ import (
 // it stays there always. See docs/rationale.md, "When may a service stay open without the sidecar?".
 
 // bareRoutes take what Envoy may send on by itself, if that is now: posts to the one operation of the targets, as the sidecar knows it.
-func bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare) []*routev3.Route {
+func (b *builder) bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare) []*routev3.Route {
 	if r.Plan.Bare != now || r.Derived || !r.Takes("POST") {
 		return nil
 	}
@@ -47,11 +50,11 @@ func bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare) []*routev3.R
 	}
 	var routes []*routev3.Route
 	for _, path := range paths {
-		routes = append(routes, bareRoute(g, r, path))
+		routes = append(routes, b.bareRoute(g, r, path))
 	}
 	if r.Strip && base != "" { // the rule's own path: a client that was told one URL and no operation
 		if headers, may := sniffed(own, base); may {
-			route := bareRoute(g, r, base)
+			route := b.bareRoute(g, r, base)
 			route.Match.Headers = append(route.Match.Headers, headers...)
 			routes = append(routes, route)
 		}
@@ -80,7 +83,7 @@ func has(header string, present bool) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: present}}
 }
 
-func bareRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
+func (b *builder) bareRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Name += envoy.RouteBare
 	route.Match.PathSpecifier = &routev3.RouteMatch_Path{Path: path}
@@ -107,6 +110,9 @@ func bareRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	}
 	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
 	route.TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.custom_response": packed(unfitAnswers())}
+	if b.told() {
+		route.TypedPerFilterConfig[told] = packed(&routev3.FilterConfig{Config: &anypb.Any{}})
+	}
 	bareStreams(route, r.Plan)
 	return route
 }
@@ -278,13 +284,53 @@ func others(words []string) string {
 	return "(" + strings.Join(alternatives, "|") + ")"
 }
 
-// bareFilters are what bare routes need on the listener. Envoy calls the filter work in progress, so it is there only with one.
+// bareFilters are what bare routes need on the listener. Envoy calls them work in progress, so they are there only with one.
 func (b *builder) bareFilters() []*hcmv3.HttpFilter {
 	if !b.config.Bare() {
 		return nil
 	}
-	return []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
+	filters := []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
+	if b.told() {
+		filters = append(filters, toldUsage())
+	}
+	return filters
 }
+
+// told tells whether the usage of streams that the sidecar does not see is wanted: events say it.
+func (b *builder) told() bool { return b.config.EventFile != "" }
+
+// told is the name of the filter toldUsage.
+const told = "millrace.told"
+
+// toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the schemas' rows. Bare routes have it on.
+func toldUsage() *hcmv3.HttpFilter {
+	parser := &jsonparserv3.JsonContentParser{}
+	known := map[string]bool{}
+	for _, s := range schema.All() {
+		for _, place := range s.Usage {
+			if known[place.Key()] {
+				continue
+			}
+			known[place.Key()] = true
+			rule := &jsonv3.JsonToMetadata_Rule{OnPresent: &jsonv3.JsonToMetadata_KeyValuePair{MetadataNamespace: envoy.MetadataUsage, Key: place.Key()}}
+			for _, name := range place.Path {
+				rule.Selectors = append(rule.Selectors, &jsonv3.JsonToMetadata_Selector{Selector: &jsonv3.JsonToMetadata_Selector_Key{Key: name}})
+			}
+			parser.Rules = append(parser.Rules, &jsonparserv3.JsonContentParser_RuleConfig{Rule: rule})
+		}
+	}
+	return &hcmv3.HttpFilter{
+		Name:     told,
+		Disabled: true,
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&ssev3.SseToMetadata{ResponseRules: &ssev3.SseToMetadata_ProcessingRules{
+			ContentParser: extension("envoy.content_parsers.json", parser),
+			MaxEventSize:  wrapperspb.UInt32(maxTold),
+		}})},
+	}
+}
+
+// maxTold is the longest event that usage is looked for in. It says little else.
+const maxTold = 16 << 10
 
 // unfitAnswers are those of a provider that no client may see while nobody is there to read them: one that refuses the gateway's
 // credential quotes it, and whatever number a status is, Envoy passes it on (reader.wholeError does the same with the sidecar).

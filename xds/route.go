@@ -39,13 +39,13 @@ func (b *builder) routes() {
 		}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
-				host.Routes = append(host.Routes, bareRoutes(g, r, config.BareAlways)...)
+				host.Routes = append(host.Routes, b.bareRoutes(g, r, config.BareAlways)...)
 				if r.Plan.Joined {
 					host.Routes = append(host.Routes, joinedRoute(g, r), plainRoute(g, r)) // the second for what is no POST
 					continue
 				}
 				host.Routes = append(host.Routes, streamRoute(g, r))
-				host.Routes = append(host.Routes, bareRoutes(g, r, config.BareFallback)...)
+				host.Routes = append(host.Routes, b.bareRoutes(g, r, config.BareFallback)...)
 				host.Routes = append(host.Routes, plainRoute(g, r))
 			}
 			host.Routes = append(host.Routes, leftOver(g, level)...)
