@@ -55,7 +55,7 @@ func main() {
 	quick := flag.Bool("quick", false, "one short round: shows that all works, and little else")
 	flag.DurationVar(&o.measured, "d", 4*time.Second, "how long each load is measured")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often everything is measured")
-	subjects := flag.String("subjects", "", "whom to measure beside the bare Envoy: floor, millrace, bifrost; all when empty")
+	subjects := flag.String("subjects", "", "whom to measure beside the bare Envoy: floor, millrace, plans (its cheaper ones), bifrost; all when empty")
 	names := flag.String("loads", "", "plain, stream, rate; all when empty")
 	flag.Var(&o.builds, "millrace", "the binary to measure, or NAME=BINARY; may be given several times (default bin/millrace)")
 	flag.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait, in all, for a quiet machine")

@@ -47,6 +47,9 @@ const (
 	bareName   = "bare Envoy"
 	sameSchema = "same schema"
 	translated = "OpenAI to Anthropic"
+	// Of the gateway alone, with inspect: headers.
+	unread = "no body read"
+	keyed  = "keys, no body read"
 )
 
 // start starts everything. A Bifrost that cannot be built is left out, and that is said.
@@ -88,8 +91,16 @@ func start(ctx context.Context, o options) (_ *bench, err error) {
 	}
 	if wanted("millrace") {
 		for _, build := range o.builds {
-			if err := b.gateway(build.name, build.binary, envoyBinary, provider); err != nil {
+			if err := b.gateway(build.name, build.binary, envoyBinary, documentOf(provider), sameSchema, translated); err != nil {
 				return nil, fmt.Errorf("%s: %w", build.name, err)
+			}
+		}
+	}
+	if last := len(o.builds) - 1; wanted("plans") {
+		build := o.builds[last]
+		for says, keys := range map[string]string{unread: "", keyed: clientsKey} {
+			if err := b.gateway(build.name, build.binary, envoyBinary, unreadOf(provider)+keys, says); err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", build.name, says, err)
 			}
 		}
 	}
@@ -155,19 +166,36 @@ func (b *bench) envoy(binary, name, config string, sidecar *exec.Cmd) error {
 	return nil
 }
 
-func (b *bench) gateway(name, binary, envoyBinary, provider string) error {
+// documentOf has a rule for each path through the gateway that every build has.
+func documentOf(provider string) string {
+	return fmt.Sprintf(`
+upstreams:
+- {name: same, targets: [{id: o, provider: {type: openai, base_url: "http://%[1]s/v1", secret_key_ref: key}}]}
+- {name: translated, targets: [{id: a, provider: {type: anthropic, base_url: "http://%[1]s/v1", secret_key_ref: key}}]}
+services: [{name: same, upstream: same}, {name: translated, upstream: translated}]
+rules: [{path: /same, service: same, strip_path: true}, {path: /translated, service: translated, strip_path: true}]
+`, provider)
+}
+
+// unreadOf has a rule of which no body is read.
+func unreadOf(provider string) string {
+	return fmt.Sprintf(`
+upstreams: [{name: same, targets: [{id: o, provider: {type: openai, base_url: "http://%s/v1", secret_key_ref: key}}]}]
+services: [{name: same, upstream: same, inspect: headers}]
+rules: [{path: /v1, service: same}]
+`, provider)
+}
+
+// clientsKey lets in the key that every request has: client.
+const clientsKey = "keys: [{name: bench, hash: 948fe603f61dc036b5c596dc09fe3ce3f3d30dc90f024c85f3c82db2ccab679d}]\n"
+
+// gateway starts a build with this document; says has a word for each path through it, in the order of its rules.
+func (b *bench) gateway(name, binary, envoyBinary, document string, says ...string) error {
 	port, err := freePort()
 	if err != nil {
 		return err
 	}
-	document := fmt.Sprintf(`
-gateway: {listen_address: 127.0.0.1, listen_port: %[1]d, drain_delay: 0s}
-upstreams:
-- {name: same, targets: [{id: o, provider: {type: openai, base_url: "http://%[2]s/v1", secret_key_ref: key}}]}
-- {name: translated, targets: [{id: a, provider: {type: anthropic, base_url: "http://%[2]s/v1", secret_key_ref: key}}]}
-services: [{name: same, upstream: same}, {name: translated, upstream: translated}]
-rules: [{path: /same, service: same, strip_path: true}, {path: /translated, service: translated, strip_path: true}]
-`, port, provider)
+	document += fmt.Sprintf("gateway: {listen_address: 127.0.0.1, listen_port: %d, drain_delay: 0s}\n", port)
 	file := filepath.Join(b.dir, fmt.Sprintf("millrace-%d.yaml", port))
 	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
 		return err
@@ -179,9 +207,15 @@ rules: [{path: /same, service: same, strip_path: true}, {path: /translated, serv
 		return err
 	}
 	s := &subject{name: name, url: url, roots: []int{cmd.Process.Pid}}
-	s.paths = []path{
-		{subject: s, says: sameSchema, prefix: "/same", model: "gpt-4o-mini"},
-		{subject: s, says: translated, prefix: "/translated", model: "claude-sonnet-4-5"},
+	for _, way := range says {
+		p := path{subject: s, says: way, model: "gpt-4o-mini"}
+		switch way {
+		case sameSchema:
+			p.prefix = "/same"
+		case translated:
+			p.prefix, p.model = "/translated", "claude-sonnet-4-5"
+		}
+		s.paths = append(s.paths, p)
 	}
 	b.subjects = append(b.subjects, s)
 	return nil

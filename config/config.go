@@ -164,7 +164,14 @@ func (a Algorithm) weighs() bool { return !a.Hashes() && a != Random }
 // Open tells whether a service is to be served while the sidecar is dead.
 func (c *Config) Open() bool {
 	return slices.ContainsFunc(c.Gateways, func(g *Gateway) bool {
-		return slices.ContainsFunc(g.Upstreams, func(u *Upstream) bool { return u.Open })
+		return slices.ContainsFunc(g.Rules, func(r *Rule) bool { return r.Shares[0].Open })
+	})
+}
+
+// Bare tells whether Envoy serves anything by itself, now or while the sidecar is dead.
+func (c *Config) Bare() bool {
+	return slices.ContainsFunc(c.Gateways, func(g *Gateway) bool {
+		return slices.ContainsFunc(g.Upstreams, func(u *Upstream) bool { return u.Bare })
 	})
 }
 
@@ -193,8 +200,8 @@ type Upstream struct {
 	HashHeader, HashCookie string
 	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
 	HashBalance uint32
-	// Open: Envoy sends requests on by itself while the sidecar is dead, for those rules whose shares are open.
-	Open bool
+	// Bare: for some rules Envoy sends requests on by itself (Plan.Bare).
+	Bare bool
 }
 
 // Schemas are those that the targets speak which are asked, sorted.
@@ -375,7 +382,8 @@ type Rule struct {
 type Share struct {
 	Upstream *Upstream
 	Weight   uint32
-	Open     bool // of all shares of a rule, or of none
+	// Open and Unread are the service's failure: open and inspect: headers; of all shares of a rule, or of none.
+	Open, Unread bool
 }
 
 // Limits are the longest that any of the upstream's targets may take.

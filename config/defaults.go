@@ -53,6 +53,7 @@ func SetDefaults(doc *millracev1.Document) {
 	for _, s := range doc.Services {
 		setIfZero(&s.Type, "upstream")
 		setIfZero(&s.Failure, "closed")
+		setIfZero(&s.Inspect, "everything")
 	}
 	for _, r := range doc.Rules {
 		if r.Active == nil {

@@ -20,6 +20,10 @@ type Plan struct {
 	// Joined: nothing of the body decides which target is asked, so the first attempt's upstream stream
 	// reads the request, too. Only what is no POST has a router stream.
 	Joined bool
+	// Bare: when Envoy sends plain requests on by itself. Keys is what the router stream of these is asked for where it always does;
+	// without needs there is none.
+	Bare Bare
+	Keys Needs
 	// Request is how long a request for a whole answer may take with all its attempts, PerTry an attempt
 	// at one, whatever its target may; 0: no bound. The sidecar ends them.
 	Request, PerTry time.Duration
@@ -88,8 +92,12 @@ func (g *Gateway) plan() {
 		if hedge := p.Attempts.Hedge; hedge > 0 { // the clock for an attempt tells when it is late, and ends nothing
 			p.Whole.Attempt, p.Stream.Attempt = hedge, hedge
 		}
-		p.Joined = p.Choice.none() && !slices.ContainsFunc(r.Shares, func(s Share) bool { return s.Open })
+		p.Bare = r.bare()
+		p.Joined = p.Choice.none() && p.Bare != BareFallback
 		p.Admission, p.Router = admissionNeeds(), g.routerNeeds(r, p)
+		if p.Bare == BareAlways {
+			p.Keys.add(Need{Message: RequestHeaders}, g.NeedsKey, "keys are checked")
+		}
 		for _, s := range r.Shares {
 			p.Upstreams = append(p.Upstreams, UpstreamPlan{Upstream: s.Upstream, Needs: g.upstreamNeeds(s.Upstream, p)})
 		}

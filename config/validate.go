@@ -35,7 +35,7 @@ func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 		}
 	}
 	if len(v.found) == 0 { // it follows references
-		v.open(doc, upstreams, services)
+		v.bare(doc, upstreams, services)
 	}
 	return v.found
 }

@@ -12,8 +12,8 @@ const (
 	// AttemptsListener is an internal listener. Every endpoint of every pool leads to it: an attempt passes the sidecar
 	// there, which names the cluster that it goes on to (HeaderCluster).
 	AttemptsListener = "attempts"
-	// OpenListener is the same without the sidecar, for the pools of a dead one.
-	OpenListener = "open"
+	// BareListener is the same without the sidecar, for what Envoy serves by itself.
+	BareListener = "bare"
 	// NodeID is what Envoy calls itself towards the sidecar. There is one Envoy to a sidecar.
 	NodeID = "millrace-envoy"
 	// Listener and Routes are the two resources that the app-facing side consists of.
@@ -52,6 +52,8 @@ const (
 	HeaderCluster = "x-millrace-cluster"
 	// HeaderRead, 1, has the upstream stream of a request's first attempt read the request. Only routes set it.
 	HeaderRead = "x-millrace-read"
+	// HeaderPath is the path that the client asked for, where Envoy writes the target's over it. Only routes set it. No target sees it.
+	HeaderPath = "x-millrace-path"
 	// HeaderAttempt is Envoy's own count of a request's attempts, from 1. No target sees it.
 	HeaderAttempt = "x-envoy-attempt-count"
 	// HeaderScheme is what Envoy wants of a request that it finds a route for. No target sees it.
@@ -73,6 +75,9 @@ const (
 	StreamRouter    = "router"
 	StreamUpstream  = "upstream"
 
+	// MetadataUsage is the namespace of what Envoy finds a stream to say of its usage, by schema.UsagePlace.
+	MetadataUsage = "millrace.usage"
+
 	// AttributeRoute is what Envoy tells the router stream about the request.
 	AttributeRoute = "xds.route_name"
 
@@ -80,10 +85,10 @@ const (
 	LogRequests = "requests"
 	LogAttempts = "attempts"
 
-	// RouteOpen stands behind a rule's route name while Envoy would serve the request without the sidecar. PoolOpen stands
-	// before the name of the pool that it is then served by.
-	RouteOpen = " open"
-	PoolOpen  = "open:"
+	// RouteBare stands behind a rule's route name where Envoy serves the request by itself, or would, should the sidecar be dead.
+	// PoolBare stands before the name of the pool that it is then served by.
+	RouteBare = " bare"
+	PoolBare  = "bare:"
 	// PoolPrefer stands before the name of a pool that has another one's targets in another order (Name in config/prefer.go).
 	PoolPrefer = "prefer:"
 

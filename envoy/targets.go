@@ -63,9 +63,6 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 	var targets []TargetHealth
 	var again []TargetHealth // of targets that are in other pools, too
 	for _, c := range all.Clusters {
-		if strings.HasPrefix(c.Name, PoolOpen) {
-			continue // the same targets again, for when the sidecar is dead
-		}
 		for _, h := range c.Hosts {
 			if h.Address.Internal == nil {
 				continue // not a pool's
@@ -88,7 +85,7 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 					t.Errors = n
 				}
 			}
-			if strings.HasPrefix(c.Name, PoolPrefer) {
+			if strings.HasPrefix(c.Name, PoolPrefer) || strings.HasPrefix(c.Name, PoolBare) {
 				again = append(again, t)
 			} else {
 				targets = append(targets, t)

@@ -16,14 +16,14 @@ func TestParseTargets(t *testing.T) {
   "health_status":{"failed_active_health_check":true,"eds_health_status":"HEALTHY"},"weight":1},
  {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/b@02"}},
   "health_status":{"eds_health_status":"DRAINING"},"weight":4,"priority":1}]},
-{"name":"open:default/failover","host_statuses":[
- {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/b@02"}},"weight":4}]}]}`))
+{"name":"bare:default/failover","host_statuses":[
+ {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/b@02"}},"stats":[{"value":"5","name":"rq_total"}],"weight":4}]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []TargetHealth{
 		{Identity: "default/failover/demo-down@01", ActiveRequests: 2, Requests: 3, Errors: 1, Weight: 1},
-		{Identity: "default/failover/b@02", Draining: true, Weight: 4, Priority: 1},
+		{Identity: "default/failover/b@02", Draining: true, Requests: 5, Weight: 4, Priority: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

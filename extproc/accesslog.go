@@ -3,6 +3,7 @@ package extproc
 import (
 	"net"
 	"strconv"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
@@ -47,7 +48,11 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 			if common.GetRouteName() == envoy.RoutePreflight { // the browser's question, not a client's request
 				continue
 			}
-			l.server.exchanges.logged(eventOf(entry), int(common.GetUpstreamRequestAttemptCount()))
+			event := eventOf(entry)
+			if rule, bare := strings.CutSuffix(common.GetRouteName(), envoy.RouteBare); bare {
+				l.server.bare(event, entry, rule)
+			}
+			l.server.exchanges.logged(event, int(common.GetUpstreamRequestAttemptCount()))
 		}
 	}
 }

@@ -37,9 +37,11 @@ type route struct {
 	tries
 	choice
 
-	refusal *llm.Error // of a route that exists to refuse
-	allow   string     // methods, for the refusal's header
-	looped  bool       // the refused request is a part of one that this gateway has an event of
+	refusal *llm.Error  // of a route that exists to refuse
+	allow   string      // methods, for the refusal's header
+	bare    schema.Name // of the requests that Envoy may serve by itself; "": none
+	unread  bool        // it always does: no body of theirs is read
+	looped  bool        // the refused request is a part of one that this gateway has an event of
 
 	provider string            // whose a model is that no target lists
 	owners   map[string]string // the models that some target lists, and their providers
@@ -250,6 +252,8 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 		gateway: g.Name,
 		path:    strings.TrimSuffix(rule.Path, "/"),
 		strip:   rule.Strip,
+		unread:  p.Bare == config.BareAlways,
+		bare:    bareSchema(rule),
 		tries: tries{
 			request:    p.Request,
 			attempts:   p.Attempts.Most,
@@ -279,6 +283,13 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 	}
 	compiled.describeModels()
 	return compiled
+}
+
+func bareSchema(rule *config.Rule) schema.Name {
+	if rule.Plan.Bare == config.BareNever {
+		return ""
+	}
+	return rule.BareSchema().Name
 }
 
 // describeModels makes the answers that tell of the models.

@@ -44,6 +44,7 @@ type clientRequest struct {
 	key     string         // the name of the key that let it in
 	client  provider.Codec // of what it asks for
 	counts  bool           // it asks for a count of tokens, not for an answer
+	bare    bool           // Envoy asks the targets by itself; head and body are not read
 	params  schema.Params  // of the path
 	head    llm.Head
 	body    []byte            // its own bytes
@@ -198,7 +199,9 @@ func (r *registry) logged(entry *millracev1.Event, attempts int) {
 		}
 		return
 	}
-	x.unreached(attempts)
+	if !x.bare {
+		x.unreached(attempts)
+	}
 	x.mu.Lock()
 	x.entry = entry
 	x.mu.Unlock()
@@ -252,19 +255,15 @@ func (x *exchange) describe() *millracev1.Event {
 	e.Schema = string(x.client.Schema.Name)
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
-	e.Attempts = x.attempts
+	if !x.bare {
+		e.Attempts = x.attempts
+	}
 	decisive := x.decisive()
 	if decisive != nil && decisive == x.answered && x.status == e.Status { // else the answer was Envoy's own
 		e.Target, e.Provider = decisive.Target, decisive.Provider
 	}
-	if x.usage != nil {
-		e.Usage = &millracev1.Usage{
-			Input:      uint32(x.usage.Input),
-			Output:     uint32(x.usage.Output),
-			CacheRead:  uint32(x.usage.CacheRead),
-			CacheWrite: uint32(x.usage.CacheWrite),
-			Reasoning:  uint32(x.usage.Reasoning),
-		}
+	if !x.bare {
+		e.Usage = usageMessage(x.usage)
 	}
 	switch {
 	case x.refusal != nil:
@@ -273,6 +272,20 @@ func (x *exchange) describe() *millracev1.Event {
 		e.Error = decisive.Error
 	}
 	return e
+}
+
+// usageMessage is the usage in an event, nil for none.
+func usageMessage(u *llm.Usage) *millracev1.Usage {
+	if u == nil {
+		return nil
+	}
+	return &millracev1.Usage{
+		Input:      uint32(u.Input),
+		Output:     uint32(u.Output),
+		CacheRead:  uint32(u.CacheRead),
+		CacheWrite: uint32(u.CacheWrite),
+		Reasoning:  uint32(u.Reasoning),
+	}
 }
 
 // decisive is the attempt that the request ended with: the one that was good, else the last; nil when there was none. mu is held.

@@ -30,7 +30,7 @@ import (
 type routing struct {
 	server *Server
 	x      *exchange
-	open   bool // Envoy's route is the one for a dead sidecar
+	bare   bool // Envoy's route is one that it serves by itself: always, or should the sidecar be dead
 	sized  bool // the headers say how large the body is
 }
 
@@ -38,7 +38,16 @@ type routing struct {
 // nothing more.
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
-	return answerEach(stream, r, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(b.Body) })
+	return answerEach(stream, func(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
+		if reply := r.headers(m, routeName); reply != nil {
+			return reply
+		}
+		if r.bare && r.x.route.unread { // this is all that is asked
+			r.x.bare = true
+			s.exchanges.add(r.x)
+		}
+		return r.withMetadata(goOn(), "", "")
+	}, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(b.Body) })
 }
 
 // admit serves an admission stream, of a request that is large or does not say how large it is: what the router stream will refuse by
@@ -53,7 +62,9 @@ func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
 			s.exchanges.bodies.release(r.x.id)
 		}
 	}()
-	return answerEach(stream, r, func(piece *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	return answerEach(stream, func(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
+		return cmp.Or(r.headers(m, routeName), goOn())
+	}, func(piece *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
 		if size += int64(len(piece.Body)); size > r.x.runtime.maxBodyBytes {
 			return r.refuse(r.tooLarge())
 		}
@@ -66,7 +77,10 @@ func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
 }
 
 // answerEach answers every message of a stream, until one is answered for the client or Envoy closes it.
-func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, body func(*extprocv3.HttpBody) *extprocv3.ProcessingResponse) error {
+func answerEach(stream extprocv3.ExternalProcessor_ProcessServer,
+	headers func(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse,
+	body func(*extprocv3.HttpBody) *extprocv3.ProcessingResponse,
+) error {
 	for {
 		message, err := stream.Recv()
 		if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
@@ -78,9 +92,7 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer, r *routing, bo
 		var reply *extprocv3.ProcessingResponse
 		switch m := message.Request.(type) {
 		case *extprocv3.ProcessingRequest_RequestHeaders:
-			if reply = r.headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute)); reply == nil {
-				reply = r.withMetadata(goOn(), "", "")
-			}
+			reply = headers(m.RequestHeaders, attribute(message, envoy.AttributeRoute))
 		case *extprocv3.ProcessingRequest_RequestBody:
 			reply = body(m.RequestBody)
 		default:
@@ -131,7 +143,7 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if routeName == "" { // no virtual host has this Host
 		return r.refuse(llm.Errorf(llm.ErrNotFound, "no gateway has the host %q", host))
 	}
-	routeName, r.open = strings.CutSuffix(routeName, envoy.RouteOpen)
+	routeName, r.bare = strings.CutSuffix(routeName, envoy.RouteBare)
 	route := r.x.runtime.routes[routeName]
 	if before := r.server.previous.Load(); route == nil && before != nil { // Envoy has not heard of the change yet
 		r.x.runtime, route = before, before.routes[routeName]
@@ -292,7 +304,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	switch {
 	case head.Stream:
 		choose = append(choose, header(envoy.HeaderStream, "1"))
-	case r.open:
+	case r.bare:
 		choose = append(choose, header(envoy.HeaderStream, "0"))
 	}
 	if byModel {

@@ -35,6 +35,7 @@ var schemas = []*Schema{
 		Extensions: strings.Fields("cache_control reasoning system thinking top_k"),
 		Prompt:     Prompt{Fixed: []string{"system", "tools"}, Turns: "messages"},
 		Framing:    events,
+		Usage:      []UsagePlace{{[]string{"usage"}, `{"choices": [], "usage": %s}`}},
 		// https://platform.openai.com/docs/guides/error-codes
 		Error: ErrorForm{
 			Body: `{"error": {"message": "$message", "type": "$type", "param": null, "code": "$code"}}`,
@@ -73,6 +74,10 @@ var schemas = []*Schema{
 			Asides: []string{"x-anthropic-billing-header:"},
 		},
 		Framing: events,
+		Usage: []UsagePlace{ // https://docs.anthropic.com/en/docs/build-with-claude/streaming: the second is cumulative
+			{[]string{"message", "usage"}, `{"type": "message_start", "message": {"usage": %s}}`},
+			{[]string{"usage"}, `{"type": "message_delta", "delta": {}, "usage": %s}`},
+		},
 		// https://docs.anthropic.com/en/api/errors: invalid_request_error "may also be used for other 4XX
 		// status codes".
 		Error: ErrorForm{

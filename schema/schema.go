@@ -52,7 +52,9 @@ type Schema struct {
 	Prompt Prompt
 
 	Framing Framing
-	Error   ErrorForm
+	// Usage is where a stream says what it has used up.
+	Usage []UsagePlace
+	Error ErrorForm
 	// Statuses are those that only clients of this schema understand.
 	Statuses []int
 }
@@ -94,6 +96,15 @@ type Framing struct {
 	ContentType string
 	Comment     string // an event that every client skips
 }
+
+// UsagePlace is a place in the events of a stream, and an event that says nothing but what is there, for %s.
+type UsagePlace struct {
+	Path  []string
+	Event string
+}
+
+// Key is the place in one word.
+func (u UsagePlace) Key() string { return strings.Join(u.Path, ".") }
 
 // Of is the schema of that name, or the zero one.
 func Of(name Name) *Schema {

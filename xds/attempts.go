@@ -27,14 +27,14 @@ import (
 // writes the request for the target, and reads the answer before anyone else does. See docs/rationale.md, "Why does an attempt pass a
 // connection manager of its own?".
 
-// attempts adds the internal listener, and one without the sidecar for services that stay open.
+// attempts adds the internal listener, and one without the sidecar for what Envoy serves by itself.
 func (b *builder) attempts() {
 	b.inner(envoy.AttemptsListener, []*routev3.Route{reading(), onward()},
 		filter("ext_proc", upstreamStream()),
 		filter("buffer", wholeBody()),
 	)
-	if b.config.Open() {
-		b.inner(envoy.OpenListener, []*routev3.Route{onward()})
+	if b.config.Bare() {
+		b.inner(envoy.BareListener, []*routev3.Route{onward()})
 	}
 }
 
@@ -78,7 +78,7 @@ func onward() *routev3.Route {
 			Timeout:          &durationpb.Duration{},
 			IdleTimeout:      &durationpb.Duration{},
 		}},
-		RequestHeadersToRemove: []string{envoy.HeaderCluster, envoy.HeaderScheme},
+		RequestHeadersToRemove: []string{envoy.HeaderCluster, envoy.HeaderScheme, envoy.HeaderPath},
 	}
 }
 
@@ -86,11 +86,7 @@ func onward() *routev3.Route {
 func reading() *routev3.Route {
 	r := onward()
 	r.Match.Headers = []*routev3.HeaderMatcher{headerIs(envoy.HeaderRead, exactly("1")), headerIs(envoy.HeaderAttempt, exactly("1"))}
-	r.TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.ext_proc": packed(&extprocv3.ExtProcPerRoute{
-		Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{
-			ProcessingMode: processingMode(config.JoinedMessages),
-		}},
-	})}
+	r.TypedPerFilterConfig = map[string]*anypb.Any{extProc: overridden(&extprocv3.ExtProcOverrides{ProcessingMode: processingMode(config.JoinedMessages)})}
 	return r
 }
 

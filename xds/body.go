@@ -32,12 +32,12 @@ const largeBody = `0*[1-9][0-9]{5,}`
 // the router stream's matter, so here it is passed over.
 func (b *builder) admission() *hcmv3.HttpFilter {
 	// without the body, bodyLimit misses one that is too large by the time of the reply
-	return skipped("millrace.admission", asked(config.AdmissionMessages), anyOfHeaders(present("content-length"), notPosted()))
+	return skipped(admission, asked(config.AdmissionMessages), anyOfHeaders(present("content-length"), notPosted()))
 }
 
 // announced asks the sidecar about a request that says how long its body is, and it is long.
 func (b *builder) announced() *hcmv3.HttpFilter {
-	return skipped("millrace.announced", asked(config.AdmissionMessages[:1]), anyOfHeaders(not(matches("content-length", largeBody)), notPosted()))
+	return skipped(announced, asked(config.AdmissionMessages[:1]), anyOfHeaders(not(matches("content-length", largeBody)), notPosted()))
 }
 
 func asked(messages []config.Message) *extprocv3.ExternalProcessor {

@@ -45,8 +45,8 @@ func Build(c *config.Config) (*Snapshot, error) {
 	for _, g := range c.Gateways {
 		for _, u := range g.Upstreams {
 			b.pools(g, u)
-			if u.Open && u.For == nil { // without the sidecar nobody reads which model it is
-				b.openPools(g, u)
+			if u.Bare && u.For == nil { // without the sidecar nobody reads which model it is
+				b.barePools(g, u)
 			}
 			for _, t := range u.Targets {
 				if t.Answer == "" && u.For == nil {

@@ -177,14 +177,14 @@ func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
 	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{TypedExtensionConfig: extension(name, m)}}}
 }
 
-// ejects tells whether Envoy itself takes out targets that fail: in a pool for a dead sidecar. Otherwise the sidecar counts, which
+// ejects tells whether Envoy itself takes out targets that fail: in a bare pool. Otherwise the sidecar counts, which
 // knows what belongs to one request (control, ejection), and the endpoints say what it found (resting.go).
 func ejects(u *config.Upstream) bool {
-	return isOpen(u) && (u.Passive != nil || u.Breaker != nil)
+	return isBare(u) && (u.Passive != nil || u.Breaker != nil)
 }
 
-// isOpen tells whether the upstream is one for a dead sidecar.
-func isOpen(u *config.Upstream) bool { return strings.HasPrefix(u.Name, envoy.PoolOpen) }
+// isBare tells whether the upstream is one that Envoy serves by itself.
+func isBare(u *config.Upstream) bool { return strings.HasPrefix(u.Name, envoy.PoolBare) }
 
 // ejection takes a target out after so many failed attempts in a row, or when so many of its answers were failures, but never the
 // last one.

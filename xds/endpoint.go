@@ -76,8 +76,8 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 			envoy.MetadataTarget: structpb.NewStringValue(t.Identity),
 		}},
 	}}
-	if u.Open {
-		m.FilterMetadata[openMetadata] = openMetadataOf(t)
+	if u.Bare {
+		m.FilterMetadata[bareMetadata] = bareMetadataOf(t)
 	}
 	choose := map[string]*structpb.Value{envoy.MetadataSpeaks: structpb.NewListValue(wordList(speaks(u, t)))}
 	if u.Listed {
@@ -88,8 +88,8 @@ func metadata(u *config.Upstream, t *config.Target) *corev3.Metadata {
 }
 
 func leadsTo(u *config.Upstream) string {
-	if isOpen(u) {
-		return envoy.OpenListener
+	if isBare(u) {
+		return envoy.BareListener
 	}
 	return envoy.AttemptsListener
 }

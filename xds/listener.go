@@ -106,6 +106,13 @@ func (b *builder) downstreamTLS() *corev3.TransportSocket {
 	}
 }
 
+// The names of the listener's filters that are streams to the sidecar.
+const (
+	extProc   = "envoy.filters.http.ext_proc" // the router stream; of the listener "attempts", the upstream stream
+	admission = "millrace.admission"
+	announced = "millrace.announced"
+)
+
 func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: "ingress",
@@ -113,18 +120,12 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 			ConfigSource:    ads(),
 			RouteConfigName: envoy.Routes,
 		}},
-		HttpFilters: slices.Concat(b.corsFilters(), b.openFilters(), []*hcmv3.HttpFilter{
+		HttpFilters: slices.Concat(b.corsFilters(), b.bareFilters(), []*hcmv3.HttpFilter{
 			b.admission(),
 			b.announced(),
 			b.bodyLimit(),
-			{
-				Name:       "envoy.filters.http.ext_proc",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(routerStream())},
-			},
-			{
-				Name:       "envoy.filters.http.router",
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&routerv3.Router{SuppressEnvoyHeaders: true})},
-			},
+			filter("ext_proc", routerStream()),
+			filter("router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		}),
 		UseRemoteAddress:      wrapperspb.Bool(true),
 		NormalizePath:         wrapperspb.Bool(true),
@@ -225,7 +226,8 @@ func toSidecar(c *grpclogv3.CommonGrpcAccessLogConfig) *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{
 		Name: "envoy.access_loggers.http_grpc",
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: packed(&grpclogv3.HttpGrpcAccessLogConfig{
-			CommonConfig: c,
+			CommonConfig:                  c,
+			AdditionalRequestHeadersToLog: []string{envoy.HeaderPath},
 		})},
 	}
 }

@@ -74,7 +74,7 @@ rules: [{path: /v1, service: a}]
 		want[of+" X-Probe canary-1"], want[of+" X-Own-Key canary-2"] = true, true
 		want[of+" X-Api-Key canary-3"], want[of+" Cookie canary-5"] = true, true
 	}
-	open := envoy.PoolOpen + "default/a"
+	open := envoy.PoolBare + "default/a"
 	want[open+" X-Api-Key canary-3"], want[open+" X-Own-Key canary-4"], want[open+" Cookie canary-5"] = true, true, true
 	if diff := cmp.Diff(want, secrets); diff != "" {
 		t.Errorf("secrets (-want +got):\n%s", diff)

@@ -28,8 +28,8 @@ func retriable(a config.Attempts) []*routev3.HeaderMatcher {
 	return on
 }
 
-// openRetry is for pools without the sidecar: the targets' own statuses are all there is to go by.
-func openRetry(p *routev3.RetryPolicy, a config.Attempts) {
+// bareRetry is for pools without the sidecar: the targets' own statuses are all there is to go by.
+func bareRetry(p *routev3.RetryPolicy, a config.Attempts) {
 	p.RetryOn, p.RetriableHeaders = retryOn(a)+",retriable-status-codes", nil
 	for _, c := range []struct {
 		condition string

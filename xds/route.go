@@ -27,7 +27,7 @@ import (
 func (b *builder) routes() {
 	routes := &routev3.RouteConfiguration{
 		Name:                           envoy.Routes,
-		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash, envoy.HeaderCluster, envoy.HeaderRoute, envoy.HeaderRead},
+		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash, envoy.HeaderCluster, envoy.HeaderRoute, envoy.HeaderRead, envoy.HeaderPath},
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 		ResponseHeadersToRemove:        []string{envoy.HeaderRetry, envoy.HeaderWhy},
 	}
@@ -39,12 +39,13 @@ func (b *builder) routes() {
 		}
 		for _, level := range levels(g.Rules) {
 			for _, r := range level {
+				host.Routes = append(host.Routes, b.bareRoutes(g, r, config.BareAlways)...)
 				if r.Plan.Joined {
 					host.Routes = append(host.Routes, joinedRoute(g, r), plainRoute(g, r)) // the second for what is no POST
 					continue
 				}
 				host.Routes = append(host.Routes, streamRoute(g, r))
-				host.Routes = append(host.Routes, openRoutes(g, r)...)
+				host.Routes = append(host.Routes, b.bareRoutes(g, r, config.BareFallback)...)
 				host.Routes = append(host.Routes, plainRoute(g, r))
 			}
 			host.Routes = append(host.Routes, leftOver(g, level)...)
@@ -79,7 +80,7 @@ func loops(g *config.Gateway) []*routev3.Route {
 	} {
 		route := refusal(l.name, prefix("/"), http.StatusLoopDetected)
 		route.Match.Headers = []*routev3.HeaderMatcher{headerIs(envoy.HeaderVia, expression(l.list))}
-		route.TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.ext_proc": withoutSidecar()}
+		route.TypedPerFilterConfig = map[string]*anypb.Any{extProc: withoutSidecar()}
 		route.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "x-should-retry", Value: "false"}}}
 		routes = append(routes, route)
 	}
@@ -190,7 +191,7 @@ func joinedRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")))
 	route.RequestHeadersToAdd = append(route.RequestHeadersToAdd, overwriting(map[string]string{envoy.HeaderRead: "1"})...)
 	route.TypedPerFilterConfig = map[string]*anypb.Any{
-		"envoy.filters.http.ext_proc": packed(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}}),
+		extProc: packed(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}}),
 	}
 	clocked(route.GetRoute(), config.Clock{Attempt: r.Plan.Attempts.Hedge, Idle: max(r.Plan.Stream.Idle, r.Plan.Request+time.Minute)})
 	hedge(route.GetRoute(), r.Plan.Attempts)

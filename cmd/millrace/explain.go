@@ -71,6 +71,15 @@ func explain(out io.Writer, g *config.Gateway, r *config.Rule) {
 	line("attempts", "%s", attempts(p.Attempts))
 	line("whole answer", "%s", clock(p.Whole, p.Attempts, p.Request, p.PerTry))
 	line("stream", "%s", clock(p.Stream, p.Attempts, 0, 0))
+	if p.Bare == config.BareAlways {
+		plain := fmt.Sprintf("a post to …%s, which Envoy then serves by itself (inspect: headers)", r.BareSchema().Conversation())
+		if len(p.Keys) == 0 {
+			fmt.Fprintf(out, "  no stream for %s\n", plain)
+		} else {
+			needs(out, "router stream, once for "+plain, p.Keys)
+		}
+		fmt.Fprintln(out, "  and for whatever else comes:")
+	}
 	needs(out, "admission stream, once for a request that is large, then with the headers alone, or does not say its size", p.Admission)
 	reads := "router stream, once for a request"
 	if p.Joined {

@@ -10,9 +10,12 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	jsonparserv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/content_parsers/json/v3"
 	customv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	jsonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/json_to_metadata/v3"
+	ssev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/sse_to_metadata/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3" // unfitAnswers'
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -27,17 +30,17 @@ import (
 	"millrace/schema"
 )
 
-// An open service has routes and pools of its own for a dead sidecar. A request is on such a route until the router stream has
-// set envoy.HeaderStream; where that stream fails, it stays there. See docs/rationale.md, "When may a service stay open without
-// the sidecar?".
+// What Envoy serves by itself has routes and pools of its own. Of a service that is open for a dead sidecar, a request is on such a
+// route until the router stream has set envoy.HeaderStream; where that stream fails, it stays there. Of one whose bodies nobody reads
+// it stays there always. See docs/rationale.md, "When may a service stay open without the sidecar?".
 
-// openRoutes take what Envoy may send on by itself: posts to the one operation of the targets, as the sidecar knows it.
-func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
-	own := r.OpenSchema()
-	operation := own.Conversation()
-	if operation == "" || r.Derived || !r.Takes("POST") {
+// bareRoutes take what Envoy may send on by itself, if that is now: posts to the one operation of the targets, as the sidecar knows it.
+func (b *builder) bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare) []*routev3.Route {
+	if r.Plan.Bare != now || r.Derived || !r.Takes("POST") {
 		return nil
 	}
+	own := r.BareSchema()
+	operation := own.Conversation()
 	base := strings.TrimSuffix(r.Path, "/")
 	paths := []string{base + operation, base + own.Version + operation}
 	for _, path := range []string{operation, own.Version + operation} {
@@ -47,11 +50,11 @@ func openRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
 	}
 	var routes []*routev3.Route
 	for _, path := range paths {
-		routes = append(routes, openRoute(g, r, path))
+		routes = append(routes, b.bareRoute(g, r, path))
 	}
 	if r.Strip && base != "" { // the rule's own path: a client that was told one URL and no operation
 		if headers, may := sniffed(own, base); may {
-			route := openRoute(g, r, base)
+			route := b.bareRoute(g, r, base)
 			route.Match.Headers = append(route.Match.Headers, headers...)
 			routes = append(routes, route)
 		}
@@ -80,41 +83,63 @@ func has(header string, present bool) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: present}}
 }
 
-func openRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
+func (b *builder) bareRoute(g *config.Gateway, r *config.Rule, path string) *routev3.Route {
 	route := ruleRoute(g, r)
-	route.Name += envoy.RouteOpen
+	route.Name += envoy.RouteBare
 	route.Match.PathSpecifier = &routev3.RouteMatch_Path{Path: path}
-	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")), headerIs(":path", safeQuery), has(envoy.HeaderStream, false),
+	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")), headerIs(":path", safeQuery),
 		&routev3.HeaderMatcher{Name: envoy.HeaderVia, HeaderMatchSpecifier: headerIs("", expression(envoy.ViaSound)).HeaderMatchSpecifier, TreatMissingHeaderAsEmpty: true})
 	route.RequestHeadersToAdd = []*corev3.HeaderValueOption{{ // here it is done once, and not again by every attempt
 		Header:       &corev3.HeaderValue{Key: envoy.HeaderVia, Value: envoy.ViaID(g.Via)},
 		AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
+	}, {
+		Header:       &corev3.HeaderValue{Key: envoy.HeaderPath, Value: "%REQ(:PATH)%"},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}}
 	action := route.GetRoute()
-	openRetry(action.RetryPolicy, r.Plan.Attempts)
-	action.PathRewrite = strings.ReplaceAll(r.OpenPath(), "%", "%%") // it is every target's
+	bareRetry(action.RetryPolicy, r.Plan.Attempts)
+	action.PathRewrite = strings.ReplaceAll(r.BarePath(), "%", "%%") // it is every target's
 	action.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
 	switch to := action.ClusterSpecifier.(type) {
 	case *routev3.RouteAction_Cluster:
-		to.Cluster = openPool(r.Shares[0].Upstream)
+		to.Cluster = barePool(r.Shares[0].Upstream)
 	case *routev3.RouteAction_WeightedClusters:
 		for i, c := range to.WeightedClusters.Clusters {
-			c.Name = openPool(r.Shares[i].Upstream)
+			c.Name = barePool(r.Shares[i].Upstream)
 		}
 	}
 	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
-	route.TypedPerFilterConfig = map[string]*anypb.Any{
-		"envoy.filters.http.ext_proc":        withoutSidecar(),
-		"envoy.filters.http.custom_response": packed(unfitAnswers()),
+	route.TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.custom_response": packed(unfitAnswers())}
+	if b.told() {
+		route.TypedPerFilterConfig[told] = packed(&routev3.FilterConfig{Config: &anypb.Any{}})
 	}
+	bareStreams(route, r.Plan)
 	return route
+}
+
+// bareStreams are those of the sidecar's that a request has all the same.
+func bareStreams(route *routev3.Route, p *config.Plan) {
+	filters := route.TypedPerFilterConfig
+	switch {
+	case p.Bare == config.BareFallback:
+		route.Match.Headers = append(route.Match.Headers, has(envoy.HeaderStream, false))
+		filters[extProc] = withoutSidecar()
+	case len(p.Keys) > 0:
+		filters[extProc] = overridden(&extprocv3.ExtProcOverrides{ProcessingMode: processingMode(p.Keys.Messages())})
+	default:
+		for _, name := range []string{extProc, admission, announced} {
+			filters[name] = packed(&routev3.FilterConfig{Disabled: true})
+		}
+	}
 }
 
 // withoutSidecar is for routes that Envoy may go on with when the router stream fails.
 func withoutSidecar() *anypb.Any {
-	return packed(&extprocv3.ExtProcPerRoute{
-		Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{FailureModeAllow: wrapperspb.Bool(true)}},
-	})
+	return overridden(&extprocv3.ExtProcOverrides{FailureModeAllow: wrapperspb.Bool(true)})
+}
+
+func overridden(o *extprocv3.ExtProcOverrides) *anypb.Any {
+	return packed(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: o}})
 }
 
 // safeQuery is none, or the one that SDKs send: Envoy cannot take a query off, and people put keys into it.
@@ -122,24 +147,24 @@ var safeQuery = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_
 	SafeRegex: &matcherv3.RegexMatcher{Regex: `[^?]*(\?beta=true)?`},
 }}
 
-// openPool is the name of the pool that serves the upstream without the sidecar. It is of the upstream's content: its credential
+// barePool is the name of the pool that serves the upstream without the sidecar. It is of the upstream's content: its credential
 // comes with the cluster and its hosts with the endpoints, and Envoy takes the two at different moments.
-func openPool(u *config.Upstream) string { return envoy.PoolOpen + u.Identity }
+func barePool(u *config.Upstream) string { return envoy.PoolBare + u.Identity }
 
-// openPools are the upstream's once more, with Envoy's own filters in place of the upstream stream.
-func (b *builder) openPools(g *config.Gateway, u *config.Upstream) {
-	open := *u
-	open.Name = openPool(u)
-	filters := []*hcmv3.HttpFilter{filter("header_mutation", &headerv3.HeaderMutation{Mutations: openMutations(u)})}
-	filters = append(filters, b.credentials(open.Name, targetSecrets(u.Targets[0]))...) // they are every target's
-	b.pools(g, &open, filters...)
+// barePools are the upstream's once more, with Envoy's own filters in place of the upstream stream.
+func (b *builder) barePools(g *config.Gateway, u *config.Upstream) {
+	bare := *u
+	bare.Name = barePool(u)
+	filters := []*hcmv3.HttpFilter{filter("header_mutation", &headerv3.HeaderMutation{Mutations: bareMutations(u)})}
+	filters = append(filters, b.credentials(bare.Name, targetSecrets(u.Targets[0]))...) // they are every target's
+	b.pools(g, &bare, filters...)
 }
 
-// openMutations do what the upstream stream does with headers, on every attempt: what is not on the lists goes, whoever put it
+// bareMutations do what the upstream stream does with headers, on every attempt: what is not on the lists goes, whoever put it
 // there, and what the target is to get comes.
-func openMutations(u *config.Upstream) *headerv3.Mutations {
+func bareMutations(u *config.Upstream) *headerv3.Mutations {
 	spoken := schema.Of(u.Targets[0].Schema)
-	sent := []string{":*", "content-length", envoy.HeaderScheme}
+	sent := []string{":*", "content-length", envoy.HeaderScheme, envoy.HeaderPath} // what is Envoy's own goes at the listener "bare"
 	if !slices.ContainsFunc(u.Targets, func(t *config.Target) bool { return t.HideVia }) {
 		sent = append(sent, envoy.HeaderVia)
 	}
@@ -157,7 +182,7 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 	}
 	request = append(request, remove(envoy.HeaderCluster), set(envoy.HeaderCluster, fmt.Sprintf("%%UPSTREAM_METADATA(%s:%s)%%", envoy.Metadata, envoy.MetadataTarget)))
 	for _, name := range slices.Sorted(maps.Keys(own)) {
-		request = append(request, remove(name), setFromTarget(name, openHeader+name))
+		request = append(request, remove(name), setFromTarget(name, bareHeader+name))
 	}
 
 	seen := append([]string{":*", "content-encoding"}, envoy.ResponseHeaders...) // nobody is there to unpack
@@ -171,34 +196,38 @@ func openMutations(u *config.Upstream) *headerv3.Mutations {
 		ResponseMutations: []*mutationv3.HeaderMutation{
 			removeOthers(seen),
 			set("x-accel-buffering", "no"), // it may be a stream
-			setFromTarget("x-selected-provider", openProvider),
-			setFromTarget("x-millrace-target", openTarget),
+			setFromTarget("x-selected-provider", bareProvider),
+			setFromTarget(headerTarget, bareTarget),
+			set("x-millrace-request-id", "%REQ("+envoy.HeaderRequestID+")%"),
 		},
 	}
 }
 
-// openMetadata is the namespace of an endpoint's metadata that requests for it are made of, while the sidecar is dead.
+// headerTarget tells the client which target has answered.
+const headerTarget = "x-millrace-target"
+
+// bareMetadata is the namespace of an endpoint's metadata that requests for it are made of, where the sidecar makes none.
 const (
-	openMetadata = "millrace.open"
-	openProvider = "provider"
-	openTarget   = "target"
-	openHeader   = "header." // and its name
+	bareMetadata = "millrace.bare"
+	bareProvider = "provider"
+	bareTarget   = "target"
+	bareHeader   = "header." // and its name
 )
 
-func openMetadataOf(t *config.Target) *structpb.Struct {
+func bareMetadataOf(t *config.Target) *structpb.Struct {
 	s := &structpb.Struct{Fields: map[string]*structpb.Value{
-		openProvider: structpb.NewStringValue(t.Provider),
-		openTarget:   structpb.NewStringValue(t.ID),
+		bareProvider: structpb.NewStringValue(t.Provider),
+		bareTarget:   structpb.NewStringValue(t.ID),
 	}}
 	for name, value := range targetHeaders(t) {
-		s.Fields[openHeader+name] = structpb.NewStringValue(value)
+		s.Fields[bareHeader+name] = structpb.NewStringValue(value)
 	}
 	return s
 }
 
 // setFromTarget sets a header to what the target's metadata says; where that says nothing, it does nothing.
 func setFromTarget(name, key string) *mutationv3.HeaderMutation {
-	return set(name, fmt.Sprintf("%%UPSTREAM_METADATA(%s:%s)%%", openMetadata, key))
+	return set(name, fmt.Sprintf("%%UPSTREAM_METADATA(%s:%s)%%", bareMetadata, key))
 }
 
 func set(name, format string) *mutationv3.HeaderMutation {
@@ -255,14 +284,53 @@ func others(words []string) string {
 	return "(" + strings.Join(alternatives, "|") + ")"
 }
 
-// openFilters are what the routes of open services need on the listener. Envoy calls the filter work in progress, so it is there
-// only with one.
-func (b *builder) openFilters() []*hcmv3.HttpFilter {
-	if !b.config.Open() {
+// bareFilters are what bare routes need on the listener. Envoy calls them work in progress, so they are there only with one.
+func (b *builder) bareFilters() []*hcmv3.HttpFilter {
+	if !b.config.Bare() {
 		return nil
 	}
-	return []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
+	filters := []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
+	if b.told() {
+		filters = append(filters, toldUsage())
+	}
+	return filters
 }
+
+// told tells whether the usage of streams that the sidecar does not see is wanted: events say it.
+func (b *builder) told() bool { return b.config.EventFile != "" }
+
+// told is the name of the filter toldUsage.
+const told = "millrace.told"
+
+// toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the schemas' rows. Bare routes have it on.
+func toldUsage() *hcmv3.HttpFilter {
+	parser := &jsonparserv3.JsonContentParser{}
+	known := map[string]bool{}
+	for _, s := range schema.All() {
+		for _, place := range s.Usage {
+			if known[place.Key()] {
+				continue
+			}
+			known[place.Key()] = true
+			rule := &jsonv3.JsonToMetadata_Rule{OnPresent: &jsonv3.JsonToMetadata_KeyValuePair{MetadataNamespace: envoy.MetadataUsage, Key: place.Key()}}
+			for _, name := range place.Path {
+				rule.Selectors = append(rule.Selectors, &jsonv3.JsonToMetadata_Selector{Selector: &jsonv3.JsonToMetadata_Selector_Key{Key: name}})
+			}
+			parser.Rules = append(parser.Rules, &jsonparserv3.JsonContentParser_RuleConfig{Rule: rule})
+		}
+	}
+	return &hcmv3.HttpFilter{
+		Name:     told,
+		Disabled: true,
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&ssev3.SseToMetadata{ResponseRules: &ssev3.SseToMetadata_ProcessingRules{
+			ContentParser: extension("envoy.content_parsers.json", parser),
+			MaxEventSize:  wrapperspb.UInt32(maxTold),
+		}})},
+	}
+}
+
+// maxTold is the longest event that usage is looked for in. It says little else.
+const maxTold = 16 << 10
 
 // unfitAnswers are those of a provider that no client may see while nobody is there to read them: one that refuses the gateway's
 // credential quotes it, and whatever number a status is, Envoy passes it on (reader.wholeError does the same with the sidecar).
@@ -278,13 +346,16 @@ func unfitAnswers() *customv3.CustomResponse {
 	return c
 }
 
-// unfit has answers with a status that matches replaced.
+// unfit has a target's answers with a status that matches replaced; bareMutations have marked them. The sidecar's own are none.
 func unfit(statuses, replacement string) string {
 	return `{
-		"predicate": {"single_predicate": {
+		"predicate": {"and_matcher": {"predicate": [{"single_predicate": {
 			"input": {"name": "status", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"}},
 			"value_match": {"safe_regex": {"google_re2": {}, "regex": "` + statuses + `"}}
-		}},
+		}}, {"single_predicate": {
+			"input": {"name": "target", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput", "header_name": "` + headerTarget + `"}},
+			"value_match": {"safe_regex": {"google_re2": {}, "regex": ".+"}}
+		}}]}},
 		"on_match": {"action": {"name": "words", "typed_config": {
 			"@type": "type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
 			` + replacement + `

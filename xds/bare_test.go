@@ -36,7 +36,7 @@ rules: [{path: /v1, service: u}]
 `)
 	pools, preferred := 0, 0
 	for name := range s.cache.GetResources(resource.ClusterType) {
-		if strings.HasPrefix(name, envoy.PoolOpen) {
+		if strings.HasPrefix(name, envoy.PoolBare) {
 			pools++
 		}
 		if strings.HasPrefix(name, envoy.PoolPrefer) {
@@ -47,7 +47,7 @@ rules: [{path: /v1, service: u}]
 		t.Errorf("%d pools for a dead sidecar, %d for models", pools, preferred)
 	}
 	for _, r := range s.cache.GetResources(resource.RouteType)[envoy.Routes].(*routev3.RouteConfiguration).VirtualHosts[0].Routes {
-		if strings.HasSuffix(r.Name, envoy.RouteOpen) && strings.Contains(r.String(), envoy.HeaderModel) {
+		if strings.HasSuffix(r.Name, envoy.RouteBare) && strings.Contains(r.String(), envoy.HeaderModel) {
 			t.Errorf("route %s", r)
 		}
 	}

@@ -13,59 +13,97 @@ import (
 	"millrace/schema"
 )
 
-// failureOpen is what a service's failure says when Envoy is to serve it without the sidecar.
-const failureOpen = "open"
+const (
+	// failureOpen is what a service's failure says when Envoy is to serve it without the sidecar.
+	failureOpen = "open"
+	// inspectHeaders is what a service's inspect says when no body is to be read.
+	inspectHeaders = "headers"
+)
 
-// OpenSchema is that of the requests which Envoy sends on by itself while the sidecar is dead. Without a conversation it sends
-// nothing.
-func (r *Rule) OpenSchema() *schema.Schema {
-	if !r.Shares[0].Open {
-		return &schema.Schema{}
+// Bare is when Envoy sends the plain requests of a rule on by itself: posts to the one operation of its targets, which all have one
+// schema, one path and one credential.
+type Bare uint8
+
+// When Envoy does.
+const (
+	BareNever    Bare = iota
+	BareFallback      // while the sidecar is dead (failure: open)
+	BareAlways        // the sidecar reads no body of theirs (inspect: headers)
+)
+
+func (r *Rule) bare() Bare {
+	switch {
+	case r.Shares[0].Unread:
+		return BareAlways
+	case r.Shares[0].Open:
+		return BareFallback
 	}
-	return schema.Of(r.Shares[0].Upstream.Targets[0].Schema)
+	return BareNever
 }
 
-// OpenPath is where the operation is at each of the targets.
-func (r *Rule) OpenPath() string {
+// BareSchema is that of the requests which Envoy sends on by itself.
+func (r *Rule) BareSchema() *schema.Schema { return schema.Of(r.Shares[0].Upstream.Targets[0].Schema) }
+
+// BarePath is where the operation is at each of the targets.
+func (r *Rule) BarePath() string {
 	t := r.Shares[0].Upstream.Targets[0]
 	return cmp.Or(t.Path, t.BasePath+schema.Of(t.Schema).Conversation())
 }
 
-// open refuses what cannot be served without the sidecar. The reasons are in docs/rationale.md, "When may a service stay open
-// without the sidecar?".
-func (v *validation) open(doc *millracev1.Document, upstreams, services names) {
-	name := "" // of an open service, to say whose fault it is
-	for _, s := range doc.Services {
-		if s.Failure == failureOpen {
-			name = s.Name
-			i := upstreams[s.Upstream+s.UpstreamId]
-			v.openUpstream(name, fmt.Sprintf("upstreams[%d]", i), doc.Upstreams[i])
-		}
+// bareService is what a service is called where Envoy cannot serve it by itself, as it is to.
+type bareService string
+
+func bareServiceOf(s *millracev1.Service) bareService {
+	switch {
+	case s.Failure == failureOpen:
+		return bareService(fmt.Sprintf("service %q has failure: open, and without the sidecar", s.Name))
+	case s.Inspect == inspectHeaders:
+		return bareService(fmt.Sprintf("service %q has inspect: headers, and then", s.Name))
 	}
-	if name == "" {
+	return ""
+}
+
+// bare refuses what Envoy cannot serve by itself. The reasons are in docs/rationale.md, "When may a service stay open without the
+// sidecar?".
+func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
+	var bare, open bareService // one of them, to say whose fault it is
+	for _, s := range doc.Services {
+		service := bareServiceOf(s)
+		if service == "" {
+			continue
+		}
+		bare = service
+		if s.Failure == failureOpen {
+			open = service
+		}
+		i := upstreams[s.Upstream+s.UpstreamId]
+		v.bareUpstream(service, fmt.Sprintf("upstreams[%d]", i), doc.Upstreams[i])
+	}
+	if bare == "" {
 		return
 	}
 	switch auth := doc.Gateway.Auth; {
+	case open == "":
 	case auth == authRequired:
-		v.needsSidecar(name, "gateway.auth", "no key is checked")
+		v.needsSidecar(open, "gateway.auth", "no key is checked")
 	case auth != authNone && len(doc.Keys) > 0:
-		v.needsSidecar(name, "keys", "no key is checked; gateway.auth: none admits everybody")
+		v.needsSidecar(open, "keys", "no key is checked; gateway.auth: none admits everybody")
 	}
 	if policiesOn(doc) {
-		v.needsSidecar(name, "policies.chain", "no policy is enforced")
+		v.needsSidecar(bare, "policies.chain", "no policy is enforced")
 	}
 	for i, r := range doc.Rules {
 		if r.GetActive() {
-			v.openRule(fmt.Sprintf("rules[%d]", i), r, doc, upstreams, services)
+			v.bareRule(fmt.Sprintf("rules[%d]", i), r, doc, upstreams, services)
 		}
 	}
 }
 
-func (v *validation) needsSidecar(service, path, without string) {
-	v.errorf(path, "service %q has failure: open, and without the sidecar %s", service, without)
+func (v *validation) needsSidecar(service bareService, path, without string) {
+	v.errorf(path, "%s %s", service, without)
 }
 
-func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) {
+func (v *validation) bareUpstream(service bareService, path string, u *millracev1.Upstream) {
 	if Algorithm(u.Algorithm) == PromptHash {
 		v.needsSidecar(service, path+".algorithm", "no prompt is read")
 	}
@@ -96,7 +134,7 @@ func (v *validation) openUpstream(service, path string, u *millracev1.Upstream) 
 		if !maps.Equal(secretHeaders(first), secretHeaders(t)) {
 			v.needsSidecar(service, at+".headers", fmt.Sprintf("every target gets one credential; target %q has others", first.Id))
 		}
-		if openPath(t) != openPath(first) {
+		if barePath(t) != barePath(first) {
 			v.needsSidecar(service, at+".path", fmt.Sprintf("every target gets one path; target %q has another", first.Id))
 		}
 		if schemaOf(t) != schemaOf(first) {
@@ -129,8 +167,8 @@ func secretHeaders(t *millracev1.Target) map[string]string {
 	return secrets
 }
 
-// openPath is where the target's operation is.
-func openPath(t *millracev1.Target) string {
+// barePath is where the target's operation is.
+func barePath(t *millracev1.Target) string {
 	p, a := place(t)
 	return cmp.Or(t.Path, a.base+schema.Of(p.Schema).Conversation())
 }
@@ -140,8 +178,8 @@ func schemaOf(t *millracev1.Target) schema.Name {
 	return p.Schema
 }
 
-// openRule checks what a rule asks of an open service.
-func (v *validation) openRule(path string, r *millracev1.Rule, doc *millracev1.Document, upstreams, services names) {
+// bareRule checks what a rule asks of a service that Envoy is to serve by itself.
+func (v *validation) bareRule(path string, r *millracev1.Rule, doc *millracev1.Document, upstreams, services names) {
 	refs := []string{r.Service + r.ServiceId}
 	if len(r.Services) > 0 {
 		refs = nil
@@ -149,25 +187,23 @@ func (v *validation) openRule(path string, r *millracev1.Rule, doc *millracev1.D
 			refs = append(refs, s.Service)
 		}
 	}
-	open := ""
+	var bare bareService
 	alike := map[string]bool{}
 	for _, ref := range refs {
 		s := doc.Services[services[ref]]
-		if s.Failure == failureOpen {
-			open = s.Name
-		}
+		bare = cmp.Or(bareServiceOf(s), bare)
 		u := doc.Upstreams[upstreams[s.Upstream+s.UpstreamId]]
-		alike[s.Failure+string(schemaOf(u.Targets[0]))+openPath(u.Targets[0])] = true
+		alike[s.Failure+" "+s.Inspect+string(schemaOf(u.Targets[0]))+barePath(u.Targets[0])] = true
 	}
-	if open == "" {
+	if bare == "" {
 		return
 	}
 	if len(alike) > 1 {
-		v.needsSidecar(open, path+".services", "all of the rule's must be open and have one schema and path")
+		v.needsSidecar(bare, path+".services", "all of the rule's must be so, and have one schema and path")
 	}
 	if slices.ContainsFunc(doc.Rules, func(other *millracev1.Rule) bool {
 		return other.GetActive() && cleanPath(other.Path) == cleanPath(r.Path) && len(other.Models) > 0
 	}) {
-		v.needsSidecar(open, path+".models", "no model is read, and rules of this path choose by it")
+		v.needsSidecar(bare, path+".models", "no model is read, and rules of this path choose by it")
 	}
 }

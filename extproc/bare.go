@@ -1,0 +1,92 @@
+package extproc
+
+import (
+	"fmt"
+	"strings"
+
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"millrace/envoy"
+	"millrace/extproc/llm"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Of a request that Envoy has served by itself (config.Plan.Bare) its account is all there is.
+
+// bare says what that account tells of the request's rule and of its last attempt. Which targets the attempts before were made at Envoy
+// does not tell. routeName is that of the rule.
+func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, routeName string) {
+	common := entry.GetCommonProperties()
+	if path := entry.GetRequest().GetRequestHeaders()[envoy.HeaderPath]; path != "" {
+		e.Path, _, _ = strings.Cut(path, "?")
+	}
+	identity := common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+	var asked *target
+	last := &millracev1.Attempt{Error: "no connection"}
+	for _, r := range []*Runtime{s.runtime.Load(), s.previous.Load()} {
+		if r == nil {
+			continue
+		}
+		if rule := r.rules[routeName]; rule != nil && e.Gateway == "" {
+			e.Gateway, e.Schema = rule.gateway, string(rule.bare)
+		}
+		if t := r.targets[identity]; t != nil && last.Target == "" {
+			asked = t
+			last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
+		}
+	}
+	for n := uint32(1); n < common.GetUpstreamRequestAttemptCount(); n++ {
+		e.Attempts = append(e.Attempts, &millracev1.Attempt{Error: "failed; Envoy, which asked the targets by itself, does not tell more"})
+	}
+	if common.GetUpstreamRequestAttemptCount() == 0 {
+		return
+	}
+	e.Attempts = append(e.Attempts, last)
+	if e.Details != viaUpstream || last.Target == "" {
+		return
+	}
+	e.Target, e.Provider = last.Target, last.Provider
+	e.Usage = usageMessage(asked.usageTold(common.GetMetadata().GetFilterMetadata()[envoy.MetadataUsage].GetFields()))
+	if e.Status < 400 {
+		s.succeeded(identity, e.Id)
+		return
+	}
+	last.Error = fmt.Sprintf("status %d", e.Status)
+	e.Error = last.Error
+	if cools(int(e.Status)) || e.Status >= 500 {
+		s.failed(identity, e.Id, last.Error)
+	}
+}
+
+// usageTold is the usage that Envoy found a stream of the target's to tell, nil for none. It is read as the stream itself would be.
+func (t *target) usageTold(found map[string]*structpb.Value) *llm.Usage {
+	if len(found) == 0 {
+		return nil
+	}
+	call, err := t.codec.Target.PatchRequest(llm.Head{}, []byte("{}"), t.options("any"))
+	if err != nil {
+		return nil
+	}
+	stream := call.Answer.Stream()
+	var usage *llm.Usage
+	for _, place := range t.codec.Schema.Usage {
+		told := found[place.Key()].GetStringValue()
+		if told == "" {
+			continue
+		}
+		frames, _ := stream.Push(fmt.Appendf(nil, "data: "+place.Event+"\n\n", told))
+		for _, f := range frames {
+			for _, e := range f.Events {
+				if e.Usage != nil {
+					u := *e.Usage
+					usage = &u
+				}
+			}
+		}
+	}
+	return usage
+}
+
+// viaUpstream is Envoy's word for an answer that came from the target.
+const viaUpstream = "via_upstream"
