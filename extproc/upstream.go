@@ -253,6 +253,7 @@ func (a *attempt) env() answer.Env {
 		Client:    a.x.client.Client,
 		Comment:   a.x.client.Schema.Framing.Comment,
 		Codec:     a.target.codec.Target,
+		Streams:   a.target.codec.Schema.Framing.ContentType,
 		Native:    a.native(),
 		Reader:    a.call.Answer,
 		Asked:     a.x.asked(),

@@ -116,8 +116,8 @@ func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 		want["content-length"] = strconv.Itoa(s.Length)
 	} else {
 		delete(want, "content-length")
-		if !s.Labelled {
-			want["content-type"] = a.x.client.Schema.Framing.ContentType
+		if streams := a.x.client.Schema.Framing.ContentType; !s.Labelled || streams != a.target.codec.Schema.Framing.ContentType {
+			want["content-type"] = streams
 		}
 		want["cache-control"] = "no-cache"
 		want["x-accel-buffering"] = "no" // nginx in front must not collect a stream

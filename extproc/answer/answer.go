@@ -39,6 +39,7 @@ type Env struct {
 	Comment string           // what its clients skip in a stream
 	Codec   llm.TargetCodec  // reads the target's errors
 	Reader  llm.AnswerReader // reads the target's answer to the call
+	Streams string           // the content type of the target's streams; "" for server-sent events
 	Native  bool             // both speak one schema: bytes are relayed, not translated
 	Asked   llm.Asked        // by the client
 
@@ -147,7 +148,7 @@ func (a *Answer) Close() { a.content.close() }
 func (a *Answer) Head(h Head, now time.Time) Out {
 	a.clock.hear(now)
 	return a.event(now, func() {
-		a.head, a.content = h, newContent(h.ContentType, h.ContentEncoding)
+		a.head, a.content = h, newContent(h.ContentType, h.ContentEncoding, a.env.Streams)
 		switch {
 		case h.Bodiless:
 			a.end()

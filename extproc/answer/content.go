@@ -2,6 +2,7 @@ package answer
 
 import (
 	"bytes"
+	"cmp"
 	"mime"
 	"strings"
 )
@@ -12,25 +13,30 @@ type form uint8
 const (
 	formUnknown form = iota
 	formWhole        // one JSON value, a page, a text: it means something once it is whole
-	formStream       // server-sent events
+	formStream       // events
 )
 
 // content reads the beginning of an answer's body and says what it is: packed or not, one whole thing or a stream. The bytes decide, not
 // the headers, because relays and frameworks label streams application/json, errors text/html, and what they have unpacked gzip.
-// Only where the bytes say nothing do the headers count.
+// Only where the bytes say nothing do the headers count. How streams begin is known of server-sent events alone: of others the headers
+// decide.
 type content struct {
 	encoding string // content-encoding
 	labelled bool   // content-type calls it a stream
+	other    bool   // its streams are no server-sent events
 	form     form
 	start    []byte    // bytes of which it is not known yet what they are the beginning of
 	unpacked bool      // start is behind what unpacks it, and without a byte order mark
 	unpack   *unpacker // nil: the body is not packed
 }
 
-func newContent(contentType, encoding string) content {
+func newContent(contentType, encoding, streams string) content {
 	media, _, _ := mime.ParseMediaType(contentType)
-	return content{encoding: strings.ToLower(strings.TrimSpace(encoding)), labelled: media == "text/event-stream"}
+	streams = cmp.Or(streams, eventStream)
+	return content{encoding: strings.ToLower(strings.TrimSpace(encoding)), labelled: media == streams, other: streams != eventStream}
 }
+
+const eventStream = "text/event-stream"
 
 // push takes the next bytes of the body. take gets what they unpack to, from where the form is known on. Its error is returned.
 func (c *content) push(chunk []byte, take func([]byte) error) error {
@@ -64,6 +70,9 @@ func (c *content) plain(b []byte, take func([]byte) error) error {
 		return take(b)
 	}
 	c.start = append(c.start, b...)
+	if c.other {
+		return c.flush(take)
+	}
 	if c.form = formOf(c.start); c.form == formUnknown && len(c.start) <= maxHeld {
 		return nil
 	}

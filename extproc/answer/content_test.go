@@ -74,7 +74,7 @@ func TestContent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := func(chunks [][]byte) string {
-				return (&content{encoding: newContent("", c.encoding).encoding, labelled: c.labelled}).read(chunks)
+				return (&content{encoding: newContent("", c.encoding, "").encoding, labelled: c.labelled}).read(chunks)
 			}
 			if got := f([][]byte{c.body}); got != c.want {
 				t.Fatalf("got  %s\nwant %s", got, c.want)

@@ -92,7 +92,7 @@ func (a *Answer) replay(response *llm.Response) {
 // client is to hear it, else in the client's words.
 func (a *Answer) wholeError() {
 	body := a.whole.joined()
-	if a.content.form == formStream {
+	if a.content.form == formStream && !a.content.other {
 		body = firstData(body)
 	}
 	e := a.env.Codec.DecodeError(a.head.Status, a.head.Header(), body)

@@ -207,7 +207,7 @@ func do(work string, input []byte) error {
 		return answer(from.Target, input)
 	case "error":
 		e := from.Target.DecodeError(500, http.Header{}, input)
-		for _, to := range codecs {
+		for to := range conversations() {
 			to.Client.EncodeError(e)
 		}
 		return nil
@@ -229,7 +229,7 @@ func request(client llm.ClientCodec, body []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, to := range codecs {
+	for to := range conversations() {
 		for _, dialect := range []string{"", "mistral"} { // the latter changes most of what can be changed
 			if _, err := to.Target.EncodeRequest(r, llm.Options{Model: "other", Dialect: dialect}); err != nil {
 				return fmt.Errorf("to %s: %w", to.Schema.Name, err)
@@ -263,7 +263,7 @@ func answer(target llm.TargetCodec, body []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, to := range codecs {
+	for to := range conversations() {
 		if _, err := to.Client.EncodeResponse(llm.Asked{}, r); err != nil {
 			return fmt.Errorf("to %s: %w", to.Schema.Name, err)
 		}

@@ -1,14 +1,15 @@
 // Package toy is a schema of our own, as different from the others as one can be: the model and whether a stream is wanted stand in the
-// path. It is the folder of the recipe in CONTRIBUTING.md; ../../recipe_test.go puts it where it belongs, with its rows.
+// path, and a stream is a line for each piece. It is the folder of the recipe in CONTRIBUTING.md; ../../recipe_test.go puts it where it belongs, with its rows.
 package toy
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
 	"millrace/extproc/llm"
-	"millrace/internal/sse"
 	"millrace/schema"
 )
 
@@ -106,32 +107,39 @@ func (reader) Whole(body []byte) (*llm.Response, error) {
 
 func (reader) Patch(body []byte, _ *llm.Response) []byte { return body }
 
-func (reader) Stream() llm.StreamDecoder { return &decoder{parser: sse.Parser{MaxBytes: 1 << 20}} }
+func (reader) Stream() llm.StreamDecoder { return &decoder{} }
 
 type decoder struct {
-	parser sse.Parser
+	rest   []byte // of a line that has not ended
 	frames []llm.Frame
 	last   bool
 }
 
 func (d *decoder) Push(chunk []byte) ([]llm.Frame, error) {
 	d.frames = nil
-	err := d.parser.Push(chunk, d.take)
-	return d.frames, err
+	d.rest = append(d.rest, chunk...)
+	for {
+		raw, rest, ended := bytes.Cut(d.rest, []byte("\n"))
+		if !ended {
+			break
+		}
+		d.take(append(bytes.Clone(raw), '\n'))
+		d.rest = rest
+	}
+	if len(d.rest) > 1<<20 {
+		return d.frames, errors.New("a line of more than a megabyte")
+	}
+	return d.frames, nil
 }
 
-func (d *decoder) Close() []llm.Frame {
-	d.frames = nil
-	d.parser.Close(d.take)
-	return d.frames
-}
+func (d *decoder) Close() []llm.Frame { return nil }
 
 func (d *decoder) Complete() bool { return d.last }
 
-func (d *decoder) take(e sse.Event) {
-	f := llm.Frame{Raw: append([]byte(nil), e.Raw...)}
+func (d *decoder) take(raw []byte) {
+	f := llm.Frame{Raw: raw}
 	var l line
-	if json.Unmarshal(e.Data, &l) == nil && l.Who != "" {
+	if json.Unmarshal(raw, &l) == nil && l.Who != "" {
 		f.Events = append(f.Events, llm.Event{Kind: llm.TextDelta, Text: l.Text})
 		if d.last = l.Last; d.last {
 			f.Events = append(f.Events, llm.Event{Kind: llm.Finish, Stop: llm.StopEnd}, llm.Event{Kind: llm.End})
@@ -166,14 +174,14 @@ func (encoder) Encode(dst []byte, e llm.Event) []byte {
 
 func (encoder) Close(dst []byte, err *llm.Error) []byte {
 	if err != nil {
-		return append(append(append(dst, "data: "...), Talk{}.EncodeError(err)...), "\n\n"...)
+		return append(append(dst, Talk{}.EncodeError(err)...), '\n')
 	}
 	return append(dst, Talk{}.StreamEnd()...)
 }
 
 func said(l line) string {
 	body, _ := json.Marshal(l)
-	return "data: " + string(body) + "\n\n"
+	return string(body) + "\n"
 }
 
 func (Talk) StreamEnd() []byte { return []byte(said(line{Who: "assistant", Last: true})) }

@@ -24,7 +24,7 @@ rules: [{path: /v1, service: chat}]
 
 const (
 	toyHello    = `{"who":"assistant","text":"hello","last":true}`
-	toyStream   = "data: {\"who\":\"assistant\",\"text\":\"hello\"}\n\ndata: {\"who\":\"assistant\",\"text\":\"\",\"last\":true}\n\n"
+	toyStream   = "{\"who\":\"assistant\",\"text\":\"hello\"}\n{\"who\":\"assistant\",\"text\":\"\",\"last\":true}\n"
 	toySays     = `{ "say": [{"who":"user","text":"hi"}], "limit": 5, "mood": "gay" }`
 	openAISays  = `{"model":"m","messages":[{"role":"user","content":"hi"}],"seed":7,"store":true}`
 	openAIAsks  = `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`
@@ -44,12 +44,12 @@ func TestToy(t *testing.T) {
 		gets, lost   string // what the client is answered, and what it is told was not said
 	}{
 		"native":         {ask, toySays, "toy", "/v1/toys/b%2F7:ask", toySays, "application/json", toyHello, toyHello, ""},
-		"native stream":  {tell, toySays, "toy", "/v1/toys/b%2F7:tell", toySays, "text/event-stream", toyStream, toyStream, ""},
+		"native stream":  {tell, toySays, "toy", "/v1/toys/b%2F7:tell", toySays, "application/x-toy", toyStream, toyStream, ""},
 		"to OpenAI":      {ask, toySays, "same", "/v1/chat/completions", `"content":"hi"`, "application/json", openAIWhole, toyHello, "mood"},
 		"to Anthropic":   {ask, toySays, "other", "/v1/messages", `"max_tokens":5`, "application/json", anthropicWhole, toyHello, "mood"},
 		"stream to it":   {tell, toySays, "same", "/v1/chat/completions", `"stream":true`, "text/event-stream", strings.Join(openAIChunks, ""), `{"who":"assistant","text":"hello"}`, "mood"},
 		"from OpenAI":    {apps[0], openAISays, "toy", "/v1/toys/b%2F7:ask", `{"say":[{"who":"user","text":"hi"}]}`, "application/json", toyHello, `"content":"hello"`, "store, seed"},
-		"stream from it": {apps[0], openAIAsks, "toy", "/v1/toys/b%2F7:tell", `"text":"hi"`, "text/event-stream", toyStream, `{"content":"hello"}`, ""},
+		"stream from it": {apps[0], openAIAsks, "toy", "/v1/toys/b%2F7:tell", `"text":"hi"`, "application/x-toy", toyStream, `{"content":"hello"}`, ""},
 		"passed through": {app{schema: "toy.talk", path: "/v1/toyfiles/x%20y"}, `[1, 2]`, "toy", "/v1/toyfiles/x%20y", `[1, 2]`, "application/json", `{ "ok": 1 }`, `{ "ok": 1 }`, ""},
 		"a terse host":   {apps[0], strings.Replace(openAISays, `"seed":7`, `"max_completion_tokens":7`, 1), "terse", "/v1/chat/completions", `{"model":"t","messages":[{"role":"user","content":"hi"}],"max_tokens":7}`, "application/json", openAIWhole, `"hello"`, "store"},
 	} {
@@ -65,6 +65,9 @@ func TestToy(t *testing.T) {
 			a := p.call(t, c.client, c.body, c.target).head(":status= 200", "content-type= "+c.kind).ends(c.says).all()
 			if !strings.Contains(a.body, c.gets) || a.header.Get(":status") != "200" {
 				t.Errorf("answered %v: %s", a.header, a.body)
+			}
+			if want := map[bool]string{true: "application/x-toy", false: "text/event-stream"}[c.client.schema == "toy.talk"]; c.kind != "application/json" && a.header.Get("content-type") != want {
+				t.Errorf("labelled %v", a.header)
 			}
 			if lost := a.header.Get("x-millrace-dropped"); lost != c.lost {
 				t.Errorf("lost is %q", lost)
