@@ -274,9 +274,9 @@ func answer(target llm.TargetCodec, body []byte) error {
 // stream takes a stream, which comes in small pieces, to a client of every schema.
 func stream(target llm.TargetCodec, in []byte) error {
 	decoder := reader(target).Stream()
-	encoders := make([]llm.StreamEncoder, len(codecs))
-	for i, to := range codecs {
-		encoders[i] = to.Client.NewStreamEncoder(llm.Asked{Head: llm.Head{Stream: true, Model: "m"}})
+	var encoders []llm.StreamEncoder
+	for to := range conversations() {
+		encoders = append(encoders, to.Client.NewStreamEncoder(llm.Asked{Head: llm.Head{Stream: true, Model: "m"}}))
 	}
 	var out []byte
 	pass := func(frames []llm.Frame) {
