@@ -30,6 +30,8 @@ var agentTargets = []struct{ name, schema, model string }{
 	{"reasoner", fakellm.DeepSeekChat, "deepseek-reasoner"},
 	{"v4", fakellm.DeepSeekChat, "deepseek-v4-pro"},
 	{"mistral", fakellm.MistralChat, "mistral-large-latest"},
+	{"groq", fakellm.GroqChat, "llama-3.3-70b-versatile"},
+	{"gpt-oss", fakellm.GroqChat, "openai/gpt-oss-120b"},
 }
 
 // TestAgentSessions: two agents, one as Claude Code is and one as Codex is, each with the official SDK of its schema, get through

@@ -19,6 +19,7 @@ var movingTargets = []struct{ name, schema, model string }{
 	{"anthropic", fakellm.AnthropicMessages, "claude-sonnet-4-5"},
 	{"deepseek", fakellm.DeepSeekChat, "deepseek-v4-pro"},
 	{"mistral", fakellm.MistralChat, "mistral-large-latest"},
+	{"groq", fakellm.GroqChat, "llama-3.3-70b-versatile"},
 }
 
 // movingAgents are clients of each schema. Those of OpenAI's send back what its SDK keeps of an answer, or all of it, as those do that know of
@@ -159,7 +160,7 @@ func (c *movingConversation) check(t *testing.T, name, other string, r fakellm.R
 	if thinks := strings.Contains(string(r.Body), `"thinking":{`); name == "anthropic" && r.Status == 200 && c.thinks && !c.amid && !thinks {
 		t.Errorf("%s is not asked to think:\n%s", name, r.Body)
 	}
-	if name == "openai" || name == "mistral" {
+	if name == "openai" || name == "mistral" || name == "groq" {
 		for _, member := range []string{"reasoning_content", "thinking", "signature"} {
 			if strings.Contains(string(r.Body), `"`+member+`"`) {
 				t.Errorf("%s gets %s:\n%s", name, member, r.Body)

@@ -29,7 +29,7 @@ type dialect struct {
 	wrongModel   func(model string) *Failure
 }
 
-var dialects = map[string]*dialect{OpenAIChat: openAI(), AnthropicMessages: anthropic(), DeepSeekChat: deepSeek(), MistralChat: mistral()}
+var dialects = map[string]*dialect{OpenAIChat: openAI(), AnthropicMessages: anthropic(), DeepSeekChat: deepSeek(), MistralChat: mistral(), GroqChat: groq()}
 
 // identity makes ids that differ between providers and requests, and are the same in every run.
 type identity struct {

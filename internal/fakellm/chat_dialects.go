@@ -179,6 +179,48 @@ func mistralMessages(c *checker, list []value) {
 	}
 }
 
+// groq: https://console.groq.com/docs/openai. Members that it does not know are a 400.
+func groq() *dialect { return chatDialect(readGroq, groqStyle{}, false) }
+
+var groqMembers = []string{
+	"frequency_penalty", "include_reasoning", "max_completion_tokens", "max_tokens", "messages", "model", "n", "parallel_tool_calls",
+	"presence_penalty", "reasoning_effort", "reasoning_format", "response_format", "seed", "service_tier", "stop", "stream",
+	"stream_options", "temperature", "tool_choice", "tools", "top_p", "user",
+}
+
+func readGroq(_ *checker, root value, conv *conversation) {
+	root.only(groqMembers...)
+	conv.maxTokens = root.get("max_completion_tokens").integer(1, maxOpenAITokenCount)
+	if conv.maxTokens == 0 {
+		conv.maxTokens = root.get("max_tokens").integer(1, maxOpenAITokenCount)
+	}
+	root.get("n").integer(1, 1)
+	root.get("temperature").number(0, 2)
+	root.get("top_p").number(0, 1)
+	if effort := root.get("reasoning_effort"); effort.given() && strings.Contains(conv.model, "gpt-oss") {
+		effort.word("low", "medium", "high")
+	}
+	chatStop(root.get("stop"), 4, conv)
+	chatStream(root, conv)
+	openAIFormat(root.get("response_format"), conv)
+	openAITools(root, conv)
+	for _, m := range root.get("messages").need().list() {
+		m.get("role").need().word("system", "developer", "user", "assistant", "tool")
+		m.only("role", "content", "tool_calls", "tool_call_id")
+	}
+	openAIMessages(root.get("messages"), conv)
+}
+
+// groqStyle words what is wrong with a value as Groq does.
+type groqStyle struct{ openAIStyle }
+
+func (groqStyle) unknown(path, name string) *Failure {
+	if path == "" {
+		return openAIInvalid("", "invalid_request_error", "property '%s' is unsupported", name)
+	}
+	return openAIInvalid("", "invalid_request_error", "'%s' : the following must be satisfied[('%[1]s' : property '%s' is unsupported)]", path, name)
+}
+
 // mistralStyle words what is wrong with a value as Mistral's validator does.
 type mistralStyle struct{ openAIStyle }
 

@@ -28,6 +28,14 @@ func TestDialects(t *testing.T) {
 		{MistralChat, "ends with the assistant", talk(user + `,{"role":"assistant","content":"x"}`), "prefix"},
 		{MistralChat, "prefix", talk(user + `,{"role":"assistant","content":"x","prefix":true}`), ""},
 
+		{GroqChat, "plain", talk(user), ""},
+		{GroqChat, "union", chat(`"logprobs":true`), "property 'logprobs' is unsupported"},
+		{GroqChat, "several answers", chat(`"n":2`), "n"},
+		{GroqChat, "member of a message", talk(`{"role":"user","content":"x","name":"bob"}`), "property 'name' is unsupported"},
+		{GroqChat, "thoughts", talk(user + `,{"role":"assistant","content":"x","reasoning_content":"y"},` + user), "property 'reasoning_content' is unsupported"},
+		{GroqChat, "tools", talk(user + "," + call + "," + result), ""},
+		{GroqChat, "effort", chat(`"model":"openai/gpt-oss-20b","reasoning_effort":"none"`), "reasoning_effort"},
+
 		{DeepSeekChat, "union", chat(`"made_up":1,"user":"u"`), ""},
 		{DeepSeekChat, "developer", talk(`{"role":"developer","content":"x"}`), "developer"},
 		{DeepSeekChat, "schema", chat(`"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{}}}`), "This response_format type is unavailable now"},

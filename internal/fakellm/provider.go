@@ -22,6 +22,7 @@ const (
 	AnthropicMessages = "anthropic.messages"
 	DeepSeekChat      = "deepseek.chat" // OpenAI's schema, as DeepSeek has it
 	MistralChat       = "mistral.chat"  // OpenAI's schema, as Mistral has it
+	GroqChat          = "groq.chat"     // OpenAI's schema, as Groq has it
 )
 
 const (

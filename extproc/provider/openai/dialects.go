@@ -15,8 +15,6 @@ type dialect struct {
 	refused map[string]bool
 	// message are the members of messages that are taken, call those of the calls in them; nil: all.
 	message, call map[string]bool
-	// nameless: messages have no name.
-	nameless bool
 	// single: n is 1. Another number is refused: what the client gets would not be what it asked for.
 	single bool
 	// spelling is what members are called here.
@@ -112,11 +110,19 @@ var dialects = map[string]*dialect{
 		asksUsage: true, schemas: true, strict: true, models: openAIModels,
 	},
 
-	// https://console.groq.com/docs/openai ("Currently Unsupported OpenAI Features": each is a 400); four stops, 128 tools and n:
-	// https://console.groq.com/docs/api-reference#chat-create
+	// https://console.groq.com/docs/openai ("Currently Unsupported OpenAI Features": each is a 400), and, for the members that there
+	// are, efforts, n and streams, groq/groq-python (types/chat). What it does not know is a 400, too: "property 'reasoning_content'
+	// is unsupported" (janhq/jan#8136), and its own reasoning where the model has none (vercel/ai#8057).
 	"groq": {
-		refused: set("logit_bias logprobs top_logprobs"), nameless: true, single: true,
-		newLimit: true, developer: true, name: toolName, callID: shortID, maxStops: 4, maxTools: 128, schemas: true, strict: true,
+		members: set("citation_options compound_custom disable_tool_validation documents exclude_domains frequency_penalty " +
+			"include_domains include_reasoning max_completion_tokens max_tokens messages model n parallel_tool_calls presence_penalty " +
+			"reasoning_effort reasoning_format response_format search_settings seed service_tier stop stream stream_options temperature " +
+			"tool_choice tools top_p user"),
+		message: set("role content tool_calls tool_call_id"),
+		call:    set("id type function"),
+		single:  true, developer: true, name: toolName, callID: shortID, maxStops: 4, maxTools: 128,
+		asksUsage: true, schemas: true, strict: true,
+		models: []family{{line: "gpt-oss", efforts: []string{"low", "medium", "high"}}},
 	},
 
 	// https://docs.ollama.com/api/openai-compatibility ("Supported request fields" and those without a tick: what it does not know
@@ -151,11 +157,6 @@ var dialects = map[string]*dialect{
 // takes tells whether a member of the request is taken.
 func (d *dialect) takes(name string) bool {
 	return (d.members == nil || d.members[name]) && !d.refused[name]
-}
-
-// takesOfMessage tells the same of a member of messages.
-func (d *dialect) takesOfMessage(name string) bool {
-	return (d.message == nil || d.message[name]) && !(d.nameless && name == "name")
 }
 
 // dialectOf is the row for a target's dialect.

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -243,7 +242,7 @@ func (f *fitting) format() error {
 // messages writes the messages: what goes before them, and each as the dialect has it.
 func (f *fitting) messages() error {
 	raw := f.values["messages"]
-	anew := f.dialect.foreigner() || f.dialect.message != nil && f.dialect.moved(raw) || f.dialect.nameless && bytes.Contains(raw, []byte(`"name"`))
+	anew := f.dialect.foreigner() || f.dialect.message != nil && f.dialect.moved(raw)
 	if len(f.front) == 0 && !anew {
 		return nil
 	}
@@ -316,11 +315,11 @@ func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted,
 		case "tool_calls":
 			calls = value
 		}
-		if !f.dialect.takesOfMessage(m.Name) {
+		if !f.dialect.message[m.Name] {
 			f.removeFrom(p, m.Name, value)
 		}
 	}
-	if !f.dialect.takesOfMessage("refusal") && wirejson.Unquote(refusal) != "" && !wirejson.Given(p.Get("content")) { // a message of nothing is refused
+	if !f.dialect.message["refusal"] && wirejson.Unquote(refusal) != "" && !wirejson.Given(p.Get("content")) { // a message of nothing is refused
 		p.Set("content", refusal)
 	}
 	if out.role == "developer" && !f.dialect.developer {
@@ -366,7 +365,7 @@ func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) (jsontext.Val
 		}
 		inner := strictjson.NewPatch(call, members)
 		for _, m := range members {
-			if f.dialect.call != nil && !f.dialect.call[m.Name] {
+			if !f.dialect.call[m.Name] {
 				inner.Remove(m.Name)
 			} else if m.Name == "id" {
 				inner.Set(m.Name, wirejson.Quote(f.dialect.callID(wirejson.Unquote(call[m.Value:m.End]))))
