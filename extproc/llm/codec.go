@@ -53,8 +53,8 @@ type TargetCodec interface {
 type Options struct {
 	// Model is the name to ask the target for; never empty.
 	Model string
-	// Headers are the target's configured headers in canonical form: the version a provider is asked for decides which
-	// fields it takes.
+	// Headers are those that the target is sent beside the schema's own, in canonical form: the client's that go along, and the
+	// configured ones, which win. The version that a provider is asked for decides which fields it takes.
 	Headers http.Header
 	// Dialect is whose form of the schema the target speaks ("openai", "mistral"); "" when that is not known.
 	Dialect string

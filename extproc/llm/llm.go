@@ -6,7 +6,7 @@
 // (2^53+1 and 1.0 survive, object keys keep their order), and content is typed parts, never one string. What a schema
 // cannot say is left out by its encoder and named (Call.Dropped), or refused with an *Error; nothing is lost silently.
 //
-// Standard library only. No type here knows HTTP, Envoy or a provider's name.
+// Standard library only. Of HTTP the contract of codecs has statuses, headers and paths; Envoy and providers' names are not known here.
 package llm
 
 import (

@@ -71,7 +71,7 @@ var table = []room{
 const testPackages = "internal/golden internal/fakellm"
 
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested with real parts.
-var testRooms = map[string]string{"extproc/answer": "extproc/provider schema", "extproc/provider": "internal/strictjson"}
+var testRooms = map[string]string{"extproc/answer": "extproc/provider schema", "extproc/provider": "internal/strictjson", "internal/edges": "schema"}
 
 // pkg is one package as `go list -json` tells of it.
 type pkg struct {

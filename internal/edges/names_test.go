@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"millrace/schema"
 )
 
 // mayName are the files that may name a provider beside its folder and its rows: a new one is named in these, and nowhere else.
@@ -68,8 +70,8 @@ func namesProvider(source []byte) bool {
 		if kind == token.EOF {
 			return false
 		}
-		for _, name := range []string{"openai", "anthropic"} {
-			if strings.Contains(strings.ToLower(text), name) {
+		for _, name := range schema.Names() {
+			if words := []string{schema.Static, "together"}; !slices.Contains(words, name) && strings.Contains(strings.ToLower(text), name) {
 				return true
 			}
 		}
@@ -80,6 +82,7 @@ func TestNamesAreFound(t *testing.T) {
 	for source, want := range map[string]bool{
 		"package p // OpenAI's":                false,
 		`package p; var s = "openai.chat"`:     true,
+		`package p; var s = "groq"`:            true,
 		"package p; func isAnthropic() {}":     true,
 		"package p; var s = `x-anthropic-y`":   true,
 		"package p; /* anthropic */ var x = 1": false,
