@@ -9,6 +9,8 @@ import (
 // dialect is what one provider takes of the schema, or makes of it. What no page documents has been seen in the provider's own
 // errors. A provider's row is all that is known of it here; schema/rows.go says who speaks it.
 type dialect struct {
+	// official: the schema is spoken as its clients speak it. Their requests are between the two, but for what others wrote into them.
+	official bool
 	// members are those of the request that are taken; nil: all but the foreign ones.
 	members map[string]bool
 	// refused are those that are not, where all others are: the host answers them with an error, or does not heed them.
@@ -53,6 +55,7 @@ var toolName = llm.NameRule{Max: 64, Legal: llm.WordByte}
 // openAI is OpenAI's own API: https://developers.openai.com/api/reference/resources/chat (Create chat completion). It answers any
 // other member with a 400.
 var openAI = dialect{
+	official: true,
 	members:  set(strings.Join(row.Members, " ")),
 	message:  set("role content name refusal audio annotations function_call tool_calls tool_call_id"),
 	call:     set("id type function custom"),
@@ -64,6 +67,17 @@ var openAI = dialect{
 	models: openAIModels,
 }
 
+// azure is OpenAI's API at Azure: the same body and the same models, where a deployment is named after its model, and two members more.
+// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest, https://learn.microsoft.com/en-us/azure/ai-foundry/openai/references/on-your-data
+var azure = openAIWith("data_sources user_security_context")
+
+// openAIWith is openAI with further members of the request.
+func openAIWith(members string) dialect {
+	d := openAI
+	d.members = set(strings.Join(row.Members, " ") + " " + members)
+	return d
+}
+
 // compatible is a server of which no more is known than that it speaks the schema: vLLM, Ollama, a router. It may know members
 // that OpenAI does not, and not know some that OpenAI does.
 var compatible = dialect{
@@ -73,6 +87,7 @@ var compatible = dialect{
 
 var dialects = map[string]*dialect{
 	"openai": &openAI,
+	"azure":  &azure,
 
 	// https://api-docs.deepseek.com/api/create-chat-completion, https://api-docs.deepseek.com/guides/thinking_mode. Structured output
 	// by a schema is answered with "This response_format type is unavailable now".
@@ -100,14 +115,6 @@ var dialects = map[string]*dialect{
 		call:     set("id type function index"),
 		spelling: map[string]string{"max_completion_tokens": "max_tokens", "seed": "random_seed"},
 		name:     toolName, callID: nineID, maxHeat: "1.5", schemas: true, strict: true, turns: true, thoughts: true,
-	},
-
-	// The body is OpenAI's, and so are the models, where a deployment is named after its model.
-	// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest (Create chat completion); that stream_options are taken:
-	// https://learn.microsoft.com/en-us/python/api/semantic-kernel/semantic_kernel.connectors.ai.open_ai.azurechatpromptexecutionsettings
-	"azure": {
-		newLimit: true, developer: true, name: toolName, callID: shortID, maxUser: 64, maxStops: 4, maxTools: 128,
-		asksUsage: true, schemas: true, strict: true, models: openAIModels,
 	},
 
 	// https://console.groq.com/docs/openai ("Currently Unsupported OpenAI Features": each is a 400), and, for the members that there
@@ -167,9 +174,8 @@ func dialectOf(name string) *dialect {
 	return &compatible
 }
 
-// foreigner tells whether the schema is not spoken here as its clients speak it, so that it is known what is taken and no more is: a
-// request of a client of the schema is then ours to adapt.
-func (d *dialect) foreigner() bool { return d.members != nil && d != &openAI }
+// foreigner tells whether it is known what is taken, and that is not what the schema's clients say: their requests are then ours to adapt.
+func (d *dialect) foreigner() bool { return d.members != nil && !d.official }
 
 // maxCallID is the longest tool call id that every OpenAI-like API takes back ("string too long. Expected a string with maximum
 // length 40", seen in its 400s; not on its pages). Other providers' ids are longer.

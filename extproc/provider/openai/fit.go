@@ -84,7 +84,7 @@ func (f *fitting) member(name string, value jsontext.Value) error {
 		if here := f.dialect.spelling[name]; !isLimit(name) { // limit writes those
 			f.p.Set(here, value)
 		}
-	case foreign[name], !known, name == "metadata" && f.dialect == &openAI && f.isAnthropics(value):
+	case foreign[name], !known, name == "metadata" && f.dialect.official && f.isAnthropics(value):
 		f.remove(name, value)
 	case !f.own && f.refuses(name):
 		f.remove(name, value)
