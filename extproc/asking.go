@@ -35,8 +35,11 @@ func (a asking) outcome() outcome { return outcome{a.x, a.target, a.model} }
 // native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
 func (a asking) native() bool { return a.x.client.Schema == a.target.codec.Schema }
 
-// codecOf is how the target is asked for what the client asks for, if it can be.
+// codecOf is how the target is asked for what the client asks for, if it can be. A path of its own is that of its conversations.
 func (x *exchange) codecOf(t *target) (provider.Codec, bool) {
+	if t.codec.Target == nil || x.client.Operation != schema.Conversation && t.config.Path != "" {
+		return provider.Codec{}, false
+	}
 	if x.client.Schema == t.codec.Schema {
 		return x.client, x.client.Target != nil
 	}
@@ -128,8 +131,11 @@ func (a *asking) hide(secrets []string) {
 	}
 }
 
-// countable tells whether the target can be asked to count tokens. A path of its own is that of its conversations.
-func (a asking) countable() bool { return a.native() && a.target.config.Path == "" }
+// countable tells whether the target can be asked to count tokens.
+func (a asking) countable() bool {
+	_, ok := a.x.codecOf(a.target)
+	return ok && a.native()
+}
 
 // estimate is the answer to a request to count tokens that nobody was asked.
 func (a asking) estimate() (body []byte, contentType string, err error) {

@@ -198,6 +198,8 @@ func TestProviders(t *testing.T) {
 		"api.openai.com":    {"openai", "api.openai.com", OpenAIChat, "openai", "/v1", Auth{"Authorization", "Bearer "}},
 		"api.anthropic.com": {"anthropic", "api.anthropic.com", AnthropicMessages, "", "/v1", Auth{"X-Api-Key", ""}},
 		"api.mistral.ai":    {"mistral", "api.mistral.ai", OpenAIChat, "mistral", "/v1", Auth{"Authorization", "Bearer "}},
+		"api.groq.com":      {"groq", "api.groq.com", OpenAIChat, "groq", "/openai/v1", Auth{"Authorization", "Bearer "}},
+		"openrouter.ai":     {"openrouter", "openrouter.ai", OpenAIChat, "", "/api/v1", Auth{"Authorization", "Bearer "}},
 		"localhost":         {"openai", "", OpenAIChat, "", "/v1", Auth{"Authorization", "Bearer "}},
 		"":                  {"openai", "", OpenAIChat, "", "/v1", Auth{"Authorization", "Bearer "}},
 	} {
@@ -205,9 +207,12 @@ func TestProviders(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %+v", host, got)
 		}
-		if got.Foreigner() != (want.Name == "mistral") {
+		if got.Foreigner() != (want.Name == "mistral" || want.Name == "groq") {
 			t.Errorf("%s: foreigner %v", host, got.Foreigner())
 		}
+	}
+	if got, ok := Named("azure"); !ok || got != (Provider{"azure", "", OpenAIChat, "azure", "/openai/v1", Auth{"Api-Key", ""}}) {
+		t.Errorf("%+v", got)
 	}
 	if _, ok := Named("nobody"); ok {
 		t.Error("nobody has a row")

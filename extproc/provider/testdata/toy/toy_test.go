@@ -15,6 +15,7 @@ upstreams:
 - name: chat
   targets:
   - {id: toy, provider: toy, default_model: "b/7", credentials: {header_name: X-Toy-Key, header_value: secret-of-toy}}
+  - {id: placed, provider: toy, default_model: m, path: /talk}
   - {id: same, provider: openai, default_model: gpt-x}
   - {id: other, provider: anthropic, default_model: claude-x}
   - {id: terse, provider: terse, default_model: t}
@@ -94,9 +95,11 @@ func TestToyErrors(t *testing.T) {
 	if !strings.HasPrefix(unreadable, `{"oops":`) || !strings.HasPrefix(nowhere, `{"oops":`) || !strings.Contains(nowhere, "/toys/{model}:ask") {
 		t.Errorf("of the gateway: %s %s", unreadable, nowhere)
 	}
-	refused := p.begun(t, app{schema: "toy.talk", path: "/v1/toyfiles/x"}, `{}`, "same").GetImmediateResponse()
-	if !strings.Contains(string(refused.GetBody()), "cannot be asked for files") {
-		t.Errorf("an operation that a target has not: %v", refused)
+	for _, target := range []string{"same", "placed"} {
+		refused := p.begun(t, app{schema: "toy.talk", path: "/v1/toyfiles/x"}, `{}`, target).GetImmediateResponse()
+		if !strings.Contains(string(refused.GetBody()), "cannot be asked for files") {
+			t.Errorf("an operation that a target has not: %v", refused)
+		}
 	}
 	if s := schema.Of(schema.OpenAIChat); !s.Foreign()["say"] || s.Foreign()["limit"] != true {
 		t.Error("its members are not foreign to others")
