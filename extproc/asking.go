@@ -55,7 +55,9 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 		return llm.Call{}, llm.Invalid("model", "missing, and target %q has no default", a.target.config.ID)
 	}
 	if a.native() {
-		return a.x.client.Target.PatchRequest(a.x.head, a.x.body, o)
+		head := a.x.head
+		head.IncludeUsage = head.IncludeUsage || a.asReported() // where nobody takes it out again, usage is not asked for in the client's name
+		return a.x.client.Target.PatchRequest(head, a.x.body, o)
 	}
 	request, e := a.x.request()
 	if e != nil {
