@@ -56,7 +56,7 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 	}
 	if a.native() {
 		head := a.x.head
-		head.IncludeUsage = head.IncludeUsage || a.asReported() // where nobody takes it out again, usage is not asked for in the client's name
+		head.IncludeUsage = head.IncludeUsage || a.asReported()
 		return a.x.client.Target.PatchRequest(head, a.x.body, o)
 	}
 	request, e := a.x.request()

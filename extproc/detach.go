@@ -15,11 +15,12 @@ import (
 )
 
 // The sidecar detaches from a stream of the client's own schema at its first token, where nobody has to read more of it
-// (config.Plan.Detaches). The body's mode is STREAMED there: Envoy sends the head and the pieces as they come and keeps them until each is replied to, the head first. To detach is to
-// reply to the head, and to end the stream: Envoy passes on what it keeps and all that follows, each byte once. See docs/rationale.md,
-// "How does the sidecar detach from a stream?".
+// (config.Plan.Detaches). The body's mode is STREAMED there: Envoy sends the head and the pieces as they come, and keeps each
+// until it has a reply, the head first. To detach is to reply to the head and to end the ext_proc stream: Envoy passes on what it
+// keeps and all that follows, each byte once. See docs/rationale.md, "How does the sidecar detach from a stream?".
 
-// asReported tells whether usage is not asked for in the client's name: the answer may go on as it comes.
+// asReported tells whether the client's stream has the usage that the target reports to it, and no other: nobody asks for it in the
+// client's name, because nobody would be there to take it out again.
 func (a asking) asReported() bool {
 	return a.route.detaches && a.x.head.Stream && !a.x.counts && a.native()
 }
