@@ -47,9 +47,10 @@ const (
 	bareName   = "bare Envoy"
 	sameSchema = "same schema"
 	translated = "OpenAI to Anthropic"
-	// Of the gateway alone, with inspect: headers.
-	unread = "no body read"
-	keyed  = "keys, no body read"
+	// Of the gateway alone, with inspect: first-token, and headers.
+	detached = "until the first token"
+	unread   = "no body read"
+	keyed    = "keys, no body read"
 )
 
 // start starts everything. A Bifrost that cannot be built is left out, and that is said.
@@ -98,9 +99,11 @@ func start(ctx context.Context, o options) (_ *bench, err error) {
 	}
 	if last := len(o.builds) - 1; wanted("plans") {
 		build := o.builds[last]
-		for says, keys := range map[string]string{unread: "", keyed: clientsKey} {
-			if err := b.gateway(build.name, build.binary, envoyBinary, unreadOf(provider)+keys, says); err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", build.name, says, err)
+		for _, plan := range []struct{ says, inspect, keys string }{
+			{detached, "first-token", ""}, {unread, "headers", ""}, {keyed, "headers", clientsKey},
+		} {
+			if err := b.gateway(build.name, build.binary, envoyBinary, planOf(provider, plan.inspect)+plan.keys, plan.says); err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", build.name, plan.says, err)
 			}
 		}
 	}
@@ -177,13 +180,13 @@ rules: [{path: /same, service: same, strip_path: true}, {path: /translated, serv
 `, provider)
 }
 
-// unreadOf has a rule of which no body is read.
-func unreadOf(provider string) string {
+// planOf has a rule of which no more is read than that.
+func planOf(provider, inspect string) string {
 	return fmt.Sprintf(`
 upstreams: [{name: same, targets: [{id: o, provider: {type: openai, base_url: "http://%s/v1", secret_key_ref: key}}]}]
-services: [{name: same, upstream: same, inspect: headers}]
+services: [{name: same, upstream: same, inspect: %s}]
 rules: [{path: /v1, service: same}]
-`, provider)
+`, provider, inspect)
 }
 
 // clientsKey lets in the key that every request has: client.

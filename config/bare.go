@@ -16,6 +16,8 @@ import (
 const (
 	// failureOpen is what a service's failure says when Envoy is to serve it without the sidecar.
 	failureOpen = "open"
+	// inspectFirstToken is what a service's inspect says when the sidecar is to detach from a stream at its first token.
+	inspectFirstToken = "first-token"
 	// inspectHeaders is what a service's inspect says when no body is to be read.
 	inspectHeaders = "headers"
 )
@@ -41,8 +43,12 @@ func (r *Rule) bare() Bare {
 	return BareNever
 }
 
-// BareSchema is that of the requests which Envoy sends on by itself.
-func (r *Rule) BareSchema() *schema.Schema { return schema.Of(r.Shares[0].Upstream.Targets[0].Schema) }
+// BareSchema is that of the requests which Envoy sends on by itself, or whose streams it passes on: all targets speak it.
+func (r *Rule) BareSchema() *schema.Schema {
+	targets := r.Shares[0].Upstream.Targets
+	asked := slices.IndexFunc(targets, func(t *Target) bool { return t.Answer == "" })
+	return schema.Of(targets[max(asked, 0)].Schema)
+}
 
 // BarePath is where the operation is at each of the targets.
 func (r *Rule) BarePath() string {
@@ -68,6 +74,10 @@ func bareServiceOf(s *millracev1.Service) bareService {
 func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
 	var bare, open bareService // one of them, to say whose fault it is
 	for _, s := range doc.Services {
+		if s.Inspect == inspectFirstToken {
+			i := upstreams[s.Upstream+s.UpstreamId]
+			v.oneSchema(s.Name, fmt.Sprintf("upstreams[%d]", i), doc.Upstreams[i])
+		}
 		service := bareServiceOf(s)
 		if service == "" {
 			continue
@@ -79,9 +89,6 @@ func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
 		i := upstreams[s.Upstream+s.UpstreamId]
 		v.bareUpstream(service, fmt.Sprintf("upstreams[%d]", i), doc.Upstreams[i])
 	}
-	if bare == "" {
-		return
-	}
 	switch auth := doc.Gateway.Auth; {
 	case open == "":
 	case auth == authRequired:
@@ -89,7 +96,7 @@ func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
 	case auth != authNone && len(doc.Keys) > 0:
 		v.needsSidecar(open, "keys", "no key is checked; gateway.auth: none admits everybody")
 	}
-	if policiesOn(doc) {
+	if bare != "" && policiesOn(doc) {
 		v.needsSidecar(bare, "policies.chain", "no policy is enforced")
 	}
 	for i, r := range doc.Rules {
@@ -196,6 +203,7 @@ func (v *validation) bareRule(path string, r *millracev1.Rule, doc *millracev1.D
 		alike[s.Failure+" "+s.Inspect+string(schemaOf(u.Targets[0]))+barePath(u.Targets[0])] = true
 	}
 	if bare == "" {
+		v.alikeInspected(path, refs, doc, upstreams, services)
 		return
 	}
 	if len(alike) > 1 {
@@ -205,5 +213,36 @@ func (v *validation) bareRule(path string, r *millracev1.Rule, doc *millracev1.D
 		return other.GetActive() && cleanPath(other.Path) == cleanPath(r.Path) && len(other.Models) > 0
 	}) {
 		v.needsSidecar(bare, path+".models", "no model is read, and rules of this path choose by it")
+	}
+}
+
+// oneSchema checks that the targets of a service whose streams are not read to their end speak one schema.
+func (v *validation) oneSchema(service, path string, u *millracev1.Upstream) {
+	var first *millracev1.Target
+	for j, t := range u.Targets {
+		if t.Answer != "" {
+			continue
+		}
+		if first == nil {
+			first = t
+		}
+		if schemaOf(t) != schemaOf(first) {
+			v.errorf(fmt.Sprintf("%s.targets[%d].provider", path, j), "service %q has inspect: first-token, and then all targets speak one schema; target %q speaks another", service, first.Id)
+		}
+	}
+}
+
+// alikeInspected checks that a rule's services have the same read: Envoy makes its route for all of them.
+func (v *validation) alikeInspected(path string, refs []string, doc *millracev1.Document, upstreams, services names) {
+	first := doc.Services[services[refs[0]]]
+	speaks := func(s *millracev1.Service) schema.Name {
+		return schemaOf(doc.Upstreams[upstreams[s.Upstream+s.UpstreamId]].Targets[0])
+	}
+	for _, ref := range refs[1:] {
+		if s := doc.Services[services[ref]]; s.Inspect != first.Inspect {
+			v.errorf(path+".services", "service %q has inspect: %s and service %q inspect: %s; those of a rule must have the same", first.Name, first.Inspect, s.Name, s.Inspect)
+		} else if s.Inspect == inspectFirstToken && speaks(s) != speaks(first) {
+			v.errorf(path+".services", "service %q has inspect: first-token, and then all targets of the rule's services speak one schema; service %q speaks another", first.Name, s.Name)
+		}
 	}
 }

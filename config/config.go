@@ -175,6 +175,13 @@ func (c *Config) Bare() bool {
 	})
 }
 
+// Detaches tells whether the sidecar detaches from any stream before its end.
+func (c *Config) Detaches() bool {
+	return slices.ContainsFunc(c.Gateways, func(g *Gateway) bool {
+		return slices.ContainsFunc(g.Rules, func(r *Rule) bool { return r.Plan.Detaches })
+	})
+}
+
 // Upstream is a pool of targets.
 type Upstream struct {
 	Name      string // unique in all gateways: "gateway/upstream"
@@ -382,8 +389,9 @@ type Rule struct {
 type Share struct {
 	Upstream *Upstream
 	Weight   uint32
-	// Open and Unread are the service's failure: open and inspect: headers; of all shares of a rule, or of none.
-	Open, Unread bool
+	// Open, Detached and Unread are the service's failure: open, inspect: first-token and inspect: headers; of all shares of a rule, or of
+	// none.
+	Open, Detached, Unread bool
 }
 
 // Limits are the longest that any of the upstream's targets may take.

@@ -35,7 +35,7 @@ type Need struct {
 // Until is how far into an answer its body is needed.
 type Until uint8
 
-// A stream can be left at the first token when nothing needs more of it. In this version none is left.
+// The sidecar can detach from a stream at the first token when nothing needs more of it.
 const (
 	UntilEnd Until = iota
 	UntilFirstToken
@@ -141,6 +141,11 @@ func (g *Gateway) upstreamNeeds(u *Upstream, p *Plan) Needs {
 	n.add(Need{Message: ResponseBody, Until: UntilFirstToken}, !g.Stream.AtHeaders, "until the first token, so that an error in a 200 is %s", outcome)
 	n.add(Need{Message: ResponseBody}, true, "a whole answer to its end, so that an error in a 200 is %s", outcome)
 	n.add(Need{Message: ResponseBody}, schemas != "", "translated from %s for clients of another schema", schemas)
+	if p.Detaches {
+		n.add(Need{Message: ResponseBody}, true, "a whole answer's usage is counted; a stream of the client's own schema is detached from at its first token (inspect: first-token)")
+		n.add(Need{Message: ResponseTrailers}, true, "a condition of speaking at any time, where the sidecar stays; the client gets none")
+		return n
+	}
 	n.add(Need{Message: ResponseBody}, secret, "credentials that a target quotes are taken out")
 	n.add(Need{Message: ResponseBody}, true, "usage is counted")
 	n.add(Need{Message: ResponseBody, Speaks: true}, true, "a stream that breaks off, or is silent for %s, ends in the client's words", g.Stream.InterChunk)

@@ -20,6 +20,8 @@ type Plan struct {
 	// Joined: nothing of the body decides which target is asked, so the first attempt's upstream stream
 	// reads the request, too. Only what is no POST has a router stream.
 	Joined bool
+	// Detaches: the upstream stream ends at the first token of a stream of the client's own schema, which is that of all targets.
+	Detaches bool
 	// Bare: when Envoy sends plain requests on by itself. Keys is what the router stream of these is asked for where it always does;
 	// without needs there is none.
 	Bare Bare
@@ -92,8 +94,9 @@ func (g *Gateway) plan() {
 		if hedge := p.Attempts.Hedge; hedge > 0 { // the clock for an attempt tells when it is late, and ends nothing
 			p.Whole.Attempt, p.Stream.Attempt = hedge, hedge
 		}
-		p.Bare = r.bare()
-		p.Joined = p.Choice.none() && p.Bare != BareFallback
+		p.Bare, p.Detaches = r.bare(), r.Shares[0].Detached
+		// Whether a stream is to be detached from has to be known when its attempt begins.
+		p.Joined = p.Choice.none() && p.Bare != BareFallback && !p.Detaches
 		p.Admission, p.Router = admissionNeeds(), g.routerNeeds(r, p)
 		if p.Bare == BareAlways {
 			p.Keys.add(Need{Message: RequestHeaders}, g.NeedsKey, "keys are checked")

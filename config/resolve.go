@@ -150,7 +150,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	hideVia(doc.Gateway.HideVia, g.Upstreams)
 	services := map[string]Share{}
 	for _, s := range doc.Services {
-		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen, Unread: s.Inspect == inspectHeaders}
+		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen, Detached: s.Inspect == inspectFirstToken, Unread: s.Inspect == inspectHeaders}
 		share.Upstream.Bare = share.Upstream.Bare || share.Open || share.Unread
 		services[s.Name] = share
 		if s.Id != "" {

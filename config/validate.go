@@ -511,6 +511,7 @@ func Doubtful(doc *millracev1.Document) Errors {
 	v := &validation{}
 	v.withoutEffect(doc.Gateway)
 	v.openToPages(doc)
+	v.detachedSilent(doc)
 	for i, u := range doc.Upstreams {
 		path := fmt.Sprintf("upstreams[%d]", i)
 		if h := u.GetHealthChecks(); !h.GetPassive() && (h.GetThreshold() > 0 || h.GetInterval() > 0) {
@@ -523,6 +524,18 @@ func Doubtful(doc *millracev1.Document) Errors {
 		}
 	}
 	return v.found
+}
+
+// detachedSilent names the services whose streams get no comments, which the gateway's streams are to get.
+func (v *validation) detachedSilent(doc *millracev1.Document) {
+	if doc.Gateway.GetStreaming().GetKeepAlive() == nil {
+		return
+	}
+	for i, s := range doc.Services {
+		if s.Inspect == inspectFirstToken || s.Inspect == inspectHeaders {
+			v.errorf(fmt.Sprintf("services[%d].inspect", i), "is %s, so nobody is there to break the silence of its streams as gateway.streaming.keep_alive wants it", s.Inspect)
+		}
+	}
 }
 
 // withoutEffect lists what the source documents write and nothing here can act on.

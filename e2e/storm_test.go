@@ -35,6 +35,9 @@ func TestFaultStorm(t *testing.T) {
 			"health_checks: {passive: false}\nretry: {attempts: 3, hedge: 20ms, backoff: 1ms}"},
 		"hedged": {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}\nstreaming: {inter_chunk_timeout: 1s}",
 			"health_checks: {passive: false}\nretry: {attempts: 3, hedge: 20ms, backoff: 1ms}"},
+		"detached":            {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}", "health_checks: {passive: false}"},
+		"detached and hedged": {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}", "health_checks: {passive: false}\nretry: {attempts: 3, hedge: 20ms, backoff: 1ms}"},
+		"bare":                {"timeouts: {first_byte_timeout: 1s, request_timeout: 2s}", "health_checks: {passive: false}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,15 +45,28 @@ func TestFaultStorm(t *testing.T) {
 			t.Logf("seed %d", seed)
 			random := rand.New(rand.NewPCG(seed, 0))
 			providers := []*fakellm.Provider{openAI("a"), anthropicAI("b"), openAI("c")}
-			if strings.HasPrefix(name, "joined") { // one schema: the first attempt reads the request
+			inspect := map[string]string{"detached": "first-token", "bare": "headers"}[strings.Fields(name)[0]]
+			if strings.HasPrefix(name, "joined") || inspect != "" { // one schema
 				providers[1] = openAI("b")
 			}
 			var targets []string
 			for i, p := range providers {
 				p.KeepRequests = 1_000_000
-				targets = append(targets, to(p.Name, p, provider(t, p), fmt.Sprintf("priority: %d, default_model: m, timeouts: {first_byte_timeout: %s}", i/2, []string{"1s", "0.3s", "0.5s"}[i])))
+				fields := fmt.Sprintf("priority: %d, timeouts: {first_byte_timeout: %s}", i/2, []string{"1s", "0.3s", "0.5s"}[i])
+				if inspect == "headers" {
+					p.Key = providers[0].Key
+				} else {
+					fields += ", default_model: m"
+				}
+				targets = append(targets, to(p.Name, p, provider(t, p), fields))
 			}
-			g := start(t, settings[0], pool(settings[1], targets...))
+			resources := pool(settings[1], targets...)
+			w := weather{longest: patience}
+			if inspect != "" {
+				resources = strings.Replace(resources, "upstream: chat}", "upstream: chat, inspect: "+inspect+"}", 1)
+				w = weather{longest: time.Second, unread: true}
+			}
+			g := start(t, settings[0], resources)
 			stop := time.Now().Add(duration)
 			var all sync.WaitGroup
 			all.Go(func() {
@@ -65,7 +81,7 @@ func TestFaultStorm(t *testing.T) {
 				all.Go(func() {
 					random := rand.New(rand.NewPCG(seed, uint64(i)+1))
 					for time.Now().Before(stop) {
-						g.weather(random)
+						w.request(g, random)
 					}
 				})
 			}
@@ -121,9 +137,15 @@ func anyReply(random *rand.Rand, schema string) fakellm.Reply {
 	}
 }
 
-// weather is one request of a client that may leave.
-func (g *gateway) weather(random *rand.Rand) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// weather is how clients are.
+type weather struct {
+	longest time.Duration // that one waits
+	unread  bool          // what the sidecar does not read is the provider's word, and not looked at; its silence has no bound
+}
+
+// request is one request of a client that may leave.
+func (w weather) request(g *gateway, random *rand.Rand) {
+	ctx, cancel := context.WithTimeout(context.Background(), w.longest)
 	if random.IntN(4) == 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), time.Duration(random.IntN(100))*time.Millisecond)
 	}
@@ -150,6 +172,9 @@ func (g *gateway) weather(random *rand.Rand) {
 	complete := strings.Contains(text, "[DONE]") || strings.Contains(text, "message_stop") ||
 		strings.Contains(text, `"finish_reason":"`) || strings.Contains(text, `"stop_reason":"`)
 	failed := strings.Contains(text, `"error"`)
+	if w.unread && strings.HasSuffix(path, "/chat/completions") {
+		return
+	}
 	if response.StatusCode == 200 && !complete && !failed || response.StatusCode != 200 && !failed {
 		g.t.Errorf("%s %s: %d %s", path, body, response.StatusCode, text)
 	}

@@ -3,7 +3,11 @@ package envoy
 import (
 	_ "embed"
 	"strings"
+	"time"
 )
+
+// LongestHold is the longest that the sidecar may hold an answer where Envoy keeps a clock on that, and the longest that Envoy takes.
+const LongestHold = time.Hour
 
 // Names that both halves of the gateway and Envoy's configuration spell alike.
 const (
@@ -54,6 +58,8 @@ const (
 	HeaderRead = "x-millrace-read"
 	// HeaderPath is the path that the client asked for, where Envoy writes the target's over it. Only routes set it. No target sees it.
 	HeaderPath = "x-millrace-path"
+	// HeaderDetach, 1, lets the upstream stream detach from the answer. Only routes set it.
+	HeaderDetach = "x-millrace-detach"
 	// HeaderAttempt is Envoy's own count of a request's attempts, from 1. No target sees it.
 	HeaderAttempt = "x-envoy-attempt-count"
 	// HeaderScheme is what Envoy wants of a request that it finds a route for. No target sees it.

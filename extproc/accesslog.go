@@ -49,6 +49,7 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 				continue
 			}
 			event := eventOf(entry)
+			l.server.told(event, entry)
 			if rule, bare := strings.CutSuffix(common.GetRouteName(), envoy.RouteBare); bare {
 				l.server.bare(event, entry, rule)
 			}

@@ -76,7 +76,9 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 	case !ok:
 		return llm.Call{}, llm.Errorf(llm.ErrInvalidRequest, "this model's provider cannot be asked for %s", a.x.client.Operation)
 	case a.native():
-		return codec.Target.PatchRequest(a.x.head, a.x.body, o)
+		head := a.x.head
+		head.IncludeUsage = head.IncludeUsage || a.asReported()
+		return codec.Target.PatchRequest(head, a.x.body, o)
 	}
 	request, e := a.x.request()
 	if e != nil {

@@ -22,7 +22,6 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 		e.Path, _, _ = strings.Cut(path, "?")
 	}
 	identity := common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
-	var asked *target
 	last := &millracev1.Attempt{Error: "no connection"}
 	for _, r := range []*Runtime{s.runtime.Load(), s.previous.Load()} {
 		if r == nil {
@@ -32,7 +31,6 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 			e.Gateway, e.Schema = rule.gateway, string(rule.bare)
 		}
 		if t := r.targets[identity]; t != nil && last.Target == "" {
-			asked = t
 			last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
 		}
 	}
@@ -47,7 +45,6 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 		return
 	}
 	e.Target, e.Provider = last.Target, last.Provider
-	e.Usage = usageMessage(asked.usageTold(common.GetMetadata().GetFilterMetadata()[envoy.MetadataUsage].GetFields()))
 	if e.Status < 400 {
 		s.succeeded(identity, e.Id)
 		return
@@ -59,11 +56,24 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 	}
 }
 
+// told adds the usage that Envoy has found a stream to tell.
+func (s *Server) told(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry) {
+	common := entry.GetCommonProperties()
+	found := common.GetMetadata().GetFilterMetadata()[envoy.MetadataUsage].GetFields()
+	if len(found) == 0 {
+		return
+	}
+	identity := common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+	for _, r := range []*Runtime{s.runtime.Load(), s.previous.Load()} {
+		if r != nil && r.targets[identity] != nil {
+			e.Usage = usageMessage(r.targets[identity].usageTold(found))
+			return
+		}
+	}
+}
+
 // usageTold is the usage that Envoy found a stream of the target's to tell, nil for none. It is read as the stream itself would be.
 func (t *target) usageTold(found map[string]*structpb.Value) *llm.Usage {
-	if len(found) == 0 {
-		return nil
-	}
 	call, err := t.codec.Target.PatchRequest(llm.Head{}, []byte("{}"), t.options("any"))
 	if err != nil {
 		return nil

@@ -55,6 +55,7 @@ type tries struct {
 	request   time.Duration // how long a request for a whole answer may take, with all its attempts
 	attempts  int           // at most
 	perTry    time.Duration // how long an attempt at a whole answer may take, whatever its target may; 0: no bound
+	detaches  bool          // from a stream of the client's schema, at its first token
 	atHeaders bool          // the client gets a stream's head before its first token
 	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
 	interChunk, keepAlive time.Duration
@@ -258,6 +259,7 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 			request:    p.Request,
 			attempts:   p.Attempts.Most,
 			perTry:     p.PerTry,
+			detaches:   p.Detaches,
 			atHeaders:  g.Stream.AtHeaders,
 			interChunk: g.Stream.InterChunk,
 			keepAlive:  g.Stream.KeepAlive,

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type exchange struct {
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
+	detached *detached // nil: no stream has been left to Envoy
 
 	collected int64 // of the largest answer of an attempt; under the lock of registry.answers
 }
@@ -120,6 +122,27 @@ func (x *exchange) refused(e *llm.Error) {
 	x.refusal = e
 }
 
+// detached is a stream that Envoy passes on by itself: it tells how it has ended.
+type detached struct {
+	attempt *millracev1.Attempt
+	began   time.Time
+}
+
+// complete makes the attempt's record of what Envoy tells of the whole.
+func (l *detached) complete(e *millracev1.Event, started time.Time) {
+	l.attempt.DurationMs = max(l.attempt.DurationMs, e.DurationMs-milliseconds(l.began.Sub(started)))
+	if strings.HasPrefix(e.Details, "upstream_reset_after_response_started") {
+		l.attempt.Error = theStreamWasCut
+	}
+}
+
+// detach notes that Envoy passes on the rest of an attempt's stream by itself.
+func (x *exchange) detach(a *millracev1.Attempt, began time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.detached = &detached{a, began}
+}
+
 // registry finds exchanges by id and records each once both its ends are in: Envoy's entry and the last attempt's close,
 // whichever is later.
 type registry struct {
@@ -158,15 +181,15 @@ func (r *registry) take(id string) *exchange {
 	return x
 }
 
-// busy tells whether any exchange has an attempt under way.
+// busy tells whether any exchange has an attempt under way, or a stream that Envoy passes on by itself.
 func (r *registry) busy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, x := range r.exchanges {
 		x.mu.Lock()
-		open := x.open
+		busy := x.open > 0 || x.alone()
 		x.mu.Unlock()
-		if open > 0 {
+		if busy {
 			return true
 		}
 	}
@@ -215,7 +238,7 @@ func (r *registry) sweep(latest time.Time) {
 	var lost []*exchange
 	for id, x := range r.exchanges {
 		x.mu.Lock()
-		if x.open == 0 && !x.started.After(latest) {
+		if x.open == 0 && !x.started.After(latest) && (!x.alone() || !x.started.After(latest.Add(-longestAlone))) {
 			lost = append(lost, x)
 			delete(r.exchanges, id)
 		}
@@ -230,6 +253,12 @@ func (r *registry) sweep(latest time.Time) {
 		r.settle(x)
 	}
 }
+
+// longestAlone is longer than any answer that Envoy passes on by itself.
+const longestAlone = 24 * time.Hour
+
+// alone tells whether Envoy may still be passing on an answer by itself. mu is held.
+func (x *exchange) alone() bool { return x.bare || x.detached != nil }
 
 func (r *registry) settle(x *exchange) {
 	x.mu.Lock()
@@ -262,8 +291,11 @@ func (x *exchange) describe() *millracev1.Event {
 	if decisive != nil && decisive == x.answered && x.status == e.Status { // else the answer was Envoy's own
 		e.Target, e.Provider = decisive.Target, decisive.Provider
 	}
-	if !x.bare {
+	if !x.alone() || e.Usage == nil {
 		e.Usage = usageMessage(x.usage)
+	}
+	if x.detached != nil {
+		x.detached.complete(e, x.started)
 	}
 	switch {
 	case x.refusal != nil:

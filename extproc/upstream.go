@@ -31,6 +31,7 @@ type attempt struct {
 	header   headers        // of the target's answer; nil until it came
 	bodiless bool           // the header is all there is of it
 	piece    piece
+	detach   *detaching // nil: the answer's body is the sidecar's to say
 
 	number    int // of the attempts at this request, from 1
 	started   time.Time
@@ -118,9 +119,11 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		if a.header == nil {
 			break
 		}
+		a.detach.owe(m.ResponseBody.EndOfStream)
 		if err := a.say(a.answer.Push(m.ResponseBody.Body, time.Now())); err != nil || !m.ResponseBody.EndOfStream {
 			return err
 		}
+		a.detach.owe(false)
 		return a.say(a.answer.End(time.Now()))
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
 		if a.header == nil {
@@ -218,6 +221,9 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		return a.unsigned(err), nil
 	}
 	a.call = call
+	if h.get(envoy.HeaderDetach) == "1" {
+		a.detach = &detaching{}
+	}
 	a.answer = answer.New(a.env())
 	want[envoy.HeaderScheme] = h.get(envoy.HeaderScheme)
 	return a.worded(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
@@ -259,6 +265,7 @@ func (a *attempt) env() answer.Env {
 		Asked:     a.x.asked(),
 		MaxBytes:  a.x.runtime.maxBodyBytes,
 		AtHeaders: a.route.atHeaders,
+		Detach:    a.detach != nil && a.asReported() && llm.RenamesOf(a.call.Answer) == nil,
 		Clock:     a.clock(a.started),
 		Alone:     a.target.alone,
 		Secrets:   a.secrets,
@@ -342,6 +349,8 @@ func (a *attempt) remember() {
 	})
 }
 
+const theStreamWasCut = "the stream was cut"
+
 // close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
 // or the client went away, or Envoy gave up.
 func (a *attempt) close() {
@@ -359,7 +368,7 @@ func (a *attempt) close() {
 				a.x.before = &earlier{told: llm.Errorf(llm.ErrUnavailable, "target %q: no answer", a.record.Target), passing: true}
 			}
 		case torn:
-			a.record.Error = "the stream was cut"
+			a.record.Error = theStreamWasCut
 		}
 	})
 }

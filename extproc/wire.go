@@ -35,7 +35,11 @@ func (a *attempt) say(o answer.Out) error {
 		}
 		return errAnswered
 	}
-	if err := a.send(o); err != nil {
+	if a.detach != nil && a.header != nil {
+		if err := a.sendDetaching(o); err != nil {
+			return err
+		}
+	} else if err := a.send(o); err != nil {
 		return err
 	}
 	if o.Failed != nil && begins {

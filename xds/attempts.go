@@ -29,7 +29,7 @@ import (
 
 // attempts adds the internal listener, and one without the sidecar for what Envoy serves by itself.
 func (b *builder) attempts() {
-	b.inner(envoy.AttemptsListener, []*routev3.Route{reading(), onward()},
+	b.inner(envoy.AttemptsListener, []*routev3.Route{reading(), detaching(), onward()},
 		filter("ext_proc", upstreamStream()),
 		filter("buffer", wholeBody()),
 	)
@@ -90,6 +90,17 @@ func reading() *routev3.Route {
 	return r
 }
 
+// detaching is the route of attempts whose stream the sidecar may detach from (extproc/detach.go): the answer's head is held while the
+// first pieces of its body come, and nobody owes the rest. FULL_DUPLEX_STREAMED cannot be left.
+func detaching() *routev3.Route {
+	r := onward()
+	r.Match.Headers = []*routev3.HeaderMatcher{headerIs(envoy.HeaderDetach, exactly("1"))}
+	mode := processingMode(config.UpstreamMessages)
+	mode.ResponseBodyMode, mode.ResponseTrailerMode = extprocv3.ProcessingMode_STREAMED, extprocv3.ProcessingMode_SKIP
+	r.TypedPerFilterConfig = map[string]*anypb.Any{extProc: overridden(&extprocv3.ExtProcOverrides{ProcessingMode: mode})}
+	return r
+}
+
 // The client's headers have been bounded. These are the largest that Envoy takes.
 const (
 	maxInnerHeadersKb = 8192
@@ -109,7 +120,10 @@ func upstreamStream() *extprocv3.ExternalProcessor {
 			ReceivingNamespaces:  &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{envoy.Metadata}},
 		},
 		AllowContentLengthHeader: true,
-		StatusOnError:            &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		// Of the route detaching: it holds what comes, and Envoy keeps a clock.
+		SendBodyWithoutWaitingForHeaderResponse: true,
+		MaxMessageTimeout:                       seconds(envoy.LongestHold),
+		StatusOnError:                           &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 	}
 }
 

@@ -39,17 +39,9 @@ func (b *builder) bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare)
 	if r.Plan.Bare != now || r.Derived || !r.Takes("POST") {
 		return nil
 	}
-	own := r.BareSchema()
-	operation := own.Conversation()
-	base := strings.TrimSuffix(r.Path, "/")
-	paths := []string{base + operation, base + own.Version + operation}
-	for _, path := range []string{operation, own.Version + operation} {
-		if strings.HasPrefix(path+"/", base+"/") && !slices.Contains(paths, path) {
-			paths = append(paths, path)
-		}
-	}
+	own, base := r.BareSchema(), strings.TrimSuffix(r.Path, "/")
 	var routes []*routev3.Route
-	for _, path := range paths {
+	for _, path := range operationPaths(r, own) {
 		routes = append(routes, b.bareRoute(g, r, path))
 	}
 	if r.Strip && base != "" { // the rule's own path: a client that was told one URL and no operation
@@ -60,6 +52,18 @@ func (b *builder) bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare)
 		}
 	}
 	return routes
+}
+
+// operationPaths are the paths of the rule at which a client of the schema holds a conversation.
+func operationPaths(r *config.Rule, own *schema.Schema) []string {
+	base, operation := strings.TrimSuffix(r.Path, "/"), own.Conversation()
+	paths := []string{base + operation, base + own.Version + operation}
+	for _, path := range []string{operation, own.Version + operation} {
+		if strings.HasPrefix(path+"/", base+"/") && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // sniffed says, as schema.Guess does, which headers a request for the path has where it is of the schema; false: none can be.
@@ -110,9 +114,7 @@ func (b *builder) bareRoute(g *config.Gateway, r *config.Rule, path string) *rou
 	}
 	action.Timeout = &durationpb.Duration{} // nobody has read whether it is a stream: the listener's idle timeout is what there is
 	route.TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.custom_response": packed(unfitAnswers())}
-	if b.told() {
-		route.TypedPerFilterConfig[told] = packed(&routev3.FilterConfig{Config: &anypb.Any{}})
-	}
+	b.tells(route)
 	bareStreams(route, r.Plan)
 	return route
 }
@@ -286,23 +288,37 @@ func others(words []string) string {
 
 // bareFilters are what bare routes need on the listener. Envoy calls them work in progress, so they are there only with one.
 func (b *builder) bareFilters() []*hcmv3.HttpFilter {
-	if !b.config.Bare() {
-		return nil
+	var filters []*hcmv3.HttpFilter
+	if b.config.Bare() {
+		filters = append(filters, filter("custom_response", &customv3.CustomResponse{}))
 	}
-	filters := []*hcmv3.HttpFilter{filter("custom_response", &customv3.CustomResponse{})}
 	if b.told() {
 		filters = append(filters, toldUsage())
 	}
 	return filters
 }
 
-// told tells whether the usage of streams that the sidecar does not see is wanted: events say it.
-func (b *builder) told() bool { return b.config.EventFile != "" }
+// told tells whether the usage of streams is wanted that the sidecar does not see to their end: events say it.
+func (b *builder) told() bool {
+	return b.config.EventFile != "" && (b.config.Bare() || b.config.Detaches())
+}
+
+// tells has the usage of the route's streams told.
+func (b *builder) tells(route *routev3.Route) {
+	if !b.told() {
+		return
+	}
+	if route.TypedPerFilterConfig == nil {
+		route.TypedPerFilterConfig = map[string]*anypb.Any{}
+	}
+	route.TypedPerFilterConfig[told] = packed(&routev3.FilterConfig{Config: &anypb.Any{}})
+}
 
 // told is the name of the filter toldUsage.
 const told = "millrace.told"
 
-// toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the schemas' rows. Bare routes have it on.
+// toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the schemas' rows. It is on where a route
+// says so.
 func toldUsage() *hcmv3.HttpFilter {
 	parser := &jsonparserv3.JsonContentParser{}
 	known := map[string]bool{}

@@ -27,7 +27,7 @@ import (
 func (b *builder) routes() {
 	routes := &routev3.RouteConfiguration{
 		Name:                           envoy.Routes,
-		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash, envoy.HeaderCluster, envoy.HeaderRoute, envoy.HeaderRead, envoy.HeaderPath},
+		InternalOnlyHeaders:            []string{envoy.HeaderStream, envoy.HeaderModel, envoy.HeaderPromptHash, envoy.HeaderCluster, envoy.HeaderRoute, envoy.HeaderRead, envoy.HeaderPath, envoy.HeaderDetach},
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4 << 10),
 		ResponseHeadersToRemove:        []string{envoy.HeaderRetry, envoy.HeaderWhy},
 	}
@@ -44,9 +44,10 @@ func (b *builder) routes() {
 					host.Routes = append(host.Routes, joinedRoute(g, r), plainRoute(g, r)) // the second for what is no POST
 					continue
 				}
+				host.Routes = append(host.Routes, b.detachedRoutes(g, r)...)
 				host.Routes = append(host.Routes, streamRoute(g, r))
 				host.Routes = append(host.Routes, b.bareRoutes(g, r, config.BareFallback)...)
-				host.Routes = append(host.Routes, plainRoute(g, r))
+				host.Routes = append(host.Routes, b.detached(plainRoute(g, r), r))
 			}
 			host.Routes = append(host.Routes, leftOver(g, level)...)
 		}
@@ -195,6 +196,30 @@ func joinedRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	}
 	clocked(route.GetRoute(), config.Clock{Attempt: r.Plan.Attempts.Hedge, Idle: max(r.Plan.Stream.Idle, r.Plan.Request+time.Minute)})
 	hedge(route.GetRoute(), r.Plan.Attempts)
+	return route
+}
+
+// detachedRoutes are those of streams that the sidecar may detach from: posts to the conversation of the schema that all targets speak.
+func (b *builder) detachedRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
+	if !r.Plan.Detaches {
+		return nil
+	}
+	var routes []*routev3.Route
+	for _, path := range operationPaths(r, r.BareSchema()) {
+		route := b.detached(streamRoute(g, r), r)
+		route.Match.PathSpecifier = &routev3.RouteMatch_Path{Path: path}
+		route.RequestHeadersToAdd = append(route.RequestHeadersToAdd, overwriting(map[string]string{envoy.HeaderDetach: "1"})...)
+		routes = append(routes, route)
+	}
+	return routes
+}
+
+// detached has the usage of streams told that the sidecar detaches from. Whether a request has a filter depends on the route that it is on before
+// its body is read, so the rule's other route has it too.
+func (b *builder) detached(route *routev3.Route, r *config.Rule) *routev3.Route {
+	if r.Plan.Detaches {
+		b.tells(route)
+	}
 	return route
 }
 

@@ -4,7 +4,8 @@
 //
 //	         first released event              complete
 //	Waiting ─────────────────────► Streaming ────────────► Concluded ── the target ends, or a second is over ──► Done
-//	   │                               └── failed: an error event, and the end ──────────────────────────────► Done
+//	   │                               ├── failed: an error event, and the end ──────────────────────────────► Done
+//	   │                               └── detached at once, where nobody has to read the rest (Env.Detach) ──► Done
 //	   └─ a whole answer, or an error: at once ────────────────────────────────────────────────────────────────► Done
 //
 // The client hears nothing, not even the status, while the answer is Waiting: what fails until then can be asked of another target
@@ -45,6 +46,7 @@ type Env struct {
 
 	MaxBytes  int64 // of what is collected of an answer
 	AtHeaders bool  // the head of a stream goes out with the target's, before the first token
+	Detach    bool  // nobody has to read more of a stream that goes on as it is than its first token
 	Clock     Clock
 	Alone     bool // there is no other target: it is not asked again for being late
 
@@ -84,6 +86,7 @@ type Out struct {
 	Usage   *llm.Usage // of the answer that the client gets, as known so far
 	Instead *Reply     // an answer in the target's place; nothing else comes with it or after it
 	Commit  *Start     // the head of the client's answer
+	Detach  bool       // all of the body goes on as it comes; nothing is said after the head
 	Body    []byte     // valid until the next event
 	End     bool       // the body ends here
 }
@@ -225,6 +228,13 @@ func (a *Answer) reads() bool { return a.state != Done }
 func (a *Answer) begin() {
 	a.state, a.good = Streaming, true
 	a.out.Commit = &Start{Status: a.head.Status, Length: -1, Labelled: a.content.labelled}
+}
+
+// detach follows begin where the rest of the stream is the client's as it comes, and nobody has to read it.
+func (a *Answer) detach() {
+	if a.env.Detach && a.relays() && a.content.untouched() {
+		a.state, a.held, a.out.Detach = Done, a.held[:0], true
+	}
 }
 
 // complete says a whole answer, without the credentials that the target may have quoted.

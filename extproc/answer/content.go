@@ -28,6 +28,7 @@ type content struct {
 	start    []byte    // bytes of which it is not known yet what they are the beginning of
 	unpacked bool      // start is behind what unpacks it, and without a byte order mark
 	unpack   *unpacker // nil: the body is not packed
+	marked   bool      // it had a byte order mark, which was taken off
 }
 
 func newContent(contentType, encoding, streams string) content {
@@ -88,6 +89,7 @@ func (c *content) flush(take func([]byte) error) error {
 		}
 	}
 	start := bytes.TrimPrefix(c.start, byteOrderMark)
+	c.marked = len(start) < len(c.start)
 	c.start = nil
 	if len(start) == 0 {
 		return nil
@@ -108,6 +110,11 @@ func (c *content) end(take func([]byte) error) error {
 		}
 	}
 	return c.flush(take)
+}
+
+// untouched tells whether the client gets the body's bytes as they come, as far as is known.
+func (c *content) untouched() bool {
+	return c.unpack == nil && !c.marked && (c.encoding == "" || c.encoding == "identity")
 }
 
 // close lets go of what unpacks the body.

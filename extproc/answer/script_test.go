@@ -118,7 +118,7 @@ func (s *script) set(name, value string, client *schema.Name) (err error) {
 	}
 	yes := map[string]*bool{
 		"stream": &s.env.Asked.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again,
-		"alone": &s.env.Alone,
+		"alone": &s.env.Alone, "detach": &s.env.Detach,
 	}
 	switch {
 	case limits[name] != nil:
@@ -262,6 +262,9 @@ func (o *said) says(out answer.Out) {
 			what += ", retry"
 		}
 		o.line("commit %d %s", out.Commit.Status, what)
+	}
+	if out.Detach {
+		o.line("detach")
 	}
 	if len(out.Body) > 0 {
 		if !o.at.Equal(o.now) {

@@ -43,6 +43,7 @@ func (a *Answer) decode() {
 	}
 	if a.env.AtHeaders && a.state == Waiting {
 		a.begin()
+		a.detach()
 	}
 }
 
@@ -113,7 +114,9 @@ func (a *Answer) fails(f llm.Frame) bool {
 	if at > 0 {
 		before := llm.Frame{Events: f.Events[:at]}
 		a.word(before)
-		a.release(before)
+		if !a.release(before) {
+			return false
+		}
 	}
 	e := f.Events[at].Err
 	a.ended, a.finished = true, time.Time{}
@@ -159,9 +162,10 @@ func (a *Answer) release(f llm.Frame) bool {
 		a.spoke = true
 		if a.state != Streaming {
 			a.begin()
+			a.detach()
 		}
 	}
-	return true
+	return a.reads()
 }
 
 func (a *Answer) bound(llm.Frame) bool {

@@ -2054,10 +2054,11 @@ type Service struct {
 	// What requests get while the sidecar is dead. closed: a 503. open: Envoy sends them on by itself, where that is safe; a
 	// document in which it is not is refused.
 	Failure string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
-	// What the sidecar reads of requests and answers. everything, when it is left out: what all promises need. headers: no body. Keys
-	// are checked, and Envoy does the rest, for posts to the one operation of the targets; whatever else comes is read as ever. It
-	// costs a fraction, and is refused where a body has to be read: docs/rationale.md, "What may go past the sidecar?", says what such
-	// requests do without.
+	// What the sidecar reads of requests and answers. everything, when it is left out: what all promises need. first-token: a stream of
+	// the client's own schema until its first token; Envoy passes the rest on as it comes. headers: no body. Keys are checked, and Envoy
+	// does the rest, for posts to the one operation of the targets; whatever else comes is read as ever. Each costs a fraction of the one
+	// before. headers is refused where a body has to be read. docs/rationale.md, "What may go past the sidecar?", says what such requests
+	// do without: usage, for one, is as the provider reports it.
 	Inspect       string `protobuf:"bytes,11,opt,name=inspect,proto3" json:"inspect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2789,7 +2790,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x02on\x18\b \x03(\tBU\xbaHR\x92\x01O\x18\x01\"KrIR\x0fconnect-failureR\tno-answerR\n" +
 	"rate-limitR\fserver-errorR\n" +
 	"credentialR\x05modelR\x02onB\v\n" +
-	"\t_attempts\"\xbf\x02\n" +
+	"\t_attempts\"\xcc\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2803,9 +2804,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"upstreamId\x12\x12\n" +
 	"\x04tags\x18\a \x03(\tR\x04tags\x120\n" +
 	"\afailure\x18\n" +
-	" \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06closedR\x04openR\afailure\x127\n" +
-	"\ainspect\x18\v \x01(\tB\x1d\xbaH\x1a\xd8\x01\x01r\x15R\n" +
-	"everythingR\aheadersR\ainspect\"\x9a\x04\n" +
+	" \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06closedR\x04openR\afailure\x12D\n" +
+	"\ainspect\x18\v \x01(\tB*\xbaH'\xd8\x01\x01r\"R\n" +
+	"everythingR\vfirst-tokenR\aheadersR\ainspect\"\x9a\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12\x18\n" +
