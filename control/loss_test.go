@@ -43,6 +43,7 @@ type site struct {
 	path      string         // of the configuration file
 	engine    *engine.Engine // of the last start
 	log       *strings.Builder
+	eventsTo  func(*config.Config) error
 }
 
 func newSite(t *testing.T, document string) *site {
@@ -73,6 +74,7 @@ func (s *site) start() (*Plane, error) {
 		Log:      log,
 		Draining: func() bool { return false },
 		Living:   func() map[string]bool { return nil },
+		EventsTo: s.eventsTo,
 	}
 	s.engine = engine.New(engine.Options{DataDir: s.data, URL: s.url, Log: log})
 	if s.data != "" || s.url != "" {

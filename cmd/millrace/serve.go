@@ -128,6 +128,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Draining:  s.draining.Load,
 		Admin:     func(listen string) string { return adminAddress(flags, listen) },
 		Events:    s.recorder.Err,
+		EventsTo:  (&destinations{recorder: s.recorder, log: log}).use,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
@@ -138,9 +139,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 	}
 	s.config = s.plane.Config()
 	context.AfterFunc(ctx, func() { s.endsWithin(s.plane.Config().DrainTimeout + lastWords + hardStop) })
-	if err := s.startEvents(s.config.EventFile); err != nil {
-		return nil, err
-	}
+	s.startEvents()
 	s.running.Go(func() { s.plane.Run(running) })
 	s.running.Go(func() { s.sweep(running) })
 
@@ -215,20 +214,11 @@ func (s *sidecar) sweep(ctx context.Context) {
 	}
 }
 
-// startEvents begins to write events to the file; with none they are discarded.
-func (s *sidecar) startEvents(path string) error {
-	if path == "" {
-		s.recorder.Discard()
-		return nil
-	}
-	file, err := event.OpenFile(path, s.log)
-	if err != nil {
-		return err
-	}
+// startEvents begins to record.
+func (s *sidecar) startEvents() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.endEvents = cancel
-	s.writing.Go(func() { s.recorder.Run(ctx, file, s.log) })
-	return nil
+	s.writing.Go(func() { s.recorder.Run(ctx, s.log) })
 }
 
 // stop ends the sidecar, and every stream of Envoy's that is open. Requests are recorded by the
@@ -241,9 +231,7 @@ func (s *sidecar) stop() error {
 	s.data.Close()
 	s.running.Wait()
 	s.plane.Close()
-	if s.endEvents != nil {
-		s.endEvents()
-	}
+	s.endEvents()
 	s.writing.Wait()
 	s.closeEngine()
 	s.demo.stop()
