@@ -91,6 +91,9 @@ func (p *Plane) reload(ctx context.Context) {
 		if err := withoutRestart(was.config, next.config); err != nil {
 			return err
 		}
+		if err := p.eventsTo(next); err != nil {
+			return err
+		}
 		return p.commit(ctx, next)
 	}()
 	if err == nil {
@@ -103,12 +106,10 @@ func (p *Plane) reload(ctx context.Context) {
 	p.fileFailed(err.Error())
 }
 
-// withoutRestart refuses what a running process cannot change: where it listens and writes. A token
+// withoutRestart refuses what a running process cannot change: where it listens. A token
 // that is taken away would open what it guards, so that too is a restart's.
 func withoutRestart(was, next *config.Config) error {
 	switch {
-	case next.EventFile != was.EventFile:
-		return errors.New("events.file: can only be changed by a restart")
 	case next.Admin.Listen != was.Admin.Listen:
 		return errors.New("gateway.admin.listen: can only be changed by a restart")
 	case next.Admin.MetricsListen != was.Admin.MetricsListen:

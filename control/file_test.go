@@ -10,9 +10,8 @@ import (
 // TestWithoutRestart: what a running process cannot change is refused, so that it is never said to be
 // applied; a token can be replaced or added, and not be taken away.
 func TestWithoutRestart(t *testing.T) {
-	is := config.Config{EventFile: "a", Admin: config.Admin{Listen: "a", Token: "a", MetricsListen: "a", MetricsToken: "a"}}
+	is := config.Config{Admin: config.Admin{Listen: "a", Token: "a", MetricsListen: "a", MetricsToken: "a"}}
 	for want, change := range map[string]func(*config.Config){
-		"events.file":                  func(c *config.Config) { c.EventFile = "b" },
 		"gateway.admin.listen":         func(c *config.Config) { c.Admin.Listen = "" },
 		"gateway.admin.metrics.listen": func(c *config.Config) { c.Admin.MetricsListen = "b" },
 		"gateway.admin.token":          func(c *config.Config) { c.Admin.Token = "" },

@@ -22,6 +22,7 @@ import (
 
 	"millrace/config"
 	"millrace/config/store"
+	"millrace/engine"
 	"millrace/extproc"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/xds"
@@ -38,9 +39,11 @@ const (
 // site is a gateway's files, and what it is started with. There is no Envoy: what is applied is written by hand.
 type site struct {
 	t         *testing.T
-	data, url string // url is of an external store
-	path      string // of the configuration file
+	data, url string         // url is of an external store
+	path      string         // of the configuration file
+	engine    *engine.Engine // of the last start
 	log       *strings.Builder
+	eventsTo  func(*config.Config) error
 }
 
 func newSite(t *testing.T, document string) *site {
@@ -71,13 +74,32 @@ func (s *site) start() (*Plane, error) {
 		Log:      log,
 		Draining: func() bool { return false },
 		Living:   func() map[string]bool { return nil },
+		EventsTo: s.eventsTo,
 	}
+	s.engine = engine.New(engine.Options{DataDir: s.data, URL: s.url, Log: log})
 	if s.data != "" || s.url != "" {
 		o.OpenStore = func(ctx context.Context) (*store.Store, error) {
-			return store.Open(ctx, store.Options{DataDir: s.data, URL: s.url, Log: log})
+			return store.Open(ctx, s.engine, store.Options{Log: log})
 		}
 	}
-	return Start(ctx, o)
+	p, err := Start(ctx, o)
+	if err != nil {
+		s.engine.Close()
+	}
+	return p, err
+}
+
+// openStore opens a store beside those of the planes; end closes it.
+func openStore(t *testing.T, at engine.Options) (opened *store.Store, end func()) {
+	t.Helper()
+	at.Log = slog.New(slog.DiscardHandler)
+	e := engine.New(at)
+	opened, err := store.Open(context.Background(), e, store.Options{Log: at.Log})
+	if err != nil {
+		e.Close()
+		t.Fatal(err)
+	}
+	return opened, func() { opened.Close(); e.Close() } // twice is once
 }
 
 // mustStart starts the plane and ends it with the test, or before.
@@ -87,12 +109,13 @@ func (s *site) mustStart() (p *Plane, end func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ended := false
+	ended, e := false, s.engine
 	end = func() {
 		if !ended {
 			ended = true
 			p.Sidecar.Close()
 			p.Close()
+			e.Close()
 		}
 	}
 	s.t.Cleanup(end)
@@ -194,6 +217,7 @@ func TestDamagedStore(t *testing.T) {
 		}
 		p.Sidecar.Close()
 		p.Close()
+		damaged.engine.Close()
 	}
 	if standing < 10 {
 		t.Errorf("only %d of %d damages were seen: this test shows nothing", standing, len(damage))
@@ -203,25 +227,25 @@ func TestDamagedStore(t *testing.T) {
 
 // TestLostStore: what a store can look like that has lost versions without being damaged.
 func TestLostStore(t *testing.T) {
-	for name, lose := range map[string]func(t *testing.T, s *site, open func() *store.Store){
-		"written anew, further than it was": func(t *testing.T, s *site, open func() *store.Store) {
+	for name, lose := range map[string]func(t *testing.T, s *site, open func() (*store.Store, func())){
+		"written anew, further than it was": func(t *testing.T, s *site, open func() (*store.Store, func())) {
 			wipe(t, s)
-			opened := open()
+			opened, _ := open()
 			state := &millracev1.State{}
 			for base := uint64(0); base < 5; base++ {
 				store.Stamp(state, state, "another sidecar")
 				put(t, opened, base, state)
 			}
 		},
-		"put back from a copy, and written": func(t *testing.T, s *site, open func() *store.Store) {
-			opened := open()
+		"put back from a copy, and written": func(t *testing.T, s *site, open func() (*store.Store, func())) {
+			opened, end := open()
 			first, err := opened.At(context.Background(), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			opened.Close()
+			end()
 			wipe(t, s)
-			opened = open()
+			opened, _ = open()
 			for base := uint64(0); base < 3; base++ {
 				state := proto.CloneOf(first.State)
 				store.Stamp(state, first.State, "another sidecar")
@@ -229,21 +253,18 @@ func TestLostStore(t *testing.T) {
 				put(t, opened, base, state)
 			}
 		},
-		"gone": func(t *testing.T, s *site, open func() *store.Store) { wipe(t, s) },
+		"gone": func(t *testing.T, s *site, open func() (*store.Store, func())) { wipe(t, s) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := filled(t)
-			var stores []*store.Store
-			lose(t, s, func() *store.Store {
-				opened, err := store.Open(context.Background(), store.Options{DataDir: s.data, Log: slog.New(slog.DiscardHandler)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				stores = append(stores, opened)
-				return opened
+			var ends []func()
+			lose(t, s, func() (*store.Store, func()) {
+				opened, end := openStore(t, engine.Options{DataDir: s.data})
+				ends = append(ends, end)
+				return opened, end
 			})
-			for _, opened := range stores {
-				opened.Close()
+			for _, end := range ends {
+				end()
 			}
 			p, end := s.mustStart()
 			if got := keysOf(t, p); got != "1 2" {
@@ -313,12 +334,9 @@ func TestSayingYes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			opened, err := store.Open(context.Background(), store.Options{DataDir: s.data, Log: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
+			opened, end := openStore(t, engine.Options{DataDir: s.data})
 			err = c.decide(opened, last)
-			opened.Close()
+			end()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -384,11 +402,8 @@ func TestWipedExternalStore(t *testing.T) {
 			t.Errorf("a write: %v", err)
 		}
 	}
-	admin, err := store.Open(ctx, store.Options{URL: s.url, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
+	admin, endAdmin := openStore(t, engine.Options{URL: s.url})
+	defer endAdmin()
 	if _, err := admin.Restore(ctx, last); err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	Admin func(listen string) string
 	// Events tells why events cannot be written, nil while they can; it is nil where there are none.
 	Events func() error
+	// EventsTo makes events go where the configuration says; an error refuses the configuration. The file alone says that, so it
+	// is called for what the file brings, before anything else changes. nil: they go nowhere.
+	EventsTo func(*config.Config) error
 }
 
 // Plane carries out changes, one at a time. Its methods may be called at the same time.
@@ -96,6 +99,9 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 	err = v.prepare(p.Admin)
 	if err == nil && o.Check != nil {
 		err = o.Check(v.config)
+	}
+	if err == nil {
+		err = p.eventsTo(v)
 	}
 	if err != nil {
 		p.Close()
@@ -190,6 +196,13 @@ func reaching(documents []*millracev1.Document, admin func(listen string) string
 		return found
 	}
 	return nil
+}
+
+func (p *Plane) eventsTo(v *version) error {
+	if p.EventsTo == nil {
+		return nil
+	}
+	return p.EventsTo(v.config)
 }
 
 // commit tells the sidecar, which keeps what requests under way have pinned, and then Envoy.
@@ -343,6 +356,9 @@ func (p *Plane) revert(ctx context.Context, bad *version, reason string) {
 			return // another sidecar wrote: its version comes by the watch
 		}
 		back.state, back.revision = state, revision
+	}
+	if err := p.eventsTo(&back); err != nil {
+		p.Log.Error("events do not go back to where they went", "error", err)
 	}
 	if err := p.commit(ctx, &back); err != nil {
 		p.Log.Error("go back to the last applied configuration", "error", err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"millrace/internal/fakellm"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -36,6 +38,9 @@ func TestDetach(t *testing.T) {
 		t.Helper()
 		if e.Usage.GetInput() == 0 || e.Usage.GetOutput() == 0 {
 			t.Errorf("usage %v", e.Usage)
+		}
+		if last := e.Attempts[len(e.Attempts)-1]; !proto.Equal(last.Usage, e.Usage) {
+			t.Errorf("usage %v, and of its attempt %v", e.Usage, last.Usage)
 		}
 	}
 

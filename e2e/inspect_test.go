@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"millrace/internal/fakellm"
 )
 
@@ -94,7 +96,7 @@ func TestInspectHeaders(t *testing.T) {
 					if e.Gateway != "default" || e.Schema == "" || e.Target == "" || e.Provider == "" || last < 0 || e.Attempts[last].Target != e.Target {
 						t.Errorf("event %v", e)
 					}
-					if e.Usage.GetInput() > 0 && e.Usage.GetOutput() > 0 && e.Attempts[last].Status == 200 {
+					if e.Usage.GetInput() > 0 && e.Usage.GetOutput() > 0 && e.Attempts[last].Status == 200 && proto.Equal(e.Attempts[last].Usage, e.Usage) {
 						streams++
 					}
 					if want := map[bool]string{true: "app"}[keyed]; e.Key != want {

@@ -2,33 +2,40 @@ package event
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 )
 
-// File is a file of lines. It holds whole lines only, whatever happens to a write. Calls must not
-// overlap.
+// File is a destination: a file that gets a line of JSON per record. It holds whole lines only,
+// whatever happens to a write. Calls must not overlap.
 type File struct {
-	file *os.File
-	torn bool // it ends within a line
+	file  *os.File
+	torn  bool   // it ends within a line
+	lines []byte // of the last Send; its memory is used again
 }
 
-// OpenFile opens the file that gets a line of JSON per record, at its end. It is created with mode
-// 0600 when it is not there. One that is there keeps at most mode 0640: a group may be let in to
-// collect the lines, everybody may not.
+// OpenFile opens the file at its end. It is created with mode 0600 when it is not there. One that is
+// there keeps at most mode 0640: a group may be let in to collect the lines, everybody may not. A pipe
+// that nobody reads is an error: to wait for a reader would hold up the change of configuration that
+// names it.
 func OpenFile(path string, log *slog.Logger) (*File, error) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("%s is a pipe or a socket that nobody reads: %w", path, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("events file: %w", err)
+		return nil, err
 	}
 	torn, err := prepare(f, log)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("events file: %w", err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &File{f, torn}, nil
+	return &File{file: f, torn: torn}, nil
 }
 
 // prepare narrows the mode and tells whether the file ends within a line, as a kill can leave it.
@@ -60,9 +67,24 @@ func prepare(f *os.File, log *slog.Logger) (torn bool, err error) {
 	return false, nil
 }
 
-// Write writes whole lines. When it fails, what it has written of the last line is taken back, and
+// Name is the file's path.
+func (f *File) Name() string { return f.file.Name() }
+
+// Send writes the records, a line each.
+func (f *File) Send(records []Record) (taken int, err error) {
+	f.lines = f.lines[:0]
+	for _, r := range records {
+		f.lines = append(append(f.lines, r.JSON...), '\n')
+	}
+	n, err := f.write(f.lines)
+	return bytes.Count(f.lines[:n], newline), err
+}
+
+var newline = []byte("\n")
+
+// write writes whole lines. When it fails, what it has written of the last line is taken back, and
 // the number of bytes that it returns is where a line ends.
-func (f *File) Write(lines []byte) (int, error) {
+func (f *File) write(lines []byte) (int, error) {
 	if f.torn {
 		if _, err := f.file.Write(newline); err != nil {
 			return 0, err

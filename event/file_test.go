@@ -52,7 +52,7 @@ func TestWholeLines(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "events.jsonl")
 			f := openFile(t, path)
 			lift := limitFiles(t, uint64(room))
-			n, err := f.Write([]byte(lines))
+			n, err := f.write([]byte(lines))
 			if !errors.Is(err, syscall.EFBIG) {
 				t.Fatalf("%d, %v", n, err)
 			}
@@ -60,7 +60,7 @@ func TestWholeLines(t *testing.T) {
 			if n > 0 && lines[n-1] != '\n' {
 				t.Errorf("%d bytes are no whole lines", n)
 			}
-			if n, err := f.Write([]byte(lines[n:])); err != nil {
+			if n, err := f.write([]byte(lines[n:])); err != nil {
 				t.Fatalf("%d, %v", n, err)
 			}
 			if got, _ := os.ReadFile(path); string(got) != lines {
@@ -77,7 +77,7 @@ func TestTornLine(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openFile(t, path).Write([]byte("next\n")); err != nil {
+		if _, err := openFile(t, path).write([]byte("next\n")); err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := os.ReadFile(path); string(got) != want {
@@ -96,7 +96,7 @@ func TestTornPipe(t *testing.T) {
 	defer r.Close()
 	defer w.Close()
 	f := &File{file: w, torn: true}
-	if _, err := f.Write([]byte("next\n")); err != nil {
+	if _, err := f.write([]byte("next\n")); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 100)
@@ -118,7 +118,7 @@ func TestTornPipe(t *testing.T) {
 
 // TestFullDevice: a device without any room says so, and is not taken for a file to narrow or cut.
 func TestFullDevice(t *testing.T) {
-	n, err := openFile(t, "/dev/full").Write([]byte("line\n"))
+	n, err := openFile(t, "/dev/full").write([]byte("line\n"))
 	if n != 0 || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -149,5 +149,29 @@ func TestFileMode(t *testing.T) {
 		if narrowed := was&^want != 0; narrowed != strings.Contains(log.String(), path) {
 			t.Errorf("%04o: the log says %q", was, &log)
 		}
+	}
+}
+
+// TestPipeWithoutReader: a pipe that nobody reads is refused at once, and one that is read takes lines.
+func TestPipeWithoutReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenFile(path, quiet); err == nil || !strings.Contains(err.Error(), "nobody reads") {
+		t.Errorf("got %v", err)
+	}
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	taken, err := openFile(t, path).Send([]Record{{JSON: []byte("{}")}, {JSON: []byte("{}")}})
+	if taken != 2 || err != nil {
+		t.Errorf("%d, %v", taken, err)
+	}
+	got := make([]byte, 100)
+	if n, err := r.Read(got); err != nil || string(got[:n]) != "{}\n{}\n" {
+		t.Errorf("%q, %v", got[:n], err)
 	}
 }

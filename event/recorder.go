@@ -1,14 +1,14 @@
-// Package event writes one record per request. Recording never blocks a request: records wait in a
-// bounded queue for the one goroutine that writes them. While they cannot be written they wait for
-// better times. Every record that is not written after all is counted as dropped.
+// Package event takes one record per request to where records go. Recording never blocks a request: records wait in a bounded
+// queue for the one goroutine that owns the destinations. What a destination cannot take waits for better times, up to a bound,
+// and holds up no other destination. Every record that a destination does not get after all is counted as dropped.
 package event
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,81 +19,120 @@ import (
 )
 
 const (
-	// queued bounds the records that wait to be written.
+	// queued bounds the records that wait for Run, and for each destination those that it has not taken.
 	queued = 4096
-	// batch is about how many bytes are written at once.
+	// batch is about how many bytes are sent at once.
 	batch = 64 << 10
-	// retryEvery is how long Run waits after it could not write.
+	// retryEvery is how long a destination is left alone after it has failed.
 	retryEvery = time.Second
 )
 
+// Destination is where records go. One goroutine calls its methods, so they need no lock and should be quick: the other
+// destinations wait meanwhile.
+type Destination interface {
+	// Name is for people, and tells destinations apart.
+	Name() string
+	// Send takes records, in order, and returns how many of them it has for good, from the first on. The others it gets
+	// again, so it must not keep a part of one.
+	Send(records []Record) (taken int, err error)
+	// Close follows the last Send.
+	Close() error
+}
+
+// Record is one event.
+type Record struct {
+	Event *millracev1.Event
+	JSON  []byte // of the event, on one line
+}
+
 // Recorder takes records. The zero value and nil discard them for good.
 type Recorder struct {
-	queue   chan *millracev1.Event
+	wake    chan struct{} // tells Run that something is queued; nil in the zero value
 	dropped atomic.Int64
-	unsaved atomic.Int64          // lines that Run has and the file has not
-	failure atomic.Pointer[error] // of the last write; nil when it went well
+	unsent  atomic.Int64          // records that a destination has not taken yet
+	failure atomic.Pointer[error] // why; nil while all destinations take what they get
 
-	mu   sync.RWMutex
-	ends ending // guarded by mu, so that nothing is queued after Run has emptied the queue
+	mu    sync.Mutex // guards what follows
+	queue []entry
+	ended bool // Run has ended: nothing is queued any more
 }
 
-// ending says what becomes of a record when nothing reads the queue any more.
-type ending int
-
-const (
-	open      ending = iota // it is queued
-	discarded               // nobody wants it
-	closed                  // it is counted as dropped
-)
-
-// NewRecorder returns a recorder that queues what it takes until Run or Discard is called.
-func NewRecorder() *Recorder {
-	return &Recorder{queue: make(chan *millracev1.Event, queued)}
+// entry is a record or, in its place among them, a change of the destinations.
+type entry struct {
+	event *millracev1.Event // nil: a change
+	next  []Destination
 }
+
+// NewRecorder returns a recorder that queues what it takes until Run is called. It has no destination.
+func NewRecorder() *Recorder { return &Recorder{wake: make(chan struct{}, 1)} }
 
 // Record queues a record. The caller must not change it afterwards.
 func (r *Recorder) Record(e *millracev1.Event) {
-	if r == nil || r.queue == nil {
+	if r == nil || r.wake == nil {
 		return
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	switch r.ends {
-	case discarded:
-		return
-	case closed:
-		r.dropped.Add(1)
-		return
-	}
-	select {
-	case r.queue <- e:
-	default:
+	if !r.add(entry{event: e}) {
 		r.dropped.Add(1)
 	}
 }
 
-// Discard makes the recorder take records for nothing, those that are queued included. It is for
-// a process without a place for events, in which Run is not called.
-func (r *Recorder) Discard() {
-	r.end(discarded)
-	for len(r.queue) > 0 {
-		<-r.queue
+// Use changes where records go: what was recorded before goes to the destinations until now, and what is recorded afterwards to
+// these. One that stays is given again; one that goes is closed, and what it could not take goes to those that are new. Where none
+// is new that is dropped. Without destinations records are discarded, and not counted as dropped. The recorder closes what it is
+// given, also when Run has ended: then that is an error.
+func (r *Recorder) Use(destinations ...Destination) error {
+	if r.add(entry{next: destinations}) {
+		return nil
 	}
+	errs := []error{errors.New("events: the recorder has ended")}
+	for _, d := range destinations {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
 }
 
-func (r *Recorder) end(as ending) {
+// add queues an entry. A change of the destinations has no bound: they are rare, and Run gets to them whatever fails.
+func (r *Recorder) add(e entry) bool {
+	r.mu.Lock()
+	fits := !r.ended && (e.event == nil || len(r.queue) < queued)
+	if fits {
+		r.queue = append(r.queue, e)
+	}
+	r.mu.Unlock()
+	if fits {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+	return fits
+}
+
+// take empties the queue; empty is what it goes on with.
+func (r *Recorder) take(empty []entry) []entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ends = as
+	taken := r.queue
+	r.queue = empty
+	return taken
 }
 
-// Dropped counts the records that were lost: the queue was full, they could not be encoded, they
-// could not be written until Run ended, or they came after that.
+func (r *Recorder) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+}
+
+// Dropped counts the records that were lost, once for each destination that lacks it: the queue was full, or what the destination
+// could not take was too much; it could not take it until Run ended; the record came after that; or it could not be encoded.
 func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
-// Waiting counts the records that are not written yet.
-func (r *Recorder) Waiting() int64 { return int64(len(r.queue)) + r.unsaved.Load() }
+// Waiting counts the records that a destination has not taken yet.
+func (r *Recorder) Waiting() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int64(len(r.queue)) + r.unsent.Load()
+}
 
 // Err is why records cannot be written; nil while they can.
 func (r *Recorder) Err() error {
@@ -103,80 +142,167 @@ func (r *Recorder) Err() error {
 	return nil
 }
 
-// Run writes records to w until ctx ends, then those that are still queued, and closes w. It
-// writes whenever the queue is empty, so that a line is there as soon as its request is over.
-// Where w fails, Run keeps what is not written and tries again every second.
-//
-// w gets whole lines. When it fails it must not keep a part of a line: the number of bytes that
-// it returns is where a line ends.
-func (r *Recorder) Run(ctx context.Context, w io.WriteCloser, log *slog.Logger) {
-	var lines []byte
+// Run sends records until ctx ends, then those that are still queued, and closes the destinations. It sends whenever the queue is
+// empty, so that a record is there as soon as its request is over. A destination that fails is tried again every second.
+func (r *Recorder) Run(ctx context.Context, log *slog.Logger) {
+	o := &outputs{recorder: r, log: log}
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	var entries []entry
 	for ctx.Err() == nil {
-		queue, retry := r.queue, (<-chan time.Time)(nil)
-		if r.Err() != nil {
-			queue, retry = nil, time.After(retryEvery)
-		}
 		select {
-		case e := <-queue:
-			lines = r.encode(lines, e, log)
-			if len(r.queue) > 0 && len(lines) < batch {
-				continue
-			}
-		case <-retry:
+		case <-r.wake:
+			entries = o.takeAll(entries)
+			o.send(false)
+		case <-retry.C:
+			o.send(true)
 		case <-ctx.Done():
 		}
-		lines = r.write(w, lines, log)
 	}
-	r.end(closed)
-	for len(r.queue) > 0 {
-		lines = r.encode(lines, <-r.queue, log)
-	}
-	r.write(w, lines, log)
-	if lost := r.unsaved.Swap(0); lost > 0 {
-		r.dropped.Add(lost)
-		log.Error("events are lost: they could not be written until the end", "events", lost, "error", r.Err())
-	}
-	if err := w.Close(); err != nil {
-		log.Error("events: close", "error", err)
-	}
+	r.end()
+	o.takeAll(entries)
+	o.send(true)
+	o.swap(nil)
 }
 
-// write returns the lines that w did not take.
-func (r *Recorder) write(w io.Writer, lines []byte, log *slog.Logger) []byte {
-	if len(lines) == 0 {
-		return lines
-	}
-	n, err := w.Write(lines)
-	lines = lines[:copy(lines, lines[n:])]
-	r.unsaved.Store(int64(bytes.Count(lines, newline)))
-	was := r.Err()
-	switch {
-	case err != nil && was == nil:
-		log.Error("events cannot be written: they wait", "at_most", queued, "error", err)
-	case err == nil && was != nil:
-		log.Info("events are written again", "dropped_so_far", r.Dropped())
-	}
-	if err == nil {
-		r.failure.Store(nil)
-	} else {
-		err = fmt.Errorf("events cannot be written: %w", err)
-		r.failure.Store(&err)
-	}
-	return lines
+// outputs are the destinations with what they have not taken. Run's goroutine owns them.
+type outputs struct {
+	recorder *Recorder
+	log      *slog.Logger
+	list     []*output
+	unsent   int // bytes that were added since the last send
 }
 
-var (
-	line    = protojson.MarshalOptions{UseProtoNames: true}
-	newline = []byte("\n")
-)
+type output struct {
+	Destination
+	waiting []Record
+	failed  error // of the last Send
+}
 
-func (r *Recorder) encode(lines []byte, e *millracev1.Event, log *slog.Logger) []byte {
+// takeAll takes what is queued. spare is a slice that is not in use any more.
+func (o *outputs) takeAll(spare []entry) []entry {
+	entries := o.recorder.take(spare[:0])
+	for _, e := range entries {
+		if e.event == nil {
+			o.send(true)
+			o.swap(e.next)
+			continue
+		}
+		o.add(e.event)
+		if o.unsent >= batch {
+			o.send(false)
+		}
+	}
+	clear(entries)
+	return entries
+}
+
+var line = protojson.MarshalOptions{UseProtoNames: true}
+
+func (o *outputs) add(e *millracev1.Event) {
+	if len(o.list) == 0 {
+		return
+	}
 	data, err := line.Marshal(e)
 	if err != nil { // a string that is not UTF-8
-		log.Error("events: encode", "id", e.Id, "error", err)
-		r.dropped.Add(1)
-		return lines
+		o.log.Error("events: encode", "id", e.Id, "error", err)
+		o.recorder.dropped.Add(int64(len(o.list)))
+		return
 	}
-	r.unsaved.Add(1)
-	return append(append(lines, data...), newline...)
+	for _, out := range o.list {
+		if len(out.waiting) >= queued {
+			o.recorder.dropped.Add(1)
+			continue
+		}
+		out.waiting = append(out.waiting, Record{e, data})
+	}
+	o.unsent += len(data)
+}
+
+// send gives the destinations what waits for them; to those that have failed only when it is time to try again.
+func (o *outputs) send(again bool) {
+	o.unsent = 0
+	var errs []error
+	waiting := 0
+	for _, out := range o.list {
+		if out.failed == nil || again {
+			was := out.failed
+			out.send()
+			switch {
+			case out.failed != nil && was == nil:
+				o.log.Error("events cannot be written: they wait", "to", out.Name(), "at_most", queued, "error", out.failed)
+			case out.failed == nil && was != nil:
+				o.log.Info("events are written again", "to", out.Name(), "dropped_so_far", o.recorder.Dropped())
+			}
+		}
+		if out.failed != nil {
+			errs = append(errs, fmt.Errorf("events cannot be written: %w", out.failed))
+		}
+		waiting += len(out.waiting)
+	}
+	o.recorder.unsent.Store(int64(waiting))
+	var failure *error
+	if err := errors.Join(errs...); err != nil {
+		failure = &err
+	}
+	o.recorder.failure.Store(failure)
+}
+
+func (out *output) send() {
+	taken := 0
+	for out.failed = nil; out.failed == nil && taken < len(out.waiting); {
+		n := 0
+		n, out.failed = out.Send(next(out.waiting[taken:]))
+		taken += n
+	}
+	out.waiting = slices.Delete(out.waiting, 0, taken)
+}
+
+// next are the first of the records, about a batch of them.
+func next(records []Record) []Record {
+	bytes := 0
+	for i, r := range records {
+		if bytes += len(r.JSON); bytes >= batch {
+			return records[:i+1]
+		}
+	}
+	return records
+}
+
+// swap goes on with the next destinations. Those that are new begin with what the ones that go have not taken, the most that
+// one of them has.
+func (o *outputs) swap(next []Destination) {
+	var left []Record
+	var list []*output
+	anyNew := false
+	for _, d := range next {
+		i := slices.IndexFunc(o.list, func(out *output) bool { return out.Destination == d })
+		if i >= 0 {
+			list = append(list, o.list[i])
+			continue
+		}
+		list, anyNew = append(list, &output{Destination: d}), true
+	}
+	for _, out := range o.list {
+		if slices.Contains(list, out) {
+			continue
+		}
+		if lost := len(out.waiting); lost > 0 && !anyNew {
+			o.recorder.dropped.Add(int64(lost))
+			o.log.Error("events are lost: they could not be written until the end", "to", out.Name(), "events", lost, "error", out.failed)
+		}
+		if len(out.waiting) > len(left) {
+			left = out.waiting
+		}
+		if err := out.Close(); err != nil {
+			o.log.Error("events: close", "to", out.Name(), "error", err)
+		}
+	}
+	for _, out := range list {
+		if !slices.Contains(o.list, out) {
+			out.waiting = slices.Clone(left)
+		}
+	}
+	o.list = list
+	o.send(true)
 }

@@ -45,6 +45,7 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 		return
 	}
 	e.Target, e.Provider = last.Target, last.Provider
+	last.Usage = e.Usage
 	if e.Status < 400 {
 		s.succeeded(identity, e.Id)
 		return

@@ -96,8 +96,8 @@ func TestCountNative(t *testing.T) {
 			if *said != (verdicts{}) {
 				t.Errorf("%+v is said of the target", *said)
 			}
-			if x := p.server.exchanges.get(callID); x.usage != nil {
-				t.Errorf("it has cost %+v", x.usage)
+			if e := p.eventNow(); e.Usage != nil {
+				t.Errorf("it has cost %+v", e.Usage)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"millrace/config"
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc/llm"
@@ -26,8 +27,7 @@ type exchange struct {
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
 	failure  *llm.Error   // why it could not be decoded
 	attempts []*millracev1.Attempt
-	open     int // attempts that have not ended
-	usage    *llm.Usage
+	open     int                 // attempts that have not ended
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
 	refusal  *llm.Error
@@ -43,7 +43,7 @@ type exchange struct {
 type clientRequest struct {
 	id      string
 	path    string
-	key     string         // the name of the key that let it in
+	key     *config.Key    // the one that let it in, of the runtime; nil: none is needed
 	client  provider.Codec // of what it asks for
 	counts  bool           // it asks for a count of tokens, not for an answer
 	bare    bool           // Envoy asks the targets by itself; head and body are not read
@@ -131,6 +131,7 @@ type detached struct {
 // complete makes the attempt's record of what Envoy tells of the whole.
 func (l *detached) complete(e *millracev1.Event, started time.Time) {
 	l.attempt.DurationMs = max(l.attempt.DurationMs, e.DurationMs-milliseconds(l.began.Sub(started)))
+	l.attempt.Usage = e.Usage
 	if strings.HasPrefix(e.Details, "upstream_reset_after_response_started") {
 		l.attempt.Error = theStreamWasCut
 	}
@@ -280,7 +281,9 @@ func (x *exchange) describe() *millracev1.Event {
 	e := x.entry
 	e.Gateway = x.route.gateway
 	e.Path = x.path // Envoy's entry has the path of the last attempt
-	e.Key = x.key
+	if x.key != nil {
+		e.Key = x.key.Name
+	}
 	e.Schema = string(x.client.Schema.Name)
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
@@ -291,8 +294,8 @@ func (x *exchange) describe() *millracev1.Event {
 	if decisive != nil && decisive == x.answered && x.status == e.Status { // else the answer was Envoy's own
 		e.Target, e.Provider = decisive.Target, decisive.Provider
 	}
-	if !x.alone() || e.Usage == nil {
-		e.Usage = usageMessage(x.usage)
+	if !x.alone() || e.Usage == nil { // else Envoy has told it
+		e.Usage = x.used()
 	}
 	if x.detached != nil {
 		x.detached.complete(e, x.started)
@@ -306,9 +309,9 @@ func (x *exchange) describe() *millracev1.Event {
 	return e
 }
 
-// usageMessage is the usage in an event, nil for none.
+// usageMessage is the usage in an event, nil where the target has told nothing.
 func usageMessage(u *llm.Usage) *millracev1.Usage {
-	if u == nil {
+	if u == nil || *u == (llm.Usage{}) {
 		return nil
 	}
 	return &millracev1.Usage{
@@ -318,6 +321,14 @@ func usageMessage(u *llm.Usage) *millracev1.Usage {
 		CacheWrite: uint32(u.CacheWrite),
 		Reasoning:  uint32(u.Reasoning),
 	}
+}
+
+// used is the usage of the attempt whose answer the client got, as the sidecar has read it. mu is held.
+func (x *exchange) used() *millracev1.Usage {
+	if x.answered == nil || x.status >= 300 {
+		return nil
+	}
+	return x.answered.Usage
 }
 
 // decisive is the attempt that the request ended with: the one that was good, else the last; nil when there was none. mu is held.

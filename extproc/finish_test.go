@@ -72,7 +72,7 @@ func usageBehindTheEnd(t *testing.T) {
 	call := p.call(t, a, a.stream, "same").head(":status= 200", "content-type= text/event-stream")
 	call.says(events[:n-2]...).until(lastWords[a.schema])
 	call.ends(events[n-2:]...).all()
-	if u := p.server.exchanges.get(callID).usage; u == nil || u.Input != 5 || u.Output != 7 {
+	if u := p.eventNow().Usage; u.GetInput() != 5 || u.GetOutput() != 7 {
 		t.Errorf("usage %+v", u)
 	}
 }

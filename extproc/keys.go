@@ -13,7 +13,7 @@ import (
 // keys are those of one gateway, by the SHA-256 of the key. A key is 256 random bits, so looking its hash up in a map tells a
 // guesser nothing.
 type keys struct {
-	byHash map[string]config.Key
+	byHash map[string]*config.Key
 	now    func() time.Time
 }
 
@@ -22,9 +22,9 @@ func compileKeys(g *config.Gateway) *keys {
 	if !g.NeedsKey {
 		return nil
 	}
-	k := &keys{byHash: make(map[string]config.Key, len(g.Keys)), now: time.Now}
-	for _, key := range g.Keys {
-		k.byHash[key.Hash] = key
+	k := &keys{byHash: make(map[string]*config.Key, len(g.Keys)), now: time.Now}
+	for i := range g.Keys {
+		k.byHash[g.Keys[i].Hash] = &g.Keys[i]
 	}
 	return k
 }
@@ -39,13 +39,13 @@ func (r *routing) admit(h headers) *llm.Error {
 	if presented == "" {
 		return llm.Errorf(llm.ErrAuthentication, "no API key: send it as Authorization: Bearer KEY or as X-Api-Key")
 	}
-	key, ok := keys.byHash[hashKey(presented)]
-	if !ok || !key.Expires.IsZero() && !keys.now().Before(key.Expires) {
+	key := keys.byHash[hashKey(presented)]
+	if key == nil || !key.Expires.IsZero() && !keys.now().Before(key.Expires) {
 		e := llm.Errorf(llm.ErrAuthentication, "the API key is not valid here, or has expired")
 		e.Code = "invalid_api_key"
 		return e
 	}
-	r.x.key = key.Name
+	r.x.key = key
 	return nil
 }
 

@@ -25,6 +25,9 @@ var errAnswered = errors.New("answered")
 // say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the client gets of it, and after the head of
 // an answer that it breaks off.
 func (a *attempt) say(o answer.Out) error {
+	if o.Usage != nil {
+		a.note(func() { a.record.Usage = usageMessage(o.Usage) })
+	}
 	begins := o.Commit != nil && o.Commit.Status < 300
 	if o.Failed != nil && !begins {
 		a.failed(o.Failed)
@@ -44,13 +47,6 @@ func (a *attempt) say(o answer.Out) error {
 	}
 	if o.Failed != nil && begins {
 		a.failed(o.Failed)
-	}
-	if o.Usage != nil {
-		a.note(func() {
-			if a.x.answered == a.record {
-				a.x.usage = o.Usage
-			}
-		})
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ import (
 	"millrace/config"
 	"millrace/config/store"
 	"millrace/control"
+	"millrace/engine"
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc"
@@ -72,6 +73,7 @@ func (c *serveCommand) Run(ctx context.Context, end context.CancelCauseFunc) err
 type sidecar struct {
 	log      *slog.Logger
 	demo     *demo
+	engine   *engine.Engine // nil: nothing is kept
 	recorder *event.Recorder
 	xds      *xds.Server
 	data     *extproc.Server
@@ -92,11 +94,10 @@ type sidecar struct {
 // a call over the socket ends ctx by.
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
-	open := storeOpener(flags, log)
-	if flags.Config == "" && open == nil {
+	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log)}
+	if flags.Config == "" && s.engine == nil {
 		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
 	}
-	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder()}
 	if flags.Demo {
 		if s.demo, err = startDemo(); err != nil {
 			return nil, err
@@ -119,7 +120,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 	s.plane, err = control.Start(ctx, control.Options{
 		Sidecar:   s.data,
 		Envoy:     s.xds,
-		OpenStore: open,
+		OpenStore: storeOpener(s.engine, log),
 		File:      flags.Config,
 		DataDir:   flags.DataDir,
 		Log:       log,
@@ -127,18 +128,18 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Draining:  s.draining.Load,
 		Admin:     func(listen string) string { return adminAddress(flags, listen) },
 		Events:    s.recorder.Err,
+		EventsTo:  (&destinations{recorder: s.recorder, log: log}).use,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
 		stop()
+		s.closeEngine()
 		s.demo.stop()
 		return nil, err
 	}
 	s.config = s.plane.Config()
 	context.AfterFunc(ctx, func() { s.endsWithin(s.plane.Config().DrainTimeout + lastWords + hardStop) })
-	if err := s.startEvents(s.config.EventFile); err != nil {
-		return nil, err
-	}
+	s.startEvents()
 	s.running.Go(func() { s.plane.Run(running) })
 	s.running.Go(func() { s.sweep(running) })
 
@@ -178,14 +179,26 @@ func (s *sidecar) warn() {
 	}
 }
 
-// storeOpener is nil when nothing is to be stored.
-func storeOpener(flags sidecarFlags, log *slog.Logger) func(context.Context) (*store.Store, error) {
+// newEngine is nil when nothing is to be kept.
+func newEngine(flags sidecarFlags, log *slog.Logger) *engine.Engine {
 	if flags.DataDir == "" && flags.Store == "" {
 		return nil
 	}
-	return func(ctx context.Context) (*store.Store, error) {
-		return store.Open(ctx, store.Options{DataDir: flags.DataDir, URL: flags.Store, Log: log})
+	return engine.New(engine.Options{DataDir: flags.DataDir, URL: flags.Store, Log: log})
+}
+
+func (s *sidecar) closeEngine() {
+	if s.engine != nil {
+		s.engine.Close()
 	}
+}
+
+// storeOpener is nil without an engine.
+func storeOpener(e *engine.Engine, log *slog.Logger) func(context.Context) (*store.Store, error) {
+	if e == nil {
+		return nil
+	}
+	return func(ctx context.Context) (*store.Store, error) { return store.Open(ctx, e, store.Options{Log: log}) }
 }
 
 // sweep runs the data path's housekeeping until ctx ends.
@@ -201,20 +214,11 @@ func (s *sidecar) sweep(ctx context.Context) {
 	}
 }
 
-// startEvents begins to write events to the file; with none they are discarded.
-func (s *sidecar) startEvents(path string) error {
-	if path == "" {
-		s.recorder.Discard()
-		return nil
-	}
-	file, err := event.OpenFile(path, s.log)
-	if err != nil {
-		return err
-	}
+// startEvents begins to record.
+func (s *sidecar) startEvents() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.endEvents = cancel
-	s.writing.Go(func() { s.recorder.Run(ctx, file, s.log) })
-	return nil
+	s.writing.Go(func() { s.recorder.Run(ctx, s.log) })
 }
 
 // stop ends the sidecar, and every stream of Envoy's that is open. Requests are recorded by the
@@ -227,10 +231,9 @@ func (s *sidecar) stop() error {
 	s.data.Close()
 	s.running.Wait()
 	s.plane.Close()
-	if s.endEvents != nil {
-		s.endEvents()
-	}
+	s.endEvents()
 	s.writing.Wait()
+	s.closeEngine()
 	s.demo.stop()
 	s.log.Info("stopped")
 	return nil

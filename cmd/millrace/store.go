@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"millrace/config/store"
+	"millrace/engine"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -30,27 +31,32 @@ type storeFlags struct {
 	Store   string `help:"The external NATS cluster that the gateway keeps it in, if it does." env:"MILLRACE_STORE"`
 }
 
-// open opens the store. Only one in the data directory needs the directory for itself.
-func (f storeFlags) open(ctx context.Context) (*store.Store, error) {
+// open opens the store; end closes it. Only one in the data directory needs the directory for itself.
+func (f storeFlags) open(ctx context.Context) (s *store.Store, end func(), err error) {
 	if _, err := os.Stat(f.DataDir); err != nil { // it would be made
-		return nil, err
+		return nil, nil, err
 	}
-	o := store.Options{URL: f.Store, Log: logger(slog.LevelWarn)}
+	o := engine.Options{URL: f.Store, Log: logger(slog.LevelWarn)}
 	if f.Store == "" {
 		o.DataDir = f.DataDir
 	}
-	return store.Open(ctx, o)
+	e := engine.New(o)
+	if s, err = store.Open(ctx, e, store.Options{Log: o.Log}); err != nil {
+		e.Close()
+		return nil, nil, err
+	}
+	return s, func() { s.Close(); e.Close() }, nil
 }
 
 type showStore struct{ storeFlags }
 
 // Run shows both and fails unless the store continues what was applied.
 func (c *showStore) Run(ctx context.Context, out io.Writer) error {
-	s, err := c.open(ctx)
+	s, end, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer end()
 	latest, storeErr := s.Get(ctx)
 	last, lastErr := store.LoadApplied(c.DataDir)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -93,11 +99,11 @@ func (c *restoreStore) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.open(ctx)
+	s, end, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer end()
 	revision, err := s.Restore(ctx, last)
 	if err != nil {
 		return err
@@ -110,11 +116,11 @@ type acceptStore struct{ storeFlags }
 
 // Run accepts the store. What was applied last, where it cannot be read, is put aside, or the gateway could not start.
 func (c *acceptStore) Run(ctx context.Context, out io.Writer) error {
-	s, err := c.open(ctx)
+	s, end, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer end()
 	last, lastErr := store.LoadApplied(c.DataDir)
 	damaged := errors.Is(lastErr, store.ErrCorrupt)
 	if lastErr != nil && !damaged && !errors.Is(lastErr, fs.ErrNotExist) {

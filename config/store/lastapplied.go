@@ -23,7 +23,7 @@ const (
 )
 
 // SaveApplied replaces what dir holds. When it returns, the new one is on disk; whatever happens before, LoadApplied returns
-// the old or the new one, whole. One caller at a time: whoever holds the Store with this data directory.
+// the old or the new one, whole. One caller at a time: whoever holds the engine with this data directory.
 func SaveApplied(dir string, applied Applied) error {
 	sealed, err := encodeApplied(applied)
 	if err == nil {

@@ -2,25 +2,23 @@
 // version it is based on and is refused when that is no longer the latest, so that no change is lost; readers see whole
 // versions only, and an acknowledged one survives kill -9 and loss of power.
 //
-// It is a key of a NATS JetStream bucket, kept by a server inside this process (no port, files in the data directory) or by
-// a cluster that several sidecars share; the code is the same. Beside it, SaveApplied and LoadApplied keep the last
-// configuration that ran, for a start without any store. What a State means is config's business, when to apply it the
-// caller's.
+// It is a key of a NATS JetStream bucket in the process's engine. Beside it, in the data directory, SaveApplied and LoadApplied
+// keep the last configuration that ran, for a start without any store. What a State means is config's business, when to apply
+// it the caller's.
 package store
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"millrace/engine"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -31,30 +29,20 @@ const History = jetstream.KeyValueMaxHistory
 var (
 	ErrConflict    = errors.New("another version was written since")
 	ErrNotFound    = errors.New("no such version")
-	ErrTooLarge    = errors.New("too large")
-	ErrUnavailable = errors.New("unavailable")
+	ErrTooLarge    = engine.ErrTooLarge
+	ErrUnavailable = engine.ErrUnavailable
 	// ErrNewer: only a newer Millrace can read it. Do not write over it.
 	ErrNewer   = errors.New("written by a newer Millrace")
 	ErrCorrupt = errors.New("corrupt")
 )
 
 const (
-	openWithin    = 25 * time.Second // all of Open; most of it is for an embedded server that reads its files on a slow disk
-	connectWithin = 5 * time.Second
-	answerWithin  = 5 * time.Second // one call; a disk that takes longer to sync is not working
+	openWithin   = 25 * time.Second // all of Open; most of it is for an embedded server that reads its files on a slow disk
+	bucketWithin = 5 * time.Second
 )
 
-// Options say where the store is.
+// Options say what is wanted of the store.
 type Options struct {
-	// DataDir holds the embedded server's files. It is created, and locked until Close: two sidecars cannot share one. With
-	// URL it may be empty; else it is locked all the same, for the sake of the last applied configuration in it.
-	DataDir string
-
-	// URL of an external server, nats://host:4222 or several of one cluster with commas between. The account needs JetStream
-	// and the subject millrace-config.changed.
-	URL         string
-	Credentials string      // a .creds file; "" where URL says all
-	TLS         *tls.Config // nil: as the server wants it, with the system's certificates
 	// Replicas of the bucket in a cluster. 0 leaves a bucket as it is and makes a new one with 3, or 1 where the cluster has
 	// fewer than 3 nodes.
 	Replicas int
@@ -89,63 +77,36 @@ type Store struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	watches sync.WaitGroup
-	closers []func() // last one first
 }
 
-// Open opens the store and creates what is not there yet. It reads no version: an unreadable one is an error of Get and
-// Watch, not of Open. With a URL that does not answer it fails in a few seconds with ErrUnavailable; the caller can serve
-// what LoadApplied returns and try again.
-func Open(ctx context.Context, opts Options) (*Store, error) {
+// Open opens the store in the engine, which must stay until the store is closed, and creates what is not there yet. It reads no
+// version: an unreadable one is an error of Get and Watch, not of Open. Where the engine does not answer it fails in a few
+// seconds with ErrUnavailable; the caller can serve what LoadApplied returns and try again.
+func Open(ctx context.Context, e *engine.Engine, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}
-	s := &Store{name: "config store " + opts.DataDir, log: opts.Log, checkEvery: 10 * time.Second}
-	if opts.URL != "" {
-		s.name = "config store " + redacted(opts.URL)
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := &Store{name: "config store " + e.String(), log: opts.Log, checkEvery: 10 * time.Second}
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	if err := s.open(ctx, opts); err != nil {
-		if ctx.Err() != nil {
-			go s.Close() // the embedded server may be reading files yet; it keeps their lock until it has stopped
-		} else {
-			s.Close()
-		}
+	if err := s.open(ctx, e, opts.Replicas); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, opts Options) error {
-	if opts.DataDir == "" && opts.URL == "" {
-		return errors.New("needs a data directory or a URL")
-	}
-	if opts.DataDir != "" {
-		unlock, err := lock(opts.DataDir, opts.Log)
-		if err != nil {
-			return err
-		}
-		s.closers = append(s.closers, unlock)
-	}
-	var err error
-	if opts.URL != "" {
-		s.conn, err = s.dial(opts)
-	} else {
-		s.conn, err = s.embed(ctx, filepath.Join(opts.DataDir, "nats"))
-	}
-	if err != nil {
+func (s *Store) open(ctx context.Context, e *engine.Engine, replicas int) (err error) {
+	if s.conn, err = e.Connect(ctx); err != nil {
 		return err
 	}
-	s.closers = append(s.closers, s.conn.Close)
-
 	js, err := jetstream.New(s.conn)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	ctx, cancel := context.WithTimeout(ctx, bucketWithin)
 	defer cancel()
-	s.stream, err = s.bucket(ctx, js, opts)
+	s.stream, err = engine.Stream{Name: streamName, Replicas: replicas, Shape: shape}.Open(ctx, e, js)
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w: %w", bucket, ErrUnavailable, err)
 	}
@@ -156,14 +117,10 @@ func (s *Store) open(ctx context.Context, opts Options) error {
 	return nil
 }
 
-// Close ends all watches and waits for them, and stops the embedded server. It must not overlap with other calls.
+// Close ends all watches and waits for them. It must not overlap with other calls.
 func (s *Store) Close() {
 	s.cancel()
 	s.watches.Wait()
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		s.closers[i]()
-	}
-	s.closers = nil
 }
 
 // String names the store, without passwords.
@@ -171,7 +128,7 @@ func (s *Store) String() string { return s.name }
 
 // Get returns the latest version. A store that was never written has revision 0 and an empty State.
 func (s *Store) Get(ctx context.Context) (Version, error) {
-	msg, err := within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	msg, err := engine.Within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return s.stream.GetLastMsgForSubject(ctx, subject)
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -200,7 +157,7 @@ func (s *Store) at(ctx context.Context, revision uint64) (*jetstream.RawStreamMs
 	if revision == 0 { // no message has it, and NATS would call it a bad request
 		return nil, fmt.Errorf("%s: %s: %w", s.name, doing, ErrNotFound)
 	}
-	msg, err := within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.stream.GetMsg(ctx, revision) })
+	msg, err := engine.Within(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.stream.GetMsg(ctx, revision) })
 	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && (msg.Subject != subject || deletion(msg)) {
 		return nil, fmt.Errorf("%s: %s: %w", s.name, doing, ErrNotFound)
 	}
@@ -225,7 +182,7 @@ func deletion(msg *jetstream.RawStreamMsg) bool { return msg.Header.Get("KV-Oper
 
 // latest returns the number of the latest version without reading it.
 func (s *Store) latest(ctx context.Context) (uint64, error) {
-	info, err := within(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return s.stream.Info(ctx) })
+	info, err := engine.Within(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return s.stream.Info(ctx) })
 	if err != nil {
 		return 0, s.failed(ctx, "read", err)
 	}
@@ -252,7 +209,7 @@ func (s *Store) write(ctx context.Context, state *millracev1.State, put func(con
 		return 0, fmt.Errorf("%s: write: state takes %d bytes compressed, the server's max_payload leaves %d: %w",
 			s.name, len(value), most, ErrTooLarge)
 	}
-	revision, err := within(ctx, func(ctx context.Context) (uint64, error) { return put(ctx, value) })
+	revision, err := engine.Within(ctx, func(ctx context.Context) (uint64, error) { return put(ctx, value) })
 	if err != nil {
 		return 0, s.failed(ctx, "write", err)
 	}
@@ -262,7 +219,7 @@ func (s *Store) write(ctx context.Context, state *millracev1.State, put func(con
 // Versions lists the versions that At can return, newest first, at most History of them. It reads each: with a thousand
 // targets that takes a good tenth of a second.
 func (s *Store) Versions(ctx context.Context) ([]Change, error) {
-	info, err := within(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return s.stream.Info(ctx) })
+	info, err := engine.Within(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return s.stream.Info(ctx) })
 	if err != nil {
 		return nil, s.failed(ctx, "list", err)
 	}
@@ -289,24 +246,7 @@ func (s *Store) Versions(ctx context.Context) ([]Change, error) {
 	return changes, nil
 }
 
-// within bounds one call.
-func within[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	return call(ctx)
-}
-
-// failed names the store and makes everything that the server did not do ErrUnavailable, unless it was the caller who gave up.
+// failed names the store and what it was doing.
 func (s *Store) failed(ctx context.Context, doing string, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %s: %w", s.name, doing, ctx.Err())
-	case errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
-		return fmt.Errorf("%s: %s: %w: %w", s.name, doing, ErrTooLarge, err)
-	case !s.conn.IsConnected():
-		return fmt.Errorf("%s: %s: %w: not connected", s.name, doing, ErrUnavailable)
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %s: %w: no answer within %s", s.name, doing, ErrUnavailable, answerWithin)
-	}
-	return fmt.Errorf("%s: %s: %w: %w", s.name, doing, ErrUnavailable, err)
+	return fmt.Errorf("%s: %s: %w", s.name, doing, engine.Failed(ctx, s.conn, err))
 }

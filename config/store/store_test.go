@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"millrace/engine"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -51,15 +52,34 @@ func waiting(tb testing.TB) context.Context {
 	return ctx
 }
 
-func open(tb testing.TB, opts Options) *Store {
+func open(tb testing.TB, at engine.Options) *Store {
 	tb.Helper()
-	opts.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
-	s, err := Open(waiting(tb), opts)
+	s, _ := opened(tb, at)
+	return s
+}
+
+// opened is open, and end closes before the end of the test.
+func opened(tb testing.TB, at engine.Options) (s *Store, end func()) {
+	tb.Helper()
+	s, end, err := openAt(waiting(tb), tb, at)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(s.Close)
-	return s
+	tb.Cleanup(end)
+	return s, end
+}
+
+// openAt opens the store of an engine of its own; end closes both.
+func openAt(ctx context.Context, tb testing.TB, at engine.Options) (s *Store, end func(), err error) {
+	tb.Helper()
+	at.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	e := engine.New(at)
+	s, err = Open(ctx, e, Options{Log: at.Log})
+	if err != nil {
+		e.Close()
+		return nil, nil, err
+	}
+	return s, func() { s.Close(); e.Close() }, nil
 }
 
 func put(tb testing.TB, s *Store, base uint64, state *millracev1.State) uint64 {
@@ -128,7 +148,7 @@ func noise(n int) string {
 }
 
 func TestNeverWritten(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	want := Version{Revision: 0, State: stateOf()}
 	if diff := cmp.Diff(want, get(t, s), protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -146,7 +166,7 @@ func TestNeverWritten(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	const writes = History + 6
 	when := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
 	var revisions []uint64
@@ -190,7 +210,7 @@ func TestNoLostUpdate(t *testing.T) {
 
 func noLostUpdate(t *testing.T) {
 	t.Helper()
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	const writers, each = 8, History / 8
 	ctx := waiting(t)
 	var mu sync.Mutex
@@ -249,16 +269,16 @@ func noLostUpdate(t *testing.T) {
 
 func TestReopen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	s := open(t, Options{DataDir: dir})
+	s, end := opened(t, engine.Options{DataDir: dir})
 	revision := put(t, s, 0, stateOf("a", "b"))
-	s.Close()
+	end()
 	for _, path := range []string{dir, filepath.Join(dir, "nats")} {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: got mode %v, %v, want 0700", path, info.Mode(), err)
 		}
 	}
-	s = open(t, Options{DataDir: dir})
+	s = open(t, engine.Options{DataDir: dir})
 	if diff := cmp.Diff(Version{Revision: revision, State: stateOf("a", "b")}, get(t, s), protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -267,17 +287,17 @@ func TestReopen(t *testing.T) {
 func TestSize(t *testing.T) {
 	external := startNATS(t, &server.Options{}) // with NATS's default max_payload of 1 MiB
 	tests := map[string]struct {
-		opts  Options
+		opts  engine.Options
 		bytes int
 		want  string // in the error; "" for none
 	}{
-		"embedded, 2 MB":                         {Options{DataDir: t.TempDir()}, 2 << 20, ""},
-		"embedded, just under a message":         {Options{DataDir: t.TempDir()}, maxPayload - 64<<10, ""},
-		"embedded, more than a message":          {Options{DataDir: t.TempDir()}, maxPayload + 64<<10, "the server's max_payload leaves 8388352: too large"},
-		"embedded, more than a state":            {Options{DataDir: t.TempDir()}, maxBytes, "more than 33554432: too large"},
-		"external, just under its message":       {Options{URL: external.ClientURL()}, 1<<20 - 8<<10, ""},
-		"external, more than its message":        {Options{URL: external.ClientURL()}, 1 << 20, "the server's max_payload leaves 1048320: too large"},
-		"external, more, but it compresses well": {Options{URL: external.ClientURL()}, -4 << 20, ""},
+		"embedded, 2 MB":                         {engine.Options{DataDir: t.TempDir()}, 2 << 20, ""},
+		"embedded, just under a message":         {engine.Options{DataDir: t.TempDir()}, engine.MaxPayload - 64<<10, ""},
+		"embedded, more than a message":          {engine.Options{DataDir: t.TempDir()}, engine.MaxPayload + 64<<10, "the server's max_payload leaves 8388352: too large"},
+		"embedded, more than a state":            {engine.Options{DataDir: t.TempDir()}, maxBytes, "more than 33554432: too large"},
+		"external, just under its message":       {engine.Options{URL: external.ClientURL()}, 1<<20 - 8<<10, ""},
+		"external, more than its message":        {engine.Options{URL: external.ClientURL()}, 1 << 20, "the server's max_payload leaves 1048320: too large"},
+		"external, more, but it compresses well": {engine.Options{URL: external.ClientURL()}, -4 << 20, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -307,13 +327,13 @@ func TestSize(t *testing.T) {
 
 func TestOneProcessPerDirectory(t *testing.T) {
 	dir := t.TempDir()
-	open(t, Options{DataDir: dir})
+	open(t, engine.Options{DataDir: dir})
 	out, err := writer(dir).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "another sidecar uses "+dir) {
 		t.Errorf("got %v\n%s", err, out)
 	}
 	// With an external store the directory still holds the last applied configuration.
-	_, err = Open(waiting(t), Options{DataDir: dir, URL: "nats://127.0.0.1:1"})
+	_, _, err = openAt(waiting(t), t, engine.Options{DataDir: dir, URL: "nats://127.0.0.1:1"})
 	if err == nil || !strings.Contains(err.Error(), "another sidecar uses "+dir) {
 		t.Errorf("with a URL: got %v", err)
 	}
@@ -345,7 +365,7 @@ func TestKill(t *testing.T) {
 		}
 		cmd.Wait()
 
-		s := open(t, Options{DataDir: dir})
+		s, end := opened(t, engine.Options{DataDir: dir})
 		got := get(t, s)
 		if got.Revision < acknowledged || acknowledged == 0 {
 			t.Fatalf("latest is revision %d, %d was acknowledged", got.Revision, acknowledged)
@@ -362,7 +382,7 @@ func TestKill(t *testing.T) {
 				t.Errorf("round %d: version %+v at place %d from revision %d", round, c, i, got.Revision)
 			}
 		}
-		s.Close()
+		end()
 	}
 }
 
@@ -380,7 +400,7 @@ func playWriter(dir string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	s, err := Open(context.Background(), Options{DataDir: dir})
+	s, err := Open(context.Background(), engine.New(engine.Options{DataDir: dir}), Options{})
 	if err != nil {
 		fatal(err)
 	}
@@ -401,7 +421,7 @@ func playWriter(dir string) {
 // TestAccept: what a person takes in place of what was applied is the newest version that can be read; it replaces both histories, and
 // gateways that were keyed by either still are.
 func TestAccept(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	state := stateOf("a")
 	state.Keyed = []string{"a"}
 	Stamp(state, nil, "test")
@@ -434,7 +454,7 @@ func TestAccept(t *testing.T) {
 
 // Whatever stands in the bucket is an error of those who read it, and can be written over on purpose.
 func TestUnreadable(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	good := put(t, s, 0, stateOf("good"))
 	bad, err := s.kv.Put(waiting(t), key, []byte("{}"))
 	if err != nil {
@@ -461,7 +481,7 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestDeletedByHand(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	put(t, s, 0, stateOf("a"))
 	if err := s.kv.Delete(waiting(t), key); err != nil {
 		t.Fatal(err)
@@ -488,7 +508,7 @@ func TestDirectoryIsOurOwn(t *testing.T) {
 		return dir
 	}
 	dir := wide()
-	open(t, Options{DataDir: dir})
+	open(t, engine.Options{DataDir: dir})
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info, err)
 	}
@@ -504,9 +524,9 @@ func TestDirectoryIsOurOwn(t *testing.T) {
 		if err := os.Chown(theirs, 54321, 54321); err != nil {
 			t.Fatal(err)
 		}
-		s, err := Open(waiting(t), Options{DataDir: dir, URL: url})
+		_, end, err := openAt(waiting(t), t, engine.Options{DataDir: dir, URL: url})
 		if err == nil {
-			s.Close()
+			end()
 			t.Fatal("opened")
 		}
 		if !strings.Contains(err.Error(), theirs+" belongs to user 54321") || errors.Is(err, ErrUnavailable) { // which would serve what is there
@@ -536,28 +556,28 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	t.Cleanup(func() { silent.Close() })
 	tests := map[string]struct {
-		opts Options
+		opts engine.Options
 		want string
 		is   error
 	}{
-		"nothing given":          {Options{}, "needs a data directory or a URL", nil},
-		"directory is a file":    {Options{DataDir: file}, "not a directory", nil},
-		"store cannot start":     {Options{DataDir: occupied}, "embedded NATS server: Can't start JetStream", ErrUnavailable},
-		"nobody there":           {Options{URL: "nats://u:secret@127.0.0.1:1"}, "config store nats://xxxxx@127.0.0.1:1: connect", ErrUnavailable},
-		"nobody answers":         {Options{URL: "nats://" + silent.Addr().String()}, "connect: unavailable", ErrUnavailable},
-		"no URL":                 {Options{URL: "nats://u:secret@%zz"}, "not a URL", nil},
-		"server without storage": {Options{URL: plainNATS(t).ClientURL()}, "bucket millrace-config: unavailable", ErrUnavailable},
+		"nothing given":          {engine.Options{}, "needs a data directory or a URL", nil},
+		"directory is a file":    {engine.Options{DataDir: file}, "not a directory", nil},
+		"store cannot start":     {engine.Options{DataDir: occupied}, "embedded NATS server: Can't start JetStream", ErrUnavailable},
+		"nobody there":           {engine.Options{URL: "nats://u:secret@127.0.0.1:1"}, "config store nats://xxxxx@127.0.0.1:1: connect", ErrUnavailable},
+		"nobody answers":         {engine.Options{URL: "nats://" + silent.Addr().String()}, "connect: unavailable", ErrUnavailable},
+		"no URL":                 {engine.Options{URL: "nats://u:secret@%zz"}, "not a URL", nil},
+		"server without storage": {engine.Options{URL: plainNATS(t).ClientURL()}, "bucket millrace-config: unavailable", ErrUnavailable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			s, err := Open(waiting(t), test.opts)
-			if took := time.Since(began); took > connectWithin+time.Second {
+			_, end, err := openAt(waiting(t), t, test.opts)
+			if took := time.Since(began); took > bucketWithin+time.Second {
 				t.Errorf("took %s", took)
 			}
 			if err == nil {
-				s.Close()
+				end()
 				t.Fatal("opened")
 			}
 			if !strings.Contains(err.Error(), test.want) || test.is != nil && !errors.Is(err, test.is) {
@@ -619,7 +639,7 @@ func TestLastApplied(t *testing.T) {
 }
 
 func BenchmarkPut(b *testing.B) {
-	s := open(b, Options{DataDir: b.TempDir()})
+	s := open(b, engine.Options{DataDir: b.TempDir()})
 	state, base := targets(100), uint64(0)
 	var took []time.Duration
 	for b.Loop() {
@@ -637,7 +657,7 @@ func BenchmarkPut(b *testing.B) {
 }
 
 func BenchmarkPutWatch(b *testing.B) {
-	s := open(b, Options{DataDir: b.TempDir()})
+	s := open(b, engine.Options{DataDir: b.TempDir()})
 	versions, err := s.Watch(context.Background())
 	if err != nil {
 		b.Fatal(err)
@@ -664,7 +684,7 @@ func report(b *testing.B, took []time.Duration) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	s := open(b, Options{DataDir: b.TempDir()})
+	s := open(b, engine.Options{DataDir: b.TempDir()})
 	put(b, s, 0, targets(100))
 	for b.Loop() {
 		get(b, s)
@@ -695,21 +715,21 @@ func BenchmarkSaveApplied(b *testing.B) {
 // BenchmarkOpen opens a store with a full history and reads the latest version.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
-	s := open(b, Options{DataDir: dir})
+	s, end := opened(b, engine.Options{DataDir: dir})
 	state, base := targets(100), uint64(0)
 	for range 2 * History {
 		base = put(b, s, base, state)
 	}
-	s.Close()
+	end()
 	for b.Loop() {
-		s := open(b, Options{DataDir: dir})
+		s, end := opened(b, engine.Options{DataDir: dir})
 		get(b, s)
-		s.Close()
+		end()
 	}
 }
 
 func BenchmarkVersions(b *testing.B) {
-	s := open(b, Options{DataDir: b.TempDir()})
+	s := open(b, engine.Options{DataDir: b.TempDir()})
 	state, base := targets(100), uint64(0)
 	for range History {
 		base = put(b, s, base, state)

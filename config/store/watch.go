@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"millrace/engine"
 )
 
 // retryEvery is how long a watch waits after it could not read.
@@ -40,7 +42,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 		s.conn.RemoveStatusListener(connected)
 	}
 	// The server must know of the subscription before we read, or a write in between would go unseen.
-	_, err = within(ctx, func(ctx context.Context) (any, error) { return nil, s.conn.FlushWithContext(ctx) })
+	_, err = engine.Within(ctx, func(ctx context.Context) (any, error) { return nil, s.conn.FlushWithContext(ctx) })
 	if err != nil {
 		stop()
 		return nil, s.failed(ctx, "watch", err)

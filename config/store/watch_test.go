@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/engine"
 )
 
 // startNATS runs an external server with storage on a port of its own, until the end of the test.
@@ -84,7 +86,7 @@ func until(t *testing.T, versions <-chan Version, revision uint64) Version {
 }
 
 func TestWatchSendsTheLatestFirst(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	if v := <-watch(t, s); v.Revision != 0 || v.State == nil {
 		t.Errorf("never written: got %v", v)
 	}
@@ -96,7 +98,7 @@ func TestWatchSendsTheLatestFirst(t *testing.T) {
 }
 
 func TestSlowReaderGetsTheNewest(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	slow, quick := watch(t, s), watch(t, s)
 	until(t, slow, 0)
 	until(t, quick, 0)
@@ -118,7 +120,7 @@ func TestSlowReaderGetsTheNewest(t *testing.T) {
 }
 
 func TestWatchEnds(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	ctx, cancel := context.WithCancel(waiting(t))
 	cancelled, err := s.Watch(ctx)
 	if err != nil {
@@ -141,7 +143,7 @@ func TestServerRestart(t *testing.T) {
 	t.Parallel() // it waits for five seconds
 	opts := &server.Options{}
 	srv := startNATS(t, opts)
-	a, b := open(t, Options{URL: srv.ClientURL()}), open(t, Options{URL: srv.ClientURL()})
+	a, b := open(t, engine.Options{URL: srv.ClientURL()}), open(t, engine.Options{URL: srv.ClientURL()})
 	versions := watch(t, b)
 	until(t, versions, 0)
 	base := put(t, a, 0, stateOf("a"))
@@ -160,7 +162,7 @@ func TestServerRestart(t *testing.T) {
 	if _, err := a.Put(waiting(t), base, stateOf("lost")); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Put without a server: got %v", err)
 	}
-	if took := time.Since(began); took > 2*answerWithin+time.Second {
+	if took := time.Since(began); took > 2*engine.AnswerWithin+time.Second {
 		t.Errorf("took %s to fail", took)
 	}
 	if _, err := a.Put(waiting(t), base, stateOf("lost")); err == nil || !strings.HasSuffix(err.Error(), "write: unavailable: not connected") {
@@ -170,7 +172,7 @@ func TestServerRestart(t *testing.T) {
 	opts.Port = port
 	startNATS(t, opts)
 	// Whoever writes now is a client that was not there before, so that b alone has to find its way back.
-	c := open(t, Options{URL: srv.ClientURL()})
+	c := open(t, engine.Options{URL: srv.ClientURL()})
 	if got := get(t, c); got.Revision != base {
 		t.Fatalf("got revision %d after the restart, want %d", got.Revision, base)
 	}
@@ -182,7 +184,7 @@ func TestServerRestart(t *testing.T) {
 
 // Announcements may get lost, and a version may be unreadable.
 func TestWatchLooksForItself(t *testing.T) {
-	s := open(t, Options{DataDir: t.TempDir()})
+	s := open(t, engine.Options{DataDir: t.TempDir()})
 	s.checkEvery = 10 * time.Millisecond
 	cfg := s.stream.CachedInfo().Config
 	cfg.RePublish = nil
@@ -208,7 +210,7 @@ func TestWatchLooksForItself(t *testing.T) {
 // follow what there was is told by Continues.
 func TestWatchOfAWipedStore(t *testing.T) {
 	srv := startNATS(t, &server.Options{})
-	s := open(t, Options{URL: srv.ClientURL()})
+	s := open(t, engine.Options{URL: srv.ClientURL()})
 	s.checkEvery = time.Millisecond
 	put(t, s, put(t, s, 0, stateOf("a")), stateOf("b"))
 	versions := watch(t, s)
@@ -223,7 +225,7 @@ func TestWatchOfAWipedStore(t *testing.T) {
 	if v := <-versions; !errors.Is(v.Err, ErrUnavailable) {
 		t.Errorf("wiped: got %v", v)
 	}
-	open(t, Options{URL: srv.ClientURL()})
+	open(t, engine.Options{URL: srv.ClientURL()})
 	v := <-versions
 	for ; v.Err != nil; v = <-versions { // there may be more than one reason on the way
 	}
@@ -237,7 +239,7 @@ func TestWatchOfAWipedStore(t *testing.T) {
 
 func TestOpenRepairsTheBucket(t *testing.T) {
 	srv := startNATS(t, &server.Options{})
-	s := open(t, Options{URL: srv.ClientURL()})
+	s := open(t, engine.Options{URL: srv.ClientURL()})
 	js, err := jetstream.New(s.conn)
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +250,7 @@ func TestOpenRepairsTheBucket(t *testing.T) {
 	if _, err := js.CreateKeyValue(waiting(t), jetstream.KeyValueConfig{Bucket: bucket, Description: "ours"}); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, Options{URL: srv.ClientURL()})
+	s = open(t, engine.Options{URL: srv.ClientURL()})
 	cfg := s.stream.CachedInfo().Config
 	if cfg.MaxMsgsPerSubject != History || cfg.RePublish == nil || cfg.Description != "ours" {
 		t.Errorf("got %+v", cfg)
@@ -266,7 +268,7 @@ func TestCluster(t *testing.T) {
 	for _, n := range nodes {
 		urls = append(urls, n.ClientURL())
 	}
-	a, b := open(t, Options{URL: strings.Join(urls, ",")}), open(t, Options{URL: urls[1]})
+	a, b := open(t, engine.Options{URL: strings.Join(urls, ",")}), open(t, engine.Options{URL: urls[1]})
 	info, err := a.stream.Info(waiting(t))
 	if err != nil || info.Config.Replicas != 3 || info.Config.AllowDirect {
 		t.Fatalf("got %+v, %v, want 3 replicas and no direct reads", info, err)

@@ -83,7 +83,7 @@ func (h Head) ok() bool {
 // Out is what an event has brought: what is known now, and what is to be said, in this order. The zero value is nothing.
 type Out struct {
 	Failed  *llm.Error // why the attempt has failed
-	Usage   *llm.Usage // of the answer that the client gets, as known so far
+	Usage   *llm.Usage // of the attempt, as known so far, whatever becomes of its answer
 	Instead *Reply     // an answer in the target's place; nothing else comes with it or after it
 	Commit  *Start     // the head of the client's answer
 	Detach  bool       // all of the body goes on as it comes; nothing is said after the head
@@ -215,9 +215,7 @@ func (a *Answer) event(now time.Time, happen func()) Out {
 		a.out.Body, a.said = a.env.Certain.Events(a.held), true
 		a.clock.tell(len(a.held))
 	}
-	if a.good && a.usage != nil {
-		a.out.Usage, a.usage = a.usage, nil
-	}
+	a.out.Usage, a.usage = a.usage, nil
 	return a.out
 }
 

@@ -37,7 +37,8 @@ var table = []room{
 	{"envoy", "schema", ""},
 	{"envoy/fetch", "envoy", ""},
 	{"config", "proto/millrace/v1 schema", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
-	{"config/*", "config internal/folder proto/millrace/v1", "*"},
+	{"engine", "internal/folder", "*"},
+	{"config/*", "config engine proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
 	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
@@ -71,7 +72,9 @@ var table = []room{
 const testPackages = "internal/golden internal/fakellm"
 
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested with real parts.
-var testRooms = map[string]string{"extproc/answer": "extproc/provider schema", "extproc/provider": "internal/strictjson", "internal/edges": "schema"}
+var testRooms = map[string]string{
+	"extproc/answer": "extproc/provider schema", "extproc/provider": "internal/strictjson", "control": "engine", "internal/edges": "schema",
+}
 
 // pkg is one package as `go list -json` tells of it.
 type pkg struct {

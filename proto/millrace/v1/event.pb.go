@@ -48,7 +48,8 @@ type Event struct {
 	Target   string     `protobuf:"bytes,12,opt,name=target,proto3" json:"target,omitempty"`
 	Provider string     `protobuf:"bytes,13,opt,name=provider,proto3" json:"provider,omitempty"`
 	Attempts []*Attempt `protobuf:"bytes,14,rep,name=attempts,proto3" json:"attempts,omitempty"`
-	Usage    *Usage     `protobuf:"bytes,15,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Of the attempt whose answer the client got.
+	Usage *Usage `protobuf:"bytes,15,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Why there was no good answer, in the gateway's words.
 	Error         string `protobuf:"bytes,16,opt,name=error,proto3" json:"error,omitempty"`
 	RequestBytes  uint32 `protobuf:"varint,17,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"`
@@ -249,8 +250,10 @@ type Attempt struct {
 	// The status as counted: 200 for an answer, the provider's or the rewritten status for a failure, 0 when there was none.
 	Status uint32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
 	// Why a failed attempt failed.
-	Error         string  `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
-	DurationMs    float64 `protobuf:"fixed64,6,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	Error      string  `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	DurationMs float64 `protobuf:"fixed64,6,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	// What this target says that the attempt has used, also when it failed; absent when it said nothing.
+	Usage         *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,6 +328,13 @@ func (x *Attempt) GetDurationMs() float64 {
 		return x.DurationMs
 	}
 	return 0
+}
+
+func (x *Attempt) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
 }
 
 // Usage counts tokens; the cached and reasoning ones are parts of input and output.
@@ -432,7 +442,7 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x0eresponse_bytes\x18\x12 \x01(\rR\rresponseBytes\x12%\n" +
 	"\x0eclient_address\x18\x13 \x01(\tR\rclientAddress\x12\x18\n" +
 	"\adetails\x18\x14 \x01(\tR\adetails\x12\x10\n" +
-	"\x03key\x18\x15 \x01(\tR\x03key\"\xa2\x01\n" +
+	"\x03key\x18\x15 \x01(\tR\x03key\"\xcc\x01\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
@@ -440,7 +450,8 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x06status\x18\x04 \x01(\rR\x06status\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x1f\n" +
 	"\vduration_ms\x18\x06 \x01(\x01R\n" +
-	"durationMs\"\x93\x01\n" +
+	"durationMs\x12(\n" +
+	"\x05usage\x18\a \x01(\v2\x12.millrace.v1.UsageR\x05usage\"\x93\x01\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\rR\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\rR\x06output\x12\x1d\n" +
@@ -473,11 +484,12 @@ var file_millrace_v1_event_proto_depIdxs = []int32{
 	3, // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
 	1, // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
 	2, // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 3: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_event_proto_init() }
