@@ -2,12 +2,12 @@ package extproc
 
 import "strings"
 
-// signer puts a target's credential on its requests. A header with a key is one; a signature over the request, or a token that has to
-// be fetched, would be another.
+// signer puts a target's credential on its requests. A header with a key is one; a signature over
+// the request, or a token that has to be fetched, would be another.
 type signer interface {
-	// sign adds its headers to the request, of which nothing changes any more. It returns what must not come back in an answer,
-	// unless the target's configuration says it: that is known already (secretsOf). The error, which is for the log, holds no secret.
-	// Calls may overlap.
+	// sign adds its headers to the request, of which nothing changes any more. It returns what must
+	// not come back in an answer, unless the target's configuration says it: that is known already
+	// (secretsOf). The error, which is for the log, holds no secret. Calls may overlap.
 	sign(r *outgoing) (secrets []string, err error)
 }
 

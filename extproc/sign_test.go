@@ -17,7 +17,8 @@ import (
 	"millrace/extproc/llm"
 )
 
-// signing signs as SigV4 does: over the method, the path, all headers and the host, and the hash of the body. It has a token of its own.
+// signing signs as SigV4 does: over the method, the path, all headers and the host, and the hash of
+// the body. It has a token of its own.
 type signing struct{ fails bool }
 
 const (
@@ -66,8 +67,8 @@ func sent(reply *extprocv3.ProcessingResponse, from *extprocv3.ProcessingRequest
 	return header, response.GetBodyMutation().GetBody()
 }
 
-// TestSigner: what signs a request sees it as the target will: nothing is changed, added or taken away afterwards. What it sends
-// does not come back.
+// TestSigner: what signs a request sees it as the target will: nothing is changed, added or taken
+// away afterwards. What it sends does not come back.
 func TestSigner(t *testing.T) {
 	for _, to := range []string{"same", "other"} {
 		p := newPeer(t)
@@ -90,7 +91,8 @@ func TestSigner(t *testing.T) {
 	}
 }
 
-// TestSignerFails: a target that cannot be given its credential is at fault, and another one is asked.
+// TestSignerFails: a target that cannot be given its credential is at fault, and another one is
+// asked.
 func TestSignerFails(t *testing.T) {
 	p := newPeer(t)
 	p.server.runtime.Load().targets[p.targets["same"]].signer = signing{fails: true}

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// Pattern is a path whose segments may hold names in braces: {model} stands for one character or more, {method=ask} for "ask" and
-// nothing else. A segment has at most one name of the first kind: "/models/{model}:{method=ask}".
+// Pattern is a path whose segments may hold names in braces: {model} stands for one character or
+// more, {method=ask} for "ask" and nothing else. A segment has at most one name of the first kind:
+// "/models/{model}:{method=ask}".
 type Pattern string
 
 // Params are what the names of a pattern stand for in a path, without percent signs.
@@ -41,8 +42,8 @@ func (p Pattern) Match(path string) (Params, bool) {
 	return params, true
 }
 
-// Path is the path in which the names stand for what params say. It fails where they do not say all of it, or say what the pattern
-// has otherwise, or the path would lead somewhere else.
+// Path is the path in which the names stand for what params say. It fails where they do not say all
+// of it, or say what the pattern has otherwise, or the path would lead somewhere else.
 func (p Pattern) Path(params Params) (string, bool) {
 	if !strings.Contains(string(p), "{") {
 		return string(p), true
@@ -69,7 +70,8 @@ func (p Pattern) Path(params Params) (string, bool) {
 	return strings.Join(segments, "/"), true
 }
 
-// climbs tells whether a value has dots between slashes in it, which a server may take for a way up, escaped or not.
+// climbs tells whether a value has dots between slashes in it, which a server may take for a way
+// up, escaped or not.
 func climbs(value string) bool {
 	for part := range strings.SplitSeq(value, "/") {
 		if part == "." || part == ".." {
@@ -92,8 +94,8 @@ func (p Pattern) String() string {
 	return strings.Join(segments, "/")
 }
 
-// parameter takes a segment apart: what it has before and after the name that stands for anything, "" for none. What other names
-// stand for goes into fixed.
+// parameter takes a segment apart: what it has before and after the name that stands for anything,
+// "" for none. What other names stand for goes into fixed.
 func parameter(segment string, fixed Params) (before, name, after string) {
 	for {
 		text, rest, open := strings.Cut(segment, "{")

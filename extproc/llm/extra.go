@@ -12,8 +12,9 @@ type Extra struct {
 	Value json.RawMessage
 }
 
-// Extras parts what the request has beside its fields. said are those that a schema of the family can say, if these are its
-// top-level members: between two schemas of one family a member of one name is one thing. lost are the names of all others.
+// Extras parts what the request has beside its fields. said are those that a schema of the family
+// can say, if these are its top-level members: between two schemas of one family a member of one
+// name is one thing. lost are the names of all others.
 func (r *Request) Extras(family string, members []string) (said []Extra, lost []string) {
 	for _, x := range r.Extra {
 		if x.Value != nil && r.Family == family && slices.Contains(members, x.Name) {

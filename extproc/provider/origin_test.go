@@ -14,8 +14,8 @@ var foreignParts = []llm.Part{
 	llm.ToolCall{ID: "c", Name: "f", Arguments: "{}", Signature: "proof", Origin: "another"},
 }
 
-// TestOrigin: a proof goes to nobody but its author: no schema's client is shown another family's, and no target is sent one. What
-// is said with it is.
+// TestOrigin: a proof goes to nobody but its author: no schema's client is shown another family's,
+// and no target is sent one. What is said with it is.
 func TestOrigin(t *testing.T) {
 	for c := range conversations() {
 		response := &llm.Response{ID: "i", Model: "m", Choices: []llm.Choice{{Parts: foreignParts, Stop: llm.StopTool}}}

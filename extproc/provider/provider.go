@@ -1,5 +1,6 @@
-// Package provider is the table of codecs: one folder, and one line for each operation that a schema's row (schema/rows.go) has. Where
-// a provider speaks a schema that is here already, its row there is all it needs.
+// Package provider is the table of codecs: one folder, and one line for each operation that a
+// schema's row (schema/rows.go) has. Where a provider speaks a schema that is here already, its row
+// there is all it needs.
 package provider
 
 import (
@@ -9,8 +10,8 @@ import (
 	"millrace/schema"
 )
 
-// Codec is one operation of a schema in both directions. One that no app asks for has no Client, one that no provider is asked for no
-// Target.
+// Codec is one operation of a schema in both directions. One that no app asks for has no Client,
+// one that no provider is asked for no Target.
 type Codec struct {
 	Schema    *schema.Schema
 	Operation string
@@ -37,7 +38,8 @@ func For(name schema.Name, operation string) (Codec, bool) {
 	return Codec{}, false
 }
 
-// At returns the codec of what apps ask for at a path below the version, and what the operation's pattern found in the path.
+// At returns the codec of what apps ask for at a path below the version, and what the operation's
+// pattern found in the path.
 func At(path string) (Codec, schema.Params, bool) {
 	for _, s := range schema.All() {
 		if o, params, ok := s.At(path); ok {

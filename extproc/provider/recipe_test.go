@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// recipe says where the files of testdata/toy belong: rows into the tables of others, at their ends, the rest as it is.
+// recipe says where the files of testdata/toy belong: rows into the tables of others, at their
+// ends, the rest as it is.
 var recipe = []struct{ file, place, table string }{
 	{"toy.go", "extproc/provider/toy/toy.go", ""},
 	{"codecs.row", "extproc/provider/provider.go", "var codecs = []Codec{"},
@@ -19,8 +20,9 @@ var recipe = []struct{ file, place, table string }{
 	{"toy_test.go", "extproc/toy_test.go", ""},
 }
 
-// TestRecipe: a schema is a folder and rows, and a dialect is a row. A toy of each is laid over this tree, and it works: the tests of all
-// rows take it for one of theirs, and clients and targets speak it through the sidecar, which does not know it.
+// TestRecipe: a schema is a folder and rows, and a dialect is a row. A toy of each is laid over
+// this tree, and it works: the tests of all rows take it for one of theirs, and clients and targets
+// speak it through the sidecar, which does not know it.
 func TestRecipe(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 // Max is where a wait stops being one: longer ones are taken for nonsense.
 const Max = 30 * 24 * time.Hour
 
-// Asked is the wait that the headers name: milliseconds (retry-after-ms, OpenAI's and Azure's), else seconds or a date (RFC 9110,
-// section 10.2.3). It fails where they name none.
+// Asked is the wait that the headers name: milliseconds (retry-after-ms, OpenAI's and Azure's),
+// else seconds or a date (RFC 9110, section 10.2.3). It fails where they name none.
 func Asked(h http.Header, now time.Time) (time.Duration, bool) {
 	if ms, ok := number(h.Get("Retry-After-Ms"), time.Millisecond); ok && ms > 0 {
 		return ms, true

@@ -7,7 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The types here read what providers write: a member of another kind than expected reads as absent, never as an error.
+// The types here read what providers write: a member of another kind than expected reads as absent,
+// never as an error.
 
 // Text is a string.
 type Text string
@@ -26,7 +27,8 @@ func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// Count is a number of tokens, an index or a time: never negative, and whole even if a provider writes 12.0.
+// Count is a number of tokens, an index or a time: never negative, and whole even if a provider
+// writes 12.0.
 type Count int64
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.

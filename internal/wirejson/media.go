@@ -9,8 +9,8 @@ import (
 // PDF is the media type of what begins with "%PDF-".
 const PDF = "application/pdf"
 
-// MediaType is what the first bytes of base64 data say that it is: an image of a kind that models read, or a PDF; "" for anything else.
-// They are to be trusted more than a label.
+// MediaType is what the first bytes of base64 data say that it is: an image of a kind that models
+// read, or a PDF; "" for anything else. They are to be trusted more than a label.
 func MediaType(data string) string {
 	const enough = 16 // characters, 12 bytes
 	head, err := base64.StdEncoding.DecodeString(data[:min(len(data), enough)/4*4])
@@ -42,7 +42,8 @@ func DataURL(mediaType, data string) string { return "data:" + mediaType + ";bas
 // IsDataURL tells whether the address is the data itself.
 func IsDataURL(url string) bool { return len(url) > 5 && strings.EqualFold(url[:5], "data:") }
 
-// ParseDataURL takes data:<media type>[;parameters];base64,<data> apart. It fails for what is not base64.
+// ParseDataURL takes data:<media type>[;parameters];base64,<data> apart. It fails for what is not
+// base64.
 func ParseDataURL(url string) (mediaType, data string, ok bool) {
 	head, data, ok := strings.Cut(url[5:], ",")
 	mediaType, parameters, _ := strings.Cut(head, ";")

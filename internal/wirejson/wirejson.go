@@ -1,5 +1,6 @@
-// Package wirejson is what every codec does alike with the JSON on its wire: it reads a client's values and says where one is of the
-// wrong kind, it reads a provider's leniently, and it writes strings. It knows no schema. What it reads it does not keep or change.
+// Package wirejson is what every codec does alike with the JSON on its wire: it reads a client's
+// values and says where one is of the wrong kind, it reads a provider's leniently, and it writes
+// strings. It knows no schema. What it reads it does not keep or change.
 package wirejson
 
 import (
@@ -13,10 +14,12 @@ import (
 	"millrace/internal/strictjson"
 )
 
-// Lenient reads what a strict reader refuses: a provider's slip is no reason to lose its answer. Invalid UTF-8 becomes U+FFFD.
+// Lenient reads what a strict reader refuses: a provider's slip is no reason to lose its answer.
+// Invalid UTF-8 becomes U+FFFD.
 var Lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
-// Writing writes what a client or a provider has sent as it came: strings inside raw values keep their spelling.
+// Writing writes what a client or a provider has sent as it came: strings inside raw values keep
+// their spelling.
 var Writing = json.JoinOptions(Lenient, jsontext.PreserveRawStrings(true))
 
 // Mismatch is a client's value of the wrong kind.
@@ -30,10 +33,12 @@ func (m *Mismatch) Error() string { return m.Words }
 // Member is the path, for whoever makes an error for the client of it.
 func (m *Mismatch) Member() string { return m.Path }
 
-// Wanted is a type that says itself what JSON it is read from, where its kind in Go does not tell. Its zero value is asked.
+// Wanted is a type that says itself what JSON it is read from, where its kind in Go does not tell.
+// Its zero value is asked.
 type Wanted interface{ Wanted() string }
 
-// Unmarshal reads a client's value, which stands at path in its body. The error is a *Mismatch, or says what is wrong with the JSON.
+// Unmarshal reads a client's value, which stands at path in its body. The error is a *Mismatch, or
+// says what is wrong with the JSON.
 func Unmarshal(path string, raw []byte, into any) error {
 	err := json.Unmarshal(raw, into)
 	if err == nil {
@@ -121,7 +126,8 @@ func AppendQuote[S string | []byte](dst []byte, s S) []byte {
 	return dst
 }
 
-// Unquote is what a JSON string says, "" for any other value and for none. What is not UTF-8 in it becomes U+FFFD.
+// Unquote is what a JSON string says, "" for any other value and for none. What is not UTF-8 in it
+// becomes U+FFFD.
 func Unquote(v jsontext.Value) string {
 	if v.Kind() != jsontext.KindString {
 		return ""

@@ -9,7 +9,8 @@ import (
 	"millrace/extproc/llm"
 )
 
-// TestExtra: what has no field goes from one schema of the family to another in its own words, as far as the target takes it.
+// TestExtra: what has no field goes from one schema of the family to another in its own words, as
+// far as the target takes it.
 func TestExtra(t *testing.T) {
 	const body = `{"model":"m","messages":[{"role":"user","content":"hi","annotations":[1]}],"store":true,"metadata":{"a":1.0},"verbosity":"low",` +
 		`"prompt_cache_key":"k<","safety_identifier":"s","user":"u","container":"c","min_p":0.1,"modalities":["text"],"logit_bias":null}`

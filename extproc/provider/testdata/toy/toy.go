@@ -1,5 +1,7 @@
-// Package toy is a schema of our own, as different from the others as one can be: the model and whether a stream is wanted stand in the
-// path, and a stream is a line for each piece. It is the folder of the recipe in CONTRIBUTING.md; ../../recipe_test.go puts it where it belongs, with its rows.
+// Package toy is a schema of our own, as different from the others as one can be: the model and
+// whether a stream is wanted stand in the path, and a stream is a line for each piece. It is the
+// folder of the recipe in CONTRIBUTING.md; ../../recipe_test.go puts it where it belongs, with its
+// rows.
 package toy
 
 import (

@@ -32,8 +32,8 @@ const (
 	toyOverflow = `{"oops":"too much","kind":"you"}`
 )
 
-// TestToy: a new schema is spoken by clients and targets, native and translated, whole and streamed, though nothing but its rows and its
-// folder knows of it.
+// TestToy: a new schema is spoken by clients and targets, native and translated, whole and
+// streamed, though nothing but its rows and its folder knows of it.
 func TestToy(t *testing.T) {
 	ask := app{schema: "toy.talk", path: "/v1/toys/a%2Fb:ask"}
 	tell := app{schema: "toy.talk", path: "/v1/toys/m:tell"}
@@ -77,7 +77,8 @@ func TestToy(t *testing.T) {
 	}
 }
 
-// TestToyErrors: errors of the gateway's and of targets are in the client's words, before its operation is known and after.
+// TestToyErrors: errors of the gateway's and of targets are in the client's words, before its
+// operation is known and after.
 func TestToyErrors(t *testing.T) {
 	p := newPeerOf(t, toyDocument)
 	ask := app{schema: "toy.talk", path: "/v1/toys/m:ask"}
