@@ -200,7 +200,9 @@ func (v *validation) bareRule(path string, r *millracev1.Rule, doc *millracev1.D
 		s := doc.Services[services[ref]]
 		bare = cmp.Or(bareServiceOf(s), bare)
 		u := doc.Upstreams[upstreams[s.Upstream+s.UpstreamId]]
-		alike[s.Failure+" "+s.Inspect+string(schemaOf(u.Targets[0]))+barePath(u.Targets[0])] = true
+		if len(u.Targets) > 0 { // else that is what is said
+			alike[s.Failure+" "+s.Inspect+string(schemaOf(u.Targets[0]))+barePath(u.Targets[0])] = true
+		}
 	}
 	if bare == "" {
 		v.alikeInspected(path, refs, doc, upstreams, services)
@@ -236,7 +238,11 @@ func (v *validation) oneSchema(service, path string, u *millracev1.Upstream) {
 func (v *validation) alikeInspected(path string, refs []string, doc *millracev1.Document, upstreams, services names) {
 	first := doc.Services[services[refs[0]]]
 	speaks := func(s *millracev1.Service) schema.Name {
-		return schemaOf(doc.Upstreams[upstreams[s.Upstream+s.UpstreamId]].Targets[0])
+		u := doc.Upstreams[upstreams[s.Upstream+s.UpstreamId]]
+		if len(u.Targets) == 0 { // that is what is said
+			return ""
+		}
+		return schemaOf(u.Targets[0])
 	}
 	for _, ref := range refs[1:] {
 		if s := doc.Services[services[ref]]; s.Inspect != first.Inspect {
