@@ -24,6 +24,8 @@ func TestDetach(t *testing.T) {
 	counted := strings.Replace(chatStream, `"stream":true`, `"stream":true,"stream_options":{"include_usage":true}`, 1)
 	const words = 2000
 	long := fakellm.Reply{Answer: &fakellm.Answer{Text: strings.Repeat("word ", words)}}
+	rest := make(chan struct{})
+	paced := pacedStream(t, a, words, rest)
 	whole := func(t *testing.T, body string) {
 		t.Helper()
 		if n := strings.Count(body, "word "); n != words || strings.Count(body, "[DONE]") != 1 {
@@ -45,10 +47,15 @@ func TestDetach(t *testing.T) {
 	}
 
 	before := g.traffic()
-	a.Script(long)
-	r := g.post("/v1/chat/completions", counted)
+	a.Script(paced)
+	response, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(counted)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(rest) // the client has the head, so the sidecar is not there any more
+	r := g.read(response)
 	whole(t, r.want(200).Body)
-	if now := g.traffic(); now.streams-before.streams != 2 || now.toSidecar-before.toSidecar > 20 {
+	if now := g.traffic(); now.streams-before.streams != 2 || now.toSidecar-before.toSidecar > 6 { // two of the request; its headers, the head, two pieces
 		t.Errorf("a stream of %d words: %+v after %+v", words, now, before)
 	}
 	e := event(r)
@@ -104,6 +111,20 @@ func TestDetach(t *testing.T) {
 	e = g.event("the cut one", func(e *millracev1.Event) bool { return e.Id == cut.Header.Get("x-millrace-request-id") })
 	if e.Error != "the stream was cut" || e.Target != "a" || e.Status != 200 {
 		t.Errorf("event of a stream that was cut: %v", e)
+	}
+}
+
+// pacedStream is an answer whose first word comes at once, and so many more when rest is closed.
+func pacedStream(t *testing.T, p *fakellm.Provider, words int, rest <-chan struct{}) fakellm.Reply {
+	t.Helper()
+	events := strings.SplitAfter(capture(t, p, true), "\n\n") // a role, three words, the end
+	word := strings.Replace(events[1], "hello ", "word ", 1)
+	return fakellm.Reply{
+		Header: http.Header{"Content-Type": {"text/event-stream"}},
+		Steps: []fakellm.Step{
+			{Bytes: events[0]}, {Bytes: word},
+			{Pace: fakellm.Pace{Gate: rest}, Bytes: strings.Repeat(word, words-1) + strings.Join(events[4:], "")},
+		},
 	}
 }
 
