@@ -152,7 +152,7 @@ func (e *edit) explain(err error) error {
 	return invalid.all(said)
 }
 
-var place = regexp.MustCompile(`^(upstream|service|rule|key)s\[(\d+)\]`)
+var placeInGateway = regexp.MustCompile(`^(upstream|service|rule|key)s\[(\d+)\]`)
 
 func (e *edit) path(path string) string {
 	g := e.gateway
@@ -163,7 +163,7 @@ func (e *edit) path(path string) string {
 	if rest, ok := strings.CutPrefix(inGateway, e.at); ok && e.at != "" && (rest == "" || rest[0] == '.') {
 		return strings.TrimPrefix(rest, ".")
 	}
-	m := place.FindStringSubmatch(inGateway)
+	m := placeInGateway.FindStringSubmatch(inGateway)
 	if m == nil {
 		return inGateway
 	}

@@ -49,9 +49,9 @@ func (l accessLog) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAc
 				continue
 			}
 			event := eventOf(entry)
-			l.server.told(event, entry)
+			l.server.addUsage(event, entry)
 			if rule, bare := strings.CutSuffix(common.GetRouteName(), envoy.RouteBare); bare {
-				l.server.bare(event, entry, rule)
+				l.server.describeBare(event, entry, rule)
 			}
 			l.server.exchanges.logged(event, int(common.GetUpstreamRequestAttemptCount()))
 		}

@@ -14,9 +14,9 @@ import (
 
 // Of a request that Envoy has served by itself (config.Plan.Bare) its account is all there is.
 
-// bare says what that account tells of the request's rule and of its last attempt. Which targets the attempts before were made at Envoy
+// describeBare says what that account tells of the request's rule and of its last attempt. Which targets the attempts before were made at Envoy
 // does not tell. routeName is that of the rule.
-func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, routeName string) {
+func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, routeName string) {
 	common := entry.GetCommonProperties()
 	if path := entry.GetRequest().GetRequestHeaders()[envoy.HeaderPath]; path != "" {
 		e.Path, _, _ = strings.Cut(path, "?")
@@ -28,7 +28,7 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 			continue
 		}
 		if rule := r.rules[routeName]; rule != nil && e.Gateway == "" {
-			e.Gateway, e.Schema = rule.gateway, string(rule.bare)
+			e.Gateway, e.Schema = rule.gateway, string(rule.bareSchema)
 		}
 		if t := r.targets[identity]; t != nil && last.Target == "" {
 			last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
@@ -57,8 +57,8 @@ func (s *Server) bare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, rou
 	}
 }
 
-// told adds the usage that Envoy has found a stream to tell.
-func (s *Server) told(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry) {
+// addUsage adds the usage that Envoy has found a stream to tell.
+func (s *Server) addUsage(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry) {
 	common := entry.GetCommonProperties()
 	found := common.GetMetadata().GetFilterMetadata()[envoy.MetadataUsage].GetFields()
 	if len(found) == 0 {

@@ -39,7 +39,7 @@ type route struct {
 
 	refusal *llm.Error  // of a route that exists to refuse
 	allow   string      // methods, for the refusal's header
-	bare    schema.Name // of the requests that Envoy may serve by itself; "": none
+	bareSchema    schema.Name // of the requests that Envoy may serve by itself; "": none
 	unread  bool        // it always does: no body of theirs is read
 	looped  bool        // the refused request is a part of one that this gateway has an event of
 
@@ -254,7 +254,7 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 		path:    strings.TrimSuffix(rule.Path, "/"),
 		strip:   rule.Strip,
 		unread:  p.Bare == config.BareAlways,
-		bare:    bareSchema(rule),
+		bareSchema:    bareSchema(rule),
 		tries: tries{
 			request:    p.Request,
 			attempts:   p.Attempts.Most,

@@ -28,8 +28,8 @@ func (a asking) asReported() bool {
 // detaching is how an answer is said by an attempt that may detach from it: piece for piece, should it turn out that it has to stay.
 type detaching struct {
 	owed int    // pieces that wait for a reply
-	said []byte // what the client is to get with the next reply
-	head bool   // the head has its reply
+	next []byte // what the client is to get with the next reply
+	committed bool   // the head has its reply
 }
 
 // owe counts a piece. The last one waits for what the answer's end brings.
@@ -44,14 +44,14 @@ func (a *attempt) sendDetaching(o answer.Out) error {
 	d := a.detach
 	switch {
 	case o.Commit != nil && o.Commit.Length >= 0: // it may come while the target goes on
-		a.answered(o.Commit.Status)
+		a.noteStatus(o.Commit.Status)
 		if err := a.stream.Send(respond(o.Commit.Status, o.Body, asOptions(a.clientsHeaders(o.Commit))...)); err != nil {
 			return err
 		}
 		return errAnswered
 	case o.Commit != nil:
-		a.answered(o.Commit.Status)
-		d.head = true
+		a.noteStatus(o.Commit.Status)
+		d.committed = true
 		if err := a.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
 			ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: a.header.replace(a.clientsHeaders(o.Commit))}},
 		}}); err != nil {
@@ -62,21 +62,21 @@ func (a *attempt) sendDetaching(o answer.Out) error {
 			return errAnswered
 		}
 	}
-	if !d.head { // Envoy's clock runs for what has no reply, and begins anew with every piece
+	if !d.committed { // Envoy's clock runs for what has no reply, and begins anew with every piece
 		return a.stream.Send(&extprocv3.ProcessingResponse{OverrideMessageTimeout: durationpb.New(envoy.LongestHold)})
 	}
-	d.said = append(d.said, o.Body...)
+	d.next = append(d.next, o.Body...)
 	for ; d.owed > 0; d.owed-- {
 		if err := a.stream.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
 			ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
-				BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: d.said}},
+				BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: d.next}},
 			}},
 		}}); err != nil {
 			return err
 		}
-		d.said = nil
+		d.next = nil
 	}
-	if o.End && len(d.said) > 0 { // the target goes on, or is silent
+	if o.End && len(d.next) > 0 { // the target goes on, or is silent
 		return status.Error(codes.Aborted, "a stream that could not be detached from is to end before its target does")
 	}
 	return nil

@@ -144,8 +144,8 @@ func respond(status int, body []byte, extra ...*corev3.HeaderValueOption) *extpr
 	}
 }
 
-// refusal ends the request here with an error in the client's schema.
-func refusal(x *exchange, e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
+// refuseWith ends the request here with an error in the client's schema.
+func refuseWith(x *exchange, e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	extra = append(extra, header("x-millrace-request-id", x.id), retryAfter(e))
 	if e.Type == llm.ErrConflict || e.Type == llm.ErrLoop {
 		extra = append(extra, header("x-should-retry", "false")) // the SDKs retry 409 and all from 500

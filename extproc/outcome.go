@@ -92,9 +92,9 @@ func (o outcome) trouble(e *llm.Error) string {
 	return ""
 }
 
-// told is what the client is told of a failure: the failure itself, unless that is between gateway
+// forClient is what the client is forClient of a failure: the failure itself, unless that is between gateway
 // and provider. A client that reads that a key is wrong looks at its own.
-func (o outcome) told(e *llm.Error) *llm.Error {
+func (o outcome) forClient(e *llm.Error) *llm.Error {
 	id := o.target.config.ID
 	switch s := o.meaning(e); {
 	case s == http.StatusUnauthorized:

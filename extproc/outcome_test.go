@@ -46,8 +46,8 @@ func TestClientsOwnKey(t *testing.T) {
 	o := outcome{x: &exchange{clientRequest: clientRequest{forward: map[string]string{"authorization": "Bearer own"}}},
 		target: &target{config: &config.Target{Forward: []string{"authorization"}}}}
 	e := llm.Errorf(llm.ErrAuthentication, "Incorrect API key provided")
-	if o.condition(e) != "" || o.trouble(e) != "" || o.told(e) != e {
-		t.Errorf("%q, %q, told %v", o.condition(e), o.trouble(e), o.told(e))
+	if o.condition(e) != "" || o.trouble(e) != "" || o.forClient(e) != e {
+		t.Errorf("%q, %q, told %v", o.condition(e), o.trouble(e), o.forClient(e))
 	}
 }
 

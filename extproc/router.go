@@ -395,7 +395,7 @@ func (r *routing) refuse(e *llm.Error, extra ...*corev3.HeaderValueOption) *extp
 	r.x.refused(e)
 	r.server.exchanges.bodies.release(r.x.id)
 	r.server.exchanges.add(r.x)
-	return refusal(r.x, e, extra...)
+	return refuseWith(r.x, e, extra...)
 }
 
 // noRoute stands for the route of a request that has none.

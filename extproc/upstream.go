@@ -201,7 +201,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		e := shuttingDown()
 		a.fail(e, false)
 		a.failed(e)
-		return refusal(a.x, e), nil
+		return refuseWith(a.x, e), nil
 	}
 	switch {
 	case a.x.counts && !a.countable():
@@ -240,7 +240,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 func (a *attempt) unable(e *llm.Error) *extprocv3.ProcessingResponse {
 	a.fail(e, true)
 	a.failed(e)
-	return refusal(a.x, a.outcome().unable(e, a.number))
+	return refuseWith(a.x, a.outcome().unable(e, a.number))
 }
 
 // unsigned is the answer where the target cannot be given its credential: another one is asked.
@@ -281,7 +281,7 @@ func (a *attempt) env() answer.Env {
 func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	redactError(a.secrets, e)
 	o := a.outcome()
-	condition, told := o.condition(e), o.told(e)
+	condition, told := o.condition(e), o.forClient(e)
 	a.blameless = !fault
 	a.problem = o.trouble(e)
 	if a.loss != nil {
@@ -314,8 +314,8 @@ func cools(status int) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == 529
 }
 
-// answered notes the status that the attempt's answer has for Envoy.
-func (a *attempt) answered(status int) {
+// noteStatus notes the status that the attempt's answer has for Envoy.
+func (a *attempt) noteStatus(status int) {
 	a.note(func() {
 		if a.x.answered == nil || a.x.status >= 300 { // else it has lost the race to one beside it
 			a.x.answered, a.x.status = a.record, uint32(status)

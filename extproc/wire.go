@@ -56,7 +56,7 @@ func (a *attempt) say(o answer.Out) error {
 func (a *attempt) send(o answer.Out) error {
 	bodiless := false
 	if o.Commit != nil {
-		a.answered(o.Commit.Status)
+		a.noteStatus(o.Commit.Status)
 		reply := &extprocv3.CommonResponse{HeaderMutation: a.header.replace(a.clientsHeaders(o.Commit))}
 		if bodiless = a.bodiless; bodiless {
 			reply.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE
@@ -144,7 +144,7 @@ func (a asking) provenance() map[string]string {
 
 // instead is an answer that the sidecar gives in the target's place.
 func (a *attempt) instead(status int, contentType string, body []byte, retry bool, set ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
-	a.answered(status)
+	a.noteStatus(status)
 	headers := a.provenance()
 	headers["content-type"] = contentType
 	if retry {

@@ -292,30 +292,30 @@ func (b *builder) bareFilters() []*hcmv3.HttpFilter {
 	if b.config.Bare() {
 		filters = append(filters, filter("custom_response", &customv3.CustomResponse{}))
 	}
-	if b.told() {
+	if b.tellsUsage() {
 		filters = append(filters, toldUsage())
 	}
 	return filters
 }
 
-// told tells whether the usage of streams is wanted that the sidecar does not see to their end: events say it.
-func (b *builder) told() bool {
+// tellsUsage tells whether the usage of streams is wanted that the sidecar does not see to their end: events say it.
+func (b *builder) tellsUsage() bool {
 	return b.config.EventFile != "" && (b.config.Bare() || b.config.Detaches())
 }
 
 // tells has the usage of the route's streams told.
 func (b *builder) tells(route *routev3.Route) {
-	if !b.told() {
+	if !b.tellsUsage() {
 		return
 	}
 	if route.TypedPerFilterConfig == nil {
 		route.TypedPerFilterConfig = map[string]*anypb.Any{}
 	}
-	route.TypedPerFilterConfig[told] = packed(&routev3.FilterConfig{Config: &anypb.Any{}})
+	route.TypedPerFilterConfig[usageFilter] = packed(&routev3.FilterConfig{Config: &anypb.Any{}})
 }
 
-// told is the name of the filter toldUsage.
-const told = "millrace.told"
+// usageFilter is the name of the filter toldUsage.
+const usageFilter = "millrace.told"
 
 // toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the schemas' rows. It is on where a route
 // says so.
@@ -336,7 +336,7 @@ func toldUsage() *hcmv3.HttpFilter {
 		}
 	}
 	return &hcmv3.HttpFilter{
-		Name:     told,
+		Name:     usageFilter,
 		Disabled: true,
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(&ssev3.SseToMetadata{ResponseRules: &ssev3.SseToMetadata_ProcessingRules{
 			ContentParser: extension("envoy.content_parsers.json", parser),

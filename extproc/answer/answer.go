@@ -135,7 +135,7 @@ type Answer struct {
 
 // New returns an answer whose target has been asked at env.Clock.Started.
 func New(env Env) *Answer {
-	return &Answer{env: env, clock: clock{Clock: env.Clock, heard: env.Clock.Started, said: env.Clock.Started}}
+	return &Answer{env: env, clock: clock{Clock: env.Clock, heard: env.Clock.Started, lastSaid: env.Clock.Started}}
 }
 
 // State is how far it has come.

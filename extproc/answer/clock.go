@@ -30,13 +30,13 @@ type clock struct {
 	Clock
 	now     time.Time // of the event
 	heard   time.Time // when the target last said something
-	said    time.Time // when it did, or the client got a comment
+	lastSaid    time.Time // when it did, or the client got a comment
 	unread  int64     // an estimate of what the client has not read, in bytes, at counted
 	counted time.Time
 	endBy   time.Time // of Concluded: until when the target may end
 }
 
-func (c *clock) hear(now time.Time) { c.heard, c.said = now, now }
+func (c *clock) hear(now time.Time) { c.heard, c.lastSaid = now, now }
 
 const (
 	// leastRead is how fast a client reads at least, in bytes a second: faster than tokens come, as a rule.
@@ -107,7 +107,7 @@ func (a *Answer) commentAt() time.Time {
 	if !a.Torn() || !a.begun {
 		return time.Time{}
 	}
-	return after(a.clock.said, a.clock.KeepAlive)
+	return after(a.clock.lastSaid, a.clock.KeepAlive)
 }
 
 // Tick is for a moment that has come. It may be called at any time.
@@ -148,7 +148,7 @@ func (a *Answer) lateHead() {
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes).
 func (a *Answer) comment() {
 	a.held = append(a.held, a.env.Comment...)
-	a.clock.said = a.clock.now
+	a.clock.lastSaid = a.clock.now
 }
 
 // lateness says what has taken too long.

@@ -52,7 +52,7 @@ func (e *requestEncoder) messages() *llm.Error {
 			return err
 		}
 	}
-	if err := e.turns.answered(); err != nil {
+	if err := e.turns.checkAnswered(); err != nil {
 		return err
 	}
 	e.turns.closeUser()
@@ -219,7 +219,7 @@ func (t *turns) openAssistant() *llm.Error {
 	if n := len(t.list); n > 0 && t.list[n-1].Role == string(llm.Assistant) {
 		return nil
 	}
-	if err := t.answered(); err != nil {
+	if err := t.checkAnswered(); err != nil {
 		return err
 	}
 	t.calls, t.order = map[string]*openCall{}, nil
@@ -227,7 +227,7 @@ func (t *turns) openAssistant() *llm.Error {
 	return nil
 }
 
-func (t *turns) answered() *llm.Error {
+func (t *turns) checkAnswered() *llm.Error {
 	if t.left == 0 {
 		return nil
 	}

@@ -152,7 +152,7 @@ func (e *requestEncoder) messages() error {
 		}
 		in = in[n:]
 	}
-	return e.answered()
+	return e.checkAnswered()
 }
 
 // runLength counts the messages at the front that are of one role.
@@ -169,7 +169,7 @@ func (e *requestEncoder) turn(run []llm.Message) error {
 	if run[0].Role == llm.User {
 		return e.userTurn(run)
 	}
-	if err := e.answered(); err != nil {
+	if err := e.checkAnswered(); err != nil {
 		return err
 	}
 	if run[0].Role == llm.Assistant {
@@ -189,8 +189,8 @@ func (e *requestEncoder) turn(run []llm.Message) error {
 	return nil
 }
 
-// answered checks that the calls of the last assistant turn have all got their results, as the API demands.
-func (e *requestEncoder) answered() error {
+// checkAnswered checks that the calls of the last assistant turn have all got their results, as the API demands.
+func (e *requestEncoder) checkAnswered() error {
 	if e.calls.left > 0 {
 		first := slices.IndexFunc(e.calls.all, func(c openCall) bool { return !c.answered })
 		return llm.Invalid(e.calls.all[first].path, "the tool call has no result in the turn that follows")
@@ -289,7 +289,7 @@ func (e *requestEncoder) userTurn(run []llm.Message) error {
 			moved = append(moved, parts...)
 		}
 	}
-	if err := e.answered(); err != nil {
+	if err := e.checkAnswered(); err != nil {
 		return err
 	}
 	for _, m := range run {

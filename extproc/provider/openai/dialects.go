@@ -13,8 +13,8 @@ type dialect struct {
 	official bool
 	// members are those of the request that are taken; nil: all but the foreign ones.
 	members map[string]bool
-	// refused are those that are not, where all others are: the host answers them with an error, or does not heed them.
-	refused map[string]bool
+	// refusedMembers are those that are not, where all others are: the host answers them with an error, or does not heed them.
+	refusedMembers map[string]bool
 	// message are the members of messages that are taken, call those of the calls in them; nil: all.
 	message, call map[string]bool
 	// single: n is 1. Another number is refused: what the client gets would not be what it asked for.
@@ -135,21 +135,21 @@ var dialects = map[string]*dialect{
 	// https://docs.ollama.com/api/openai-compatibility ("Supported request fields" and those without a tick: what it does not know
 	// it does not heed). Of limits it lists max_tokens alone.
 	"ollama": {
-		refused: set("logit_bias tool_choice user"), single: true,
+		refusedMembers: set("logit_bias tool_choice user"), single: true,
 		spelling:  map[string]string{"max_completion_tokens": "max_tokens"},
 		developer: true, name: toolName, callID: sameID, asksUsage: true, schemas: true, strict: true,
 	},
 
 	// https://docs.vllm.ai/en/stable/serving/openai_compatible_server/ (Supported APIs): user is ignored.
 	"vllm": {
-		refused:  set("user"),
+		refusedMembers:  set("user"),
 		newLimit: true, developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
 	},
 
 	// https://lmstudio.ai/docs/developer/openai-compat/chat-completions ("Supported payload parameters"), and the pages on tools and
 	// structured output beside it.
 	"lmstudio": {
-		refused: set("logprobs top_logprobs user"), single: true,
+		refusedMembers: set("logprobs top_logprobs user"), single: true,
 		spelling:  map[string]string{"max_completion_tokens": "max_tokens"},
 		developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
 	},
@@ -163,7 +163,7 @@ var dialects = map[string]*dialect{
 
 // takes tells whether a member of the request is taken.
 func (d *dialect) takes(name string) bool {
-	return (d.members == nil || d.members[name]) && !d.refused[name]
+	return (d.members == nil || d.members[name]) && !d.refusedMembers[name]
 }
 
 // dialectOf is the row for a target's dialect.
