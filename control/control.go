@@ -66,6 +66,8 @@ type Status struct {
 	// Events says why events cannot be written; "" while they can.
 	Events string
 	Ready  bool
+
+	served bool // Envoy has taken a configuration
 }
 
 // Envoy is the Envoy beside this sidecar.
