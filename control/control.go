@@ -2,7 +2,7 @@
 // of the gateway, and back with what Envoy said. A change is refused whole or applied whole.
 //
 // Everything that can fail happens first: validate the merged documents, compile the sidecar's half, build Envoy's. Then the
-// store takes the new version, the sidecar takes its half, Envoy is offered its own. Envoy's refusal puts all three back.
+// store takes the new version, the sidecar takes its half, Envoy is offered its own. Envoy's refusal puts back what this sidecar has changed.
 package control
 
 import (
@@ -66,6 +66,8 @@ type Status struct {
 	// Events says why events cannot be written; "" while they can.
 	Events string
 	Ready  bool
+
+	served bool // Envoy has taken a configuration
 }
 
 // Envoy is the Envoy beside this sidecar.

@@ -36,19 +36,19 @@ const (
 )
 
 // Succeeded notes that the target, by its identity, has served a request.
-func (p *Plane) Succeeded(target, request string) { p.judge(target, request, "") }
+func (c *cooling) Succeeded(target, request string) { c.judge(target, request, "") }
 
 // Failed notes that the target, by its identity, has failed a request, and why. It returns at once.
-func (p *Plane) Failed(target, request, why string) { p.judge(target, request, why) }
+func (c *cooling) Failed(target, request, why string) { c.judge(target, request, why) }
 
-func (p *Plane) judge(target, request, failure string) {
-	u := p.current().upstreams[target]
+func (c *cooling) judge(target, request, failure string) {
+	u := c.now.Load().upstreams[target]
 	if u == nil || u.Passive == nil && u.Breaker == nil {
 		return
 	}
-	if out := p.ejection.judge(u, target, request, failure, time.Now()); out > 0 {
-		p.Log.Warn("target is taken out", "target", config.NameOf(target), "for", out.String(), "why", failure)
-		p.cooling.wake()
+	if out := c.out.judge(u, target, request, failure, time.Now()); out > 0 {
+		c.log.Warn("target is taken out", "target", config.NameOf(target), "for", out.String(), "why", failure)
+		c.wake()
 	}
 }
 
@@ -157,10 +157,10 @@ func (e *ejection) keep(upstreams map[string]*config.Upstream) {
 }
 
 // Out tells until when a target, by its identity, is taken out for its failures, and why; the zero time when it is not.
-func (p *Plane) Out(target string) (until time.Time, why string) {
-	p.ejection.mu.Lock()
-	defer p.ejection.mu.Unlock()
-	a := p.ejection.accounts[target]
+func (c *cooling) Out(target string) (until time.Time, why string) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	a := c.out.accounts[target]
 	if a == nil || !a.until.After(time.Now()) {
 		return time.Time{}, ""
 	}

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -34,7 +33,7 @@ func TestEventsTo(t *testing.T) {
 		}
 	}
 	p, end := s.mustStart()
-	p.keep(p.current()) // as Envoy would have said
+	applies(p) // as Envoy would have said
 	want(p, "", "/a", "/a")
 	version := p.Config().Version
 
@@ -44,15 +43,17 @@ func TestEventsTo(t *testing.T) {
 	want(p, "", "/a", "/a") // REST has no say
 
 	s.write(to("/refused"))
-	p.reload(context.Background())
+	p.reload()
 	want(p, "events.file: no such folder", "/a", "/a", "/refused")
 
 	s.write(to("/b"))
-	p.reload(context.Background())
+	p.reload()
 	want(p, "", "/b", "/a", "/refused", "/b")
 
-	p.revert(context.Background(), p.current(), "Envoy refuses")
-	want(p, "", "/a", "/a", "/refused", "/b", "/a")
+	p.settler.mu.Lock()
+	p.settler.refuse("Envoy refuses")
+	p.settler.mu.Unlock()
+	want(p, "Envoy refuses", "/a", "/a", "/refused", "/b", "/a")
 	if p.Config().Version == version {
 		t.Error("what was written over REST is gone")
 	}

@@ -5,20 +5,33 @@ import (
 	"crypto/sha256"
 	"errors"
 	"maps"
+	"sync"
 	"time"
 
 	"millrace/config"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// readFile reads the configuration file. The files that its secrets are in are followed from then on,
+// files are the configuration file and the files that its secrets are in.
+type files struct {
+	path     string          // of the configuration file; "": there is none
+	now      func() *version // what is served
+	reload   func()
+	detached func(reason string)
+	follower follower // watch's own
+
+	mu    sync.Mutex
+	named map[string]sum // what the files held that the document, as last read, has secrets in; guarded by mu
+}
+
+// read reads the configuration file. The files that its secrets are in are followed from then on,
 // even if it cannot be applied: a Secret can be mounted after the document that names it.
-func (p *Plane) readFile() (*millracev1.Document, string, error) {
-	data, err := config.ReadFile(p.File, config.MaxDocumentBytes)
+func (f *files) read() (*millracev1.Document, string, error) {
+	data, err := config.ReadFile(f.path, config.MaxDocumentBytes)
 	if err != nil {
 		return nil, "", err
 	}
-	doc, err := config.Load(p.File, data)
+	doc, err := config.Load(f.path, data)
 	if err != nil {
 		return nil, "", err
 	}
@@ -26,84 +39,84 @@ func (p *Plane) readFile() (*millracev1.Document, string, error) {
 	for _, path := range config.SecretFiles(doc) {
 		named[path] = read(path)
 	}
-	p.mu.Lock()
-	p.named = named
-	p.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.named = named
 	return doc, string(data), nil
 }
 
-// watchFiles follows the configuration file and the files that secrets are in, until ctx ends.
-func (p *Plane) watchFiles(ctx context.Context) {
+// toFollow are the files to follow, with hashes of what was read of them for the present version, or
+// else for the document that could not be applied.
+func (f *files) toFollow(now *version) map[string]sum {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sums := maps.Clone(f.named)
+	if sums == nil {
+		sums = make(map[string]sum)
+	}
+	maps.Copy(sums, now.config.SecretFiles)
+	if f.path != "" {
+		sums[f.path] = sha256.Sum256([]byte(now.content))
+	}
+	return sums
+}
+
+// watch follows the files until ctx ends.
+func (f *files) watch(ctx context.Context) {
 	ticks := time.NewTicker(lookEvery)
 	defer ticks.Stop()
-	var f follower
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
-			p.lookAtFiles(ctx, &f)
+			f.look()
 		}
 	}
 }
 
-func (p *Plane) lookAtFiles(ctx context.Context, f *follower) {
-	if f.look(p.files()) {
-		p.reload(ctx)
+func (f *files) look() {
+	if f.follower.look(f.toFollow(f.now())) {
+		f.reload()
 	}
-	p.fileDetached(f.detached(p.files()))
+	f.detached(f.follower.detached(f.toFollow(f.now())))
 }
 
-// files are the files to follow, with hashes of what was read of them for the present version, or
-// else for the document that could not be applied.
-func (p *Plane) files() map[string]sum {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	files := maps.Clone(p.named)
-	if files == nil {
-		files = make(map[string]sum)
-	}
-	maps.Copy(files, p.now.config.SecretFiles)
-	if p.File != "" {
-		files[p.File] = sha256.Sum256([]byte(p.now.content))
-	}
-	return files
-}
-
-// reload applies what the files say now. A bad edit changes nothing and is said in the status and the log.
-func (p *Plane) reload(ctx context.Context) {
+// reload offers what the files say now. A bad edit changes nothing and is said in the status and the log.
+func (p *Plane) reload() {
 	p.changing.Lock()
 	defer p.changing.Unlock()
-	was := p.current()
-	next := &version{file: was.file, state: was.state, revision: was.revision}
-	err := func() (err error) {
-		if p.File != "" {
-			if next.file, next.content, err = p.readFile(); err != nil {
-				return err
-			}
-			if err := keysKept(p.File, was.file, next.file); err != nil {
-				return err
-			}
-		}
-		if err := next.prepare(p.Admin); err != nil {
-			return err
-		}
-		if err := withoutRestart(was.config, next.config); err != nil {
-			return err
-		}
-		if err := p.eventsTo(next); err != nil {
-			return err
-		}
-		return p.commit(ctx, next)
-	}()
-	if err == nil {
-		r := p.settle(ctx, next, settleTime)
-		p.Log.Info("configuration file "+string(r.State), "version", next.config.Version, "reason", r.Reason)
-		p.fileFailed(r.Reason)
+	next, err := p.reread()
+	if err != nil {
+		p.Log.Error("configuration file not applied", "error", err)
+		p.settler.fileFailed(err.Error())
 		return
 	}
-	p.Log.Error("configuration file not applied", "error", err)
-	p.fileFailed(err.Error())
+	p.settler.fileFailed("")
+	p.Log.Info("configuration file offered", "version", next.config.Version)
+	p.settler.offer(next)
+}
+
+// reread makes a version of what the files say now and of what was written over REST. changing is held.
+func (p *Plane) reread() (*version, error) {
+	was, stored := p.current(), p.settler.wanted()
+	next := &version{file: was.file, state: stored.State, revision: stored.Revision, edited: true}
+	if p.File != "" {
+		var err error
+		if next.file, next.content, err = p.files.read(); err != nil {
+			return nil, err
+		}
+		if err := keysKept(p.File, was.file, next.file); err != nil {
+			return nil, err
+		}
+	}
+	if err := next.prepare(p.Admin); err != nil {
+		return nil, err
+	}
+	if err := withoutRestart(was.config, next.config); err != nil {
+		return nil, err
+	}
+	return next, p.events.to(next.config)
 }
 
 // withoutRestart refuses what a running process cannot change: where it listens. A token
@@ -120,20 +133,4 @@ func withoutRestart(was, next *config.Config) error {
 		return errors.New("gateway.admin.metrics.token: can be replaced at any time, and taken away only by a restart")
 	}
 	return nil
-}
-
-func (p *Plane) fileFailed(reason string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.fileErr = reason
-}
-
-// fileDetached says why a file cannot be followed, when that changes.
-func (p *Plane) fileDetached(reason string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if reason != "" && reason != p.detached {
-		p.Log.Error("configuration file not followed", "error", reason)
-	}
-	p.detached = reason
 }

@@ -51,9 +51,8 @@ func document(host, secret string) string {
 // for time to pass.
 type followed struct {
 	*Plane
-	t        *testing.T
-	follower follower
-	log      bytes.Buffer
+	t   *testing.T
+	log bytes.Buffer
 }
 
 func follow(t *testing.T, file string) *followed {
@@ -79,7 +78,7 @@ func startPlane(t *testing.T, file string, log slog.Handler) (*Plane, error) {
 
 func (f *followed) looks(n int) {
 	for range n {
-		f.lookAtFiles(f.t.Context(), &f.follower)
+		f.files.look()
 	}
 }
 
@@ -507,7 +506,7 @@ func TestSecretOfTheStore(t *testing.T) {
 		state := &millracev1.State{SchemaVersion: store.SchemaVersion, Documents: []*millracev1.Document{{
 			Gateway: &millracev1.Gateway{Id: f.current().file.Gateway.Name}, Upstreams: doc.Upstreams,
 		}}}
-		d.must(f.take(t.Context(), store.Version{Revision: revision, State: state}))
+		d.must(f.take(store.Version{Revision: revision, State: state}))
 	}
 	d.write("key", "one")
 	f.looks(1)

@@ -1,9 +1,7 @@
 package control
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 
@@ -82,54 +80,6 @@ func keysKept(path string, was, next *millracev1.Document) error {
 		lost[i].File = path
 	}
 	return lost
-}
-
-// readStore opens the store and reads what it holds. What was applied last stands in for it when it does not answer, cannot be
-// read, or holds less; then nothing is written to it either, until it is well again or a person has said which of the two is right.
-func (p *Plane) readStore(ctx context.Context, v *version, last Last) error {
-	if p.OpenStore == nil {
-		return nil
-	}
-	latest, err := p.openStore(ctx, last)
-	switch {
-	case err == nil:
-		if last.err != nil {
-			p.Log.Error("what was applied last cannot be read, and the store not be compared with it: serving what the store holds", "error", last.err)
-		}
-		v.state, v.revision = latest.State, latest.Revision
-		return nil
-	case last.err != nil:
-		return fmt.Errorf("neither the store nor what was applied last can be used (millrace store show says more):\n%w", errors.Join(err, last.err))
-	case !last.found || !errors.Is(err, store.ErrUnavailable) && !refused(err):
-		return err
-	}
-	p.Log.Error("the store is not used: serving what was applied last", "revision", last.Revision)
-	v.state, v.revision = last.State, last.Revision
-	p.storeFailed(err)
-	return nil
-}
-
-func (p *Plane) openStore(ctx context.Context, last Last) (store.Version, error) {
-	opened, err := p.OpenStore(ctx)
-	if err != nil {
-		return store.Version{}, err
-	}
-	p.opened = opened
-	latest, err := opened.Get(ctx)
-	switch {
-	case err != nil:
-		return store.Version{}, err
-	case errors.Is(last.err, store.ErrNewer):
-		return store.Version{}, last.err
-	case last.err != nil && latest.Revision == 0:
-		return store.Version{}, fmt.Errorf("%s: it is empty", opened)
-	}
-	return latest, opened.Continues(ctx, store.Version{Revision: last.Revision, State: last.State}, latest)
-}
-
-// refused tells whether the error is about what the store holds: it is then not written until that is mended.
-func refused(err error) bool {
-	return errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrCorrupt)
 }
 
 // remember makes the state one in which these gateways are keyed too.

@@ -39,6 +39,7 @@ const (
 // site is a gateway's files, and what it is started with. There is no Envoy: what is applied is written by hand.
 type site struct {
 	t         *testing.T
+	look      func()         // unless nil, is called before something is logged
 	data, url string         // url is of an external store
 	path      string         // of the configuration file
 	engine    *engine.Engine // of the last start
@@ -63,12 +64,12 @@ func (s *site) write(document string) {
 
 func (s *site) start() (*Plane, error) {
 	s.t.Helper()
-	log := slog.New(slog.NewTextHandler(s.log, nil))
+	log := slog.New(looker{slog.NewTextHandler(s.log, nil), s})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	s.t.Cleanup(cancel)
 	o := Options{
 		Sidecar:  extproc.NewServer(extproc.Options{Log: log}),
-		Envoy:    xds.NewServer(ctx, log),
+		Envoy:    xds.NewServer(s.t.Context(), log),
 		File:     s.path,
 		DataDir:  s.data,
 		Log:      log,
@@ -128,7 +129,15 @@ func change(t *testing.T, p *Plane, edit func(*millracev1.Document)) {
 	if err := tryChange(p, edit); err != nil {
 		t.Fatal(err)
 	}
-	p.keep(p.current())
+	applies(p)
+}
+
+// applies has the present version applied, as if Envoy had said so.
+func applies(p *Plane) {
+	p.settler.mu.Lock()
+	defer p.settler.mu.Unlock()
+	p.settler.take()
+	p.settler.save(p.settler.applied)
 }
 
 func tryChange(p *Plane, edit func(*millracev1.Document)) error {
@@ -455,12 +464,12 @@ func TestDeletedByHand(t *testing.T) {
 func TestFileThatLostItsKeys(t *testing.T) {
 	s := newSite(t, "gateway: {auth: required}\n"+keyed)
 	p, end := s.mustStart()
-	p.keep(p.current())
+	applies(p)
 	for name, lost := range map[string]string{
 		"empty": "", "comments": "# keys: [a]\n", "a name alone": "gateway:\n", "cut before keys": file, "cut before anything else": "gateway: {name: default}\n",
 	} {
 		s.write(lost)
-		p.reload(context.Background())
+		p.reload()
 		if told := p.Status().File.Error; !strings.Contains(told, "auth: none") && !strings.Contains(told, "holds no configuration") {
 			t.Errorf("%s: status: %q", name, told)
 		}
@@ -484,7 +493,7 @@ func TestFileThatLostItsKeys(t *testing.T) {
 	if got := keysOf(t, p); got != "" {
 		t.Errorf("keys %q", got)
 	}
-	p.keep(p.current())
+	applies(p)
 	end()
 	s.write(file)
 	if _, err := s.start(); err == nil || !strings.Contains(err.Error(), "gateway.auth: none") {
@@ -541,12 +550,12 @@ func TestOvertakenVersion(t *testing.T) {
 	s := newSite(t, file)
 	p, _ := s.mustStart()
 	change(t, p, addKey("1"))
-	early, err := p.store().Get(context.Background())
+	early, err := p.session.opened.Get(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	change(t, p, addKey("2"))
-	if err := p.offered(context.Background(), early); err != nil || keysOf(t, p) != "1 2" {
+	if err := p.watched(context.Background(), early); err != nil || keysOf(t, p) != "1 2" {
 		t.Errorf("%v, keys %q", err, keysOf(t, p))
 	}
 }

@@ -5,18 +5,18 @@ import (
 
 	"millrace/config"
 	"millrace/extproc"
-	"millrace/xds"
 )
 
-// Ready tells whether requests are served: Envoy has the configuration, nobody has asked us to go, and of the targets that rules lead
-// to so many can serve as gateway.ready_when wants.
+// Ready tells whether requests are served: Envoy has taken a configuration, which it serves whatever
+// it makes of the next one, nobody has asked us to go, and of the targets that rules lead to so many
+// can serve as gateway.ready_when wants.
 func (p *Plane) Ready() extproc.Readiness {
 	c := p.Config()
 	switch {
 	case p.Draining():
 		return extproc.Readiness{Reason: "the gateway is about to end"}
-	case p.Envoy.Status().Phase != xds.Applied:
-		return extproc.Readiness{Reason: "envoy has not taken the configuration"}
+	case !p.settler.status.Load().served:
+		return extproc.Readiness{Reason: "envoy has not taken a configuration yet"}
 	case c.ReadyWhen == "configured":
 		return extproc.Readiness{}
 	}

@@ -51,11 +51,11 @@ func (s *Server) Register(g *grpc.Server) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s.ads)
 }
 
-// Offer makes s what Envoy is told from now on. It returns before Envoy has answered; see Status and Wait.
+// Offer makes s what Envoy is told from now on. It returns before Envoy has answered; see Status.
 func (s *Server) Offer(ctx context.Context, snapshot *Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.offered != nil && s.acks.status().Phase == Applied { // what Envoy has refused must not come again
+	if s.offered != nil && s.Status().Phase == Applied { // what Envoy has refused must not come again
 		s.leaving = s.offered.leaving()
 	}
 	s.offered = snapshot
@@ -87,7 +87,7 @@ func (s *Server) StopListening(ctx context.Context) error {
 }
 
 // publish tells Envoy. mu is held.
-func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
+func (s *Server) publish(ctx context.Context, follow func(*Snapshot) *Snapshot) error {
 	snapshot, err := s.offered.resting(s.cools)
 	if err == nil {
 		snapshot, err = snapshot.keeping(s.leaving)
@@ -98,7 +98,7 @@ func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
 	if err != nil {
 		return err
 	}
-	follow(snapshot)
+	snapshot = follow(snapshot)
 	if err := s.cache.SetSnapshot(ctx, envoy.NodeID, snapshot.cache); err != nil {
 		return fmt.Errorf("offer configuration %s: %w", snapshot.Version, err)
 	}
@@ -106,7 +106,10 @@ func (s *Server) publish(ctx context.Context, follow func(*Snapshot)) error {
 }
 
 // Status tells what Envoy made of the latest offer.
-func (s *Server) Status() Status { return s.acks.status() }
+func (s *Server) Status() Status {
+	status, _ := s.acks.status()
+	return status
+}
 
-// Wait returns once the offer of this version is applied or rejected, was replaced by another, or ctx ended.
-func (s *Server) Wait(ctx context.Context, version string) Status { return s.acks.wait(ctx, version) }
+// Watch is Status, and a channel that is closed once that may have changed.
+func (s *Server) Watch() (Status, <-chan struct{}) { return s.acks.status() }

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"millrace/config"
+	"millrace/control"
 	"millrace/envoy"
-	"millrace/xds"
 )
 
 type runCommand struct {
@@ -119,11 +119,11 @@ func (c *runCommand) awaitReady(ctx context.Context, s *sidecar, p *envoy.Proces
 	if err := p.Ready(ctx); err != nil {
 		return fmt.Errorf("envoy: %w", err)
 	}
-	switch st := s.xds.Wait(ctx, s.plane.Config().Version); st.Phase {
-	case xds.Applied:
+	switch r := s.plane.First(ctx); r.State {
+	case control.Applied:
 		return nil
-	case xds.Rejected:
-		return fmt.Errorf("envoy rejected the configuration: %s", st.Reason)
+	case control.Rejected:
+		return fmt.Errorf("envoy rejected the configuration: %s", r.Reason)
 	default:
 		return errors.New("envoy did not take the configuration in time")
 	}
