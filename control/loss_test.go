@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +47,7 @@ type site struct {
 	engine    *engine.Engine // of the last start
 	log       *strings.Builder
 	eventsTo  func(*config.Config) error
+	within    time.Duration // a start may take; 0: patience
 }
 
 func newSite(t *testing.T, document string) *site {
@@ -65,7 +68,7 @@ func (s *site) write(document string) {
 func (s *site) start() (*Plane, error) {
 	s.t.Helper()
 	log := slog.New(looker{slog.NewTextHandler(s.log, nil), s})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.within, patience))
 	s.t.Cleanup(cancel)
 	o := Options{
 		Sidecar:  extproc.NewServer(extproc.Options{Log: log}),
@@ -201,37 +204,54 @@ func TestDamagedStore(t *testing.T) {
 		}
 		damage[name+" is gone"] = without(intact, name)
 	}
-	standing := 0
+	var standing atomic.Int64
+	var all sync.WaitGroup
+	turns := make(chan struct{}, 8) // most of the time goes by in waiting for a server that does not come up
 	for what, files := range damage {
-		dir := t.TempDir()
-		damaged := &site{t: t, data: dir, path: s.path, log: &strings.Builder{}}
-		write(t, filepath.Join(dir, "nats"), files)
-		write(t, dir, readLoss(t, s.data, "applied"))
-		p, err := damaged.start()
-		if err != nil {
-			t.Errorf("%s: does not start: %v", what, err)
-			continue
-		}
-		if got := keysOf(t, p); got != "1 2" {
-			t.Errorf("%s: keys %q", what, got)
-		}
-		if told := p.Status().Store; told != "" {
-			standing++
-			if !strings.Contains(damaged.log.String(), "serving what was applied last") {
-				t.Errorf("%s: the log says\n%s", what, damaged.log)
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			if s.startsDamaged(t, what, files) {
+				standing.Add(1)
 			}
-			if err := tryChange(p, addKey("3")); !errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("%s: a write: %v", what, err)
-			}
-		}
+		})
+	}
+	all.Wait()
+	if n := standing.Load(); n < 10 {
+		t.Errorf("only %d of %d damages were seen: this test shows nothing", n, len(damage))
+	}
+	t.Logf("%d damages, in %d what was applied last stood in", len(damage), standing.Load())
+}
+
+// startsDamaged starts a gateway on a copy of the site whose store has these files, and tells whether what was applied last stood in.
+func (s *site) startsDamaged(t *testing.T, what string, files map[string][]byte) (stoodIn bool) {
+	dir := t.TempDir()
+	damaged := &site{t: t, data: dir, path: s.path, log: &strings.Builder{}, within: 5 * time.Second} // one of them hangs
+	write(t, filepath.Join(dir, "nats"), files)
+	write(t, dir, readLoss(t, s.data, "applied"))
+	p, err := damaged.start()
+	if err != nil {
+		t.Errorf("%s: does not start: %v", what, err)
+		return false
+	}
+	defer func() {
 		p.Sidecar.Close()
 		p.Close()
 		damaged.engine.Close()
+	}()
+	if got := keysOf(t, p); got != "1 2" {
+		t.Errorf("%s: keys %q", what, got)
 	}
-	if standing < 10 {
-		t.Errorf("only %d of %d damages were seen: this test shows nothing", standing, len(damage))
+	if p.Status().Store == "" {
+		return false
 	}
-	t.Logf("%d damages, in %d what was applied last stood in", len(damage), standing)
+	if !strings.Contains(damaged.log.String(), "serving what was applied last") {
+		t.Errorf("%s: the log says\n%s", what, damaged.log)
+	}
+	if err := tryChange(p, addKey("3")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%s: a write: %v", what, err)
+	}
+	return true
 }
 
 // TestLostStore: what a store can look like that has lost versions without being damaged.
