@@ -142,8 +142,8 @@ var dialects = map[string]*dialect{
 
 	// https://docs.vllm.ai/en/stable/serving/openai_compatible_server/ (Supported APIs): user is ignored.
 	"vllm": {
-		refusedMembers:  set("user"),
-		newLimit: true, developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
+		refusedMembers: set("user"),
+		newLimit:       true, developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
 	},
 
 	// https://lmstudio.ai/docs/developer/openai-compat/chat-completions ("Supported payload parameters"), and the pages on tools and
