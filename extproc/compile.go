@@ -37,11 +37,11 @@ type route struct {
 	tries
 	choice
 
-	refusal *llm.Error  // of a route that exists to refuse
-	allow   string      // methods, for the refusal's header
-	bareSchema    schema.Name // of the requests that Envoy may serve by itself; "": none
-	unread  bool        // it always does: no body of theirs is read
-	looped  bool        // the refused request is a part of one that this gateway has an event of
+	refusal    *llm.Error  // of a route that exists to refuse
+	allow      string      // methods, for the refusal's header
+	bareSchema schema.Name // of the requests that Envoy may serve by itself; "": none
+	unread     bool        // it always does: no body of theirs is read
+	looped     bool        // the refused request is a part of one that this gateway has an event of
 
 	provider string            // whose a model is that no target lists
 	owners   map[string]string // the models that some target lists, and their providers
@@ -250,11 +250,11 @@ func (t *target) options(model string) llm.Options {
 func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 	p := rule.Plan
 	compiled := &route{
-		gateway: g.Name,
-		path:    strings.TrimSuffix(rule.Path, "/"),
-		strip:   rule.Strip,
-		unread:  p.Bare == config.BareAlways,
-		bareSchema:    bareSchema(rule),
+		gateway:    g.Name,
+		path:       strings.TrimSuffix(rule.Path, "/"),
+		strip:      rule.Strip,
+		unread:     p.Bare == config.BareAlways,
+		bareSchema: bareSchema(rule),
 		tries: tries{
 			request:    p.Request,
 			attempts:   p.Attempts.Most,

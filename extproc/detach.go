@@ -27,8 +27,8 @@ func (a asking) asReported() bool {
 
 // detaching is how an answer is said by an attempt that may detach from it: piece for piece, should it turn out that it has to stay.
 type detaching struct {
-	owed int    // pieces that wait for a reply
-	next []byte // what the client is to get with the next reply
+	owed      int    // pieces that wait for a reply
+	next      []byte // what the client is to get with the next reply
 	committed bool   // the head has its reply
 }
 

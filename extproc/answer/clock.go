@@ -28,12 +28,12 @@ const (
 
 type clock struct {
 	Clock
-	now     time.Time // of the event
-	heard   time.Time // when the target last said something
-	lastSaid    time.Time // when it did, or the client got a comment
-	unread  int64     // an estimate of what the client has not read, in bytes, at counted
-	counted time.Time
-	endBy   time.Time // of Concluded: until when the target may end
+	now      time.Time // of the event
+	heard    time.Time // when the target last said something
+	lastSaid time.Time // when it did, or the client got a comment
+	unread   int64     // an estimate of what the client has not read, in bytes, at counted
+	counted  time.Time
+	endBy    time.Time // of Concluded: until when the target may end
 }
 
 func (c *clock) hear(now time.Time) { c.heard, c.lastSaid = now, now }
