@@ -100,7 +100,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 func newPlane(o Options) *Plane {
 	cools, goTo := newCooling(o.Envoy, o.Log), &events{use: o.EventsTo}
 	settles := &settler{
-		sidecar: o.Sidecar, envoy: o.Envoy, log: o.Log, told: cools.told, events: goTo, dataDir: o.DataDir, file: o.File,
+		sidecar: o.Sidecar, envoy: o.Envoy, log: o.Log, onPhase: cools.told, events: goTo, dataDir: o.DataDir, file: o.File,
 		poked: make(chan struct{}, 1), owes: make(chan struct{}, 1),
 	}
 	p := &Plane{

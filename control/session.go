@@ -33,7 +33,7 @@ func (s *session) need() (*store.Store, error) {
 	switch {
 	case s.open == nil:
 		return nil, ErrNoStore
-	case s.opened == nil, refused(s.err):
+	case s.opened == nil, isLoss(s.err):
 		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, s.err)
 	}
 	return s.opened, nil
@@ -90,7 +90,7 @@ func (s *session) start(ctx context.Context, last Last) (store.Version, error) {
 		return latest, nil
 	case last.err != nil:
 		return store.Version{}, fmt.Errorf("neither the store nor what was applied last can be used (millrace store show says more):\n%w", errors.Join(err, last.err))
-	case !last.found || !errors.Is(err, store.ErrUnavailable) && !refused(err):
+	case !last.found || !errors.Is(err, store.ErrUnavailable) && !isLoss(err):
 		return store.Version{}, err
 	}
 	s.log.Error("the store is not used: serving what was applied last", "revision", last.Revision)
@@ -115,8 +115,8 @@ func (s *session) read(ctx context.Context, last Last) (store.Version, error) {
 	return latest, opened.Continues(ctx, store.Version{Revision: last.Revision, State: last.State}, latest)
 }
 
-// refused tells whether the error is about what the store holds: it is then not written until that is mended.
-func refused(err error) bool {
+// isLoss tells whether the error is about what the store holds: it is then not written until that is mended.
+func isLoss(err error) bool {
 	return errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrCorrupt)
 }
 

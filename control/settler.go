@@ -23,7 +23,7 @@ type settler struct {
 	sidecar *extproc.Server
 	envoy   *xds.Server
 	log     *slog.Logger
-	told    func(*version) // is called after both halves were told
+	onPhase func(*version) // is called after both halves were told
 	events  *events
 	dataDir string        // where the last applied version is kept; "" keeps none
 	file    string        // path of the configuration file; "" for none
@@ -113,7 +113,7 @@ func (s *settler) tell(v *version) {
 	if err := s.envoy.Offer(context.Background(), v.snapshot); err != nil {
 		s.log.Error("offer a configuration", "error", err)
 	}
-	s.told(v)
+	s.onPhase(v)
 	s.publish()
 }
 

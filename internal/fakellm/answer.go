@@ -18,7 +18,7 @@ type dialect struct {
 
 	authenticate func(h http.Header, key string) *Failure
 	read         func(*Request) (*conversation, *Failure)
-	head         func(identity) http.Header
+	headers      func(identity) http.Header
 	answer       func(*conversation, Answer, identity) string
 	events       func(*conversation, Answer, identity) []string // one server-sent event each
 	failure      func(Failure, identity) string

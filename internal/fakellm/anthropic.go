@@ -18,7 +18,7 @@ func anthropic() *dialect {
 		countPath:    "/v1/messages/count_tokens",
 		authenticate: authenticateAnthropic,
 		read:         readAnthropic,
-		head:         anthropicHead,
+		headers:      anthropicHead,
 		answer:       anthropicAnswer,
 		events:       anthropicEvents,
 		failure:      anthropicFailure,

@@ -15,7 +15,7 @@ func openAI() *dialect {
 		modelsPath:   "/v1/models",
 		authenticate: authenticateOpenAI,
 		read:         readOpenAI,
-		head:         openAIHead,
+		headers:      openAIHead,
 		answer:       openAIAnswer,
 		events:       openAIEvents,
 		failure:      openAIFailure,

@@ -161,7 +161,7 @@ type response struct {
 // compose turns a reply into the response to one request.
 func compose(d *dialect, reply Reply, conv *conversation, id identity) response {
 	res := response{
-		head: reply.Head, noHead: reply.NoHead, status: reply.Status, header: d.head(id), each: reply.Each, end: reply.End,
+		head: reply.Head, noHead: reply.NoHead, status: reply.Status, header: d.headers(id), each: reply.Each, end: reply.End,
 		stream: conv.stream,
 	}
 	contentType := "application/json"
