@@ -39,7 +39,7 @@ run: build envoy ## Build, then run Envoy and the sidecar on :41002 (RUN_ARGS=â€
 test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
 	$(if $(ABSENT),@echo "note: rolling restarts are not tested behind what is missing: $(ABSENT)" >&2)
-	go test $(RACE) -parallel 6 -timeout 10m ./...
+	go test $(RACE) -parallel 6 -timeout 15m ./...
 
 .PHONY: soak
 soak: envoy ## Run the long forms of the tests that have one: 1,000 changes, kills and restarts under load, 5,000 streams, slow readers, a storm of faults in every plan.

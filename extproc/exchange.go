@@ -27,7 +27,7 @@ type exchange struct {
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
 	failure  *llm.Error   // why it could not be decoded
 	attempts []*millracev1.Attempt
-	open     int                 // attempts that have not ended
+	open     int                 // attempts that have not ended, and the reading of the request
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
 	refusal  *llm.Error
@@ -84,11 +84,14 @@ func (x *exchange) asked() llm.Asked {
 }
 
 // begin notes attempt number n, from 1, at t. Attempts may begin out of order: Envoy opens a stream before it is connected, and
-// when the connection is refused at once the next attempt's stream may be read first.
+// when the connection is refused at once the next attempt's stream may be read first. nil: the request is over.
 func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
 	a := &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Model: t.config.Model(x.head.Model)}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.recorded {
+		return nil
+	}
 	x.fill(n)
 	x.attempts[n-1] = a
 	x.open++
@@ -202,6 +205,14 @@ func (r *registry) unsettled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.exchanges) > 0
+}
+
+// read ends the reading of a request. A client may leave before that, and Envoy say so.
+func (r *registry) read(x *exchange) {
+	x.mu.Lock()
+	x.open--
+	x.mu.Unlock()
+	r.settle(x)
 }
 
 // end closes an attempt.

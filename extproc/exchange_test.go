@@ -1,14 +1,19 @@
 package extproc
 
 import (
+	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"millrace/config"
 	"millrace/envoy"
+	"millrace/event"
+	"millrace/extproc/provider"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/schema"
 )
@@ -96,5 +101,36 @@ func TestKeyOfAnExchange(t *testing.T) {
 	p.routedTo(t, apps[0], apps[0].whole)
 	if e := p.eventNow(); e.Key != "" {
 		t.Errorf("without keys the event says %q", e.Key)
+	}
+}
+
+// TestLeftWhileItIsRead: a client that leaves while its request is read, and Envoy's account of that,
+// take nothing from whoever reads it; the event comes when that is done, and no attempt begins afterwards.
+func TestLeftWhileItIsRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	file, err := event.OpenFile(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := event.NewRecorder()
+	if err := events.Use(file); err != nil {
+		t.Fatal(err)
+	}
+	r := newRegistry(events)
+	x := &exchange{clientRequest: clientRequest{id: "a", body: []byte("{}"), client: provider.Codec{Schema: schema.Usual()}}, route: &route{}, open: 1}
+	r.add(x)
+	r.logged(&millracev1.Event{Id: "a"}, 0)
+	if x.recorded || x.body == nil {
+		t.Error("the request is over while it is read")
+	}
+	r.read(x)
+	if !x.recorded || x.body != nil {
+		t.Error("the request is not over though it is read")
+	}
+	if x.begin(1, &target{config: &config.Target{}}) != nil {
+		t.Error("an attempt begins when the request is over")
+	}
+	if n := events.Waiting(); n != 2 { // the destination and the event
+		t.Errorf("%d entries wait, want 2", n)
 	}
 }

@@ -261,7 +261,7 @@ func (r *routing) tooLarge() *llm.Error {
 }
 
 // take reads the head of the request, and returns the answer where it is refused; else nil, and the exchange is known to upstream
-// streams from here on.
+// streams from here on. The caller has then to say when it is done with it (registry.read).
 func (r *routing) take(body []byte) *extprocv3.ProcessingResponse {
 	if int64(len(body)) > r.x.runtime.maxBodyBytes {
 		return r.refuse(r.tooLarge())
@@ -289,6 +289,7 @@ func (r *routing) take(body []byte) *extprocv3.ProcessingResponse {
 	if !head.Stream && r.x.waits >= r.x.route.request {
 		r.x.waits = 0 // the request's own limit ends it before
 	}
+	r.x.open = 1 // the reading of it, which the caller ends
 	r.server.exchanges.add(r.x)
 	return nil
 }
@@ -299,6 +300,7 @@ func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
 	if refused := r.take(body); refused != nil {
 		return refused
 	}
+	defer r.server.exchanges.read(r.x)
 	head := r.x.head
 	var choose []*corev3.HeaderValueOption // what Envoy can only choose the route by now that the body is read
 	switch {

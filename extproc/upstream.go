@@ -154,6 +154,7 @@ func (a *attempt) read(body []byte) (*extprocv3.ProcessingResponse, error) {
 	if refused := r.take(body); refused != nil {
 		return refused, nil
 	}
+	defer a.server.exchanges.read(r.x)
 	reply, err := a.begin(r.header, r.identity)
 	if begun := reply.GetRequestHeaders(); begun != nil {
 		begun.Response.Status = extprocv3.CommonResponse_CONTINUE
@@ -195,7 +196,9 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	a.secrets, a.certain = a.target.secrets, a.target.certain
 	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
-	a.record = a.x.begin(a.number, a.target)
+	if a.record = a.x.begin(a.number, a.target); a.record == nil {
+		return nil, status.Error(codes.NotFound, "the request is over")
+	}
 	a.model = a.record.Model
 	if a.server.stopped() { // this is a retry of what Stop has ended
 		e := shuttingDown()
