@@ -604,6 +604,10 @@ rules:
 	if got := a.send("POST", "/api/v1/apply", "gateway: {name: team, subdomain: team}\nkeys: [{name: new}]\n", yaml...).problem(422, "invalid"); got["keys[new].hash"] == "" {
 		t.Errorf("got %v", got)
 	}
+	const folder = "gateway: {name: team, subdomain: team}\npolicies: {chain: [audit-logger], policy: {audit-logger: {dir: /etc}}}\n"
+	if got := a.send("POST", "/api/v1/apply", folder, yaml...).problem(422, "invalid"); got["policies.policy.audit-logger.dir"] == "" {
+		t.Errorf("a folder of the machine over REST: %v", got)
+	}
 	if got := a.send("POST", "/api/v1/apply", "gateway: {name: team\n", yaml...).problem(422, "invalid"); len(got) != 1 {
 		t.Errorf("got %v", got)
 	}

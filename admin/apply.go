@@ -97,6 +97,11 @@ func (e *edit) target(given *millracev1.Document) (*gateway, error) {
 	if given.Events != nil {
 		return nil, invalid.at("events", "belongs to the process: only the configuration file can set it")
 	}
+	for name, params := range given.Policies.GetPolicy() {
+		if params.GetFields()["dir"] != nil {
+			return nil, invalid.at("policies.policy."+name+".dir", "names a folder of the machine: only the configuration file can set it")
+		}
+	}
 	g.stored.Pack, g.stored.Policies = given.Pack, given.Policies
 	return g, nil
 }

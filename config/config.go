@@ -82,7 +82,10 @@ type Gateway struct {
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
 	Keys      []Key
-	NeedsKey  bool // a request is let in by one of Keys alone
+	NeedsKey  bool     // a request is let in by one of Keys alone
+	Policies  []Policy // the chain, in order
+	// PolicyTimeout is how long a request waits for the chain.
+	PolicyTimeout time.Duration
 	// ResponseHeaders are set on answers.
 	ResponseHeaders map[string]string
 	// Origins are those of the web pages that may use it, as the operator wrote them.

@@ -30,6 +30,9 @@ func SetDefaults(doc *millracev1.Document) {
 	setDuration(&t.RequestTimeout, 10*time.Minute) // what the SDKs wait; a model that thinks takes minutes
 	setDuration(&t.ConnectTimeout, 5*time.Second)
 	setDuration(&t.FirstByteTimeout, 5*time.Minute) // some models say nothing while they think; half, so that a second target has time
+	if policiesOn(doc) {
+		setDuration(&t.PolicyTimeout, 2*time.Second)
+	}
 
 	p := ensure(&g.ConnectionPool)
 	setDuration(&p.IdleTimeout, 90*time.Second)

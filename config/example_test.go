@@ -30,8 +30,8 @@ func TestEveryOption(t *testing.T) {
 	// and a warning (Doubtful).
 	known := []string{"Document.providers", "Providers.targets", "Gateway.id", "Upstream.id", "Service.id", "Service.upstream_id", "Rule.id",
 		"Rule.service_id", "Key.id", "Bytes.bytes", "Secret.literal",
-		"Timeouts.policy_timeout", "Streaming.buffer_size", "ConnectionPool.max_idle_per_host",
-		"Key.limits", "Document.policies", "Policies.chain", "Policies.policy"}
+		"Streaming.buffer_size", "ConnectionPool.max_idle_per_host",
+		"Key.limits"}
 	for _, m := range messages((&millracev1.Document{}).ProtoReflect().Descriptor(), nil) {
 		for i := range m.Fields().Len() {
 			f := m.Fields().Get(i)

@@ -96,6 +96,9 @@ func (g *Gateway) routerNeeds(r *Rule, p *Plan) Needs {
 	n.add(Need{Message: RequestBody}, c.Listed, "the model chooses the target")
 	n.add(Need{Message: RequestBody}, c.Prompt, "how the conversation begins chooses the target")
 	n.add(Need{Message: RequestBody}, c.Schemas != nil, "the targets speak %s: what one has no word for goes to another", strings.Join(schemaNames(c.Schemas), " and "))
+	for _, policy := range g.Policies {
+		n.add(Need{Message: RequestBody}, true, "the policy %s is asked before anything goes out", policy.Name)
+	}
 	n.add(Need{Message: RequestBody}, true, "only it says whether a stream is wanted")
 	n.add(Need{Message: RequestBody}, true, "what is not strict JSON, or has too many parts, is refused")
 	n.add(Need{Message: RequestBody}, true, "each attempt starts from the bytes that the client sent")

@@ -168,6 +168,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
 	g.NeedsKey = asksKey(doc)
+	g.Policies, g.PolicyTimeout = resolvePolicies(doc), doc.Gateway.Timeouts.PolicyTimeout.AsDuration()
 	g.Via = via(g)
 	g.plan()
 	return g

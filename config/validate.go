@@ -29,11 +29,7 @@ func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	services := v.services(doc.Services, upstreams)
 	v.rules(doc.Rules, services)
 	v.keys(doc.Keys)
-	for i, name := range doc.GetPolicies().GetChain() {
-		if i != slices.Index(doc.Policies.Chain, name) {
-			v.errorf(fmt.Sprintf("policies.chain[%d]", i), "policy %q is in the chain already", name)
-		}
-	}
+	v.policies(doc)
 	if len(v.found) == 0 { // it follows references
 		v.bare(doc, upstreams, services)
 	}
@@ -486,11 +482,6 @@ func (v *validation) keys(keys []*millracev1.Key) {
 	}
 }
 
-func policiesOn(doc *millracev1.Document) bool {
-	p := doc.Pack
-	return (p == nil || p.Enabled == nil || p.GetEnabled()) && len(doc.GetPolicies().GetChain()) > 0
-}
-
 // NotYet lists what a document asks for that this version does not do. Serving it all the same would be a promise broken in
 // silence, so whoever serves refuses; whoever only reads may show it as a warning.
 func NotYet(doc *millracev1.Document) Errors {
@@ -500,16 +491,15 @@ func NotYet(doc *millracev1.Document) Errors {
 			v.errorf(fmt.Sprintf("keys[%d].limits", i), "limits are not kept by this version")
 		}
 	}
-	if policiesOn(doc) {
-		v.errorf("policies.chain", "policies are not enforced by this version; pack.enabled: false switches them off")
-	}
+	v.policiesNotYet(doc)
 	return v.found
 }
 
 // Doubtful lists what is allowed and probably not meant, or has no effect, with what to write instead.
 func Doubtful(doc *millracev1.Document) Errors {
 	v := &validation{}
-	v.withoutEffect(doc.Gateway)
+	v.withoutEffect(doc)
+	v.idlePolicies(doc)
 	v.openToPages(doc)
 	v.detachedSilent(doc)
 	for i, u := range doc.Upstreams {
@@ -539,12 +529,13 @@ func (v *validation) detachedSilent(doc *millracev1.Document) {
 }
 
 // withoutEffect lists what the source documents write and nothing here can act on.
-func (v *validation) withoutEffect(g *millracev1.Gateway) {
-	if g.GetTimeouts().GetPolicyTimeout() != nil {
-		v.errorf("gateway.timeouts.policy_timeout", "bounds nothing: no policy is enforced by this version; leave it out. request_timeout and first_byte_timeout bound a request")
+func (v *validation) withoutEffect(doc *millracev1.Document) {
+	g := doc.Gateway
+	if g.GetTimeouts().GetPolicyTimeout() != nil && !policiesOn(doc) {
+		v.errorf("gateway.timeouts.policy_timeout", "bounds nothing: there is no policy to wait for; leave it out. request_timeout and first_byte_timeout bound a request")
 	}
 	if g.GetStreaming().GetBufferSize() != nil {
-		v.errorf("gateway.streaming.buffer_size", "bounds nothing: no policy is enforced by this version, so nothing of a stream is held back for one; leave it out")
+		v.errorf("gateway.streaming.buffer_size", "bounds nothing: no policy of this version holds anything of a stream back; leave it out")
 	}
 	if g.GetConnectionPool().GetMaxIdlePerHost() > 0 {
 		v.errorf("gateway.connection_pool.max_idle_per_host", "has no effect: Envoy does not count idle connections; write idle_timeout, which closes them, or max_per_target, which bounds all connections to a target")

@@ -116,6 +116,9 @@ func (p *Plane) reread() (*version, error) {
 	if err := withoutRestart(was.config, next.config); err != nil {
 		return nil, err
 	}
+	if err := p.OpenLogs(next.config); err != nil {
+		return nil, err
+	}
 	return next, p.events.to(next.config)
 }
 

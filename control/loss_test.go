@@ -47,6 +47,7 @@ type site struct {
 	engine    *engine.Engine // of the last start
 	log       *strings.Builder
 	eventsTo  func(*config.Config) error
+	openLogs  func(*config.Config) error
 	within    time.Duration // a start may take; 0: patience
 }
 
@@ -79,6 +80,7 @@ func (s *site) start() (*Plane, error) {
 		Draining: func() bool { return false },
 		Living:   func() map[string]bool { return nil },
 		EventsTo: s.eventsTo,
+		OpenLogs: s.openLogs,
 	}
 	s.engine = engine.New(engine.Options{DataDir: s.data, URL: s.url, Log: log})
 	if s.data != "" || s.url != "" {

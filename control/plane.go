@@ -40,6 +40,10 @@ type Options struct {
 	// EventsTo makes events go where the configuration says; an error refuses the configuration. The file alone says that, so it
 	// is called for what the file brings, before anything else changes. nil: they go nowhere.
 	EventsTo func(*config.Config) error
+	// OpenLogs opens the audit logs that the configuration writes; an error refuses the
+	// configuration. It is called before anything else changes, for what REST and the store bring
+	// too. nil: there are none.
+	OpenLogs func(*config.Config) error
 }
 
 // Plane carries out changes. Its methods may be called at the same time.
@@ -86,7 +90,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 		err = o.Check(v.config)
 	}
 	if err == nil {
-		err = p.events.to(v.config)
+		err = errors.Join(p.OpenLogs(v.config), p.events.to(v.config))
 	}
 	if err != nil {
 		p.Close()
@@ -98,9 +102,12 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 }
 
 func newPlane(o Options) *Plane {
+	if o.OpenLogs == nil {
+		o.OpenLogs = func(*config.Config) error { return nil }
+	}
 	cools, goTo := newCooling(o.Envoy, o.Log), &events{use: o.EventsTo}
 	settles := &settler{
-		sidecar: o.Sidecar, envoy: o.Envoy, log: o.Log, onPhase: cools.told, events: goTo, dataDir: o.DataDir, file: o.File,
+		sidecar: o.Sidecar, envoy: o.Envoy, log: o.Log, onPhase: cools.told, events: goTo, openLogs: o.OpenLogs, dataDir: o.DataDir, file: o.File,
 		poked: make(chan struct{}, 1), owes: make(chan struct{}, 1),
 	}
 	p := &Plane{
@@ -180,6 +187,9 @@ func (p *Plane) change(ctx context.Context, c Change) (*version, Result, error) 
 	}
 	opened, err := p.need()
 	if err != nil {
+		return nil, Result{}, err
+	}
+	if err := p.OpenLogs(next.config); err != nil {
 		return nil, Result{}, err
 	}
 	if next.revision, err = opened.Put(ctx, stored.Revision, next.state); err != nil {
@@ -267,7 +277,11 @@ func (p *Plane) take(latest store.Version) error {
 	}
 	was := p.current()
 	next := &version{file: was.file, content: was.content, state: remember(latest.State, was.state.Keyed), revision: latest.Revision}
-	if err := next.prepare(p.Admin); err != nil {
+	err := next.prepare(p.Admin)
+	if err == nil {
+		err = p.OpenLogs(next.config)
+	}
+	if err != nil {
 		return fmt.Errorf("version %d of the store: %w", latest.Revision, err)
 	}
 	p.settler.offer(next)

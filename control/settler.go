@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/config"
 	"millrace/config/store"
 	"millrace/extproc"
 	"millrace/xds"
@@ -25,10 +26,12 @@ type settler struct {
 	log     *slog.Logger
 	onPhase func(*version) // is called after both halves were told
 	events  *events
-	dataDir string        // where the last applied version is kept; "" keeps none
-	file    string        // path of the configuration file; "" for none
-	poked   chan struct{} // of length 1: there is something to settle that Envoy did not say
-	owes    chan struct{} // of length 1: the store has to be put back
+	// openLogs is Options.OpenLogs.
+	openLogs func(*config.Config) error
+	dataDir  string        // where the last applied version is kept; "" keeps none
+	file     string        // path of the configuration file; "" for none
+	poked    chan struct{} // of length 1: there is something to settle that Envoy did not say
+	owes     chan struct{} // of length 1: the store has to be put back
 
 	now    atomic.Pointer[version] // what both halves were told last; it changes while mu is held
 	status atomic.Pointer[Status]  // see publish
@@ -107,6 +110,9 @@ func (s *settler) offer(v *version) {
 func (s *settler) tell(v *version) {
 	if err := s.events.to(v.config); err != nil { // it was tried before, unless this is the way back
 		s.log.Error("events do not go where the configuration says", "error", err)
+	}
+	if err := s.openLogs(v.config); err != nil {
+		s.log.Error("audit logs are not as the configuration says", "error", err)
 	}
 	s.sidecar.Use(v.runtime)
 	s.now.Store(v)

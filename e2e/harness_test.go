@@ -103,6 +103,7 @@ type gateway struct {
 	URL    string
 	Config string // path of the file
 	events string // path of the file
+	dir    string // that the process works in; "": that of the tests
 	log    *buffer
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
@@ -175,6 +176,7 @@ func (g *gateway) exec(args ...string) {
 	g.t.Helper()
 	g.cmd = exec.Command(binary, args...)
 	g.cmd.Env = append(os.Environ(), "ENVOY_BIN="+envoyBinary)
+	g.cmd.Dir = g.dir
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)

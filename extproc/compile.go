@@ -12,6 +12,7 @@ import (
 	"millrace/config"
 	"millrace/envoy"
 	"millrace/extproc/llm"
+	"millrace/extproc/policy"
 	"millrace/extproc/provider"
 	"millrace/internal/redact"
 	"millrace/schema"
@@ -26,6 +27,7 @@ type Runtime struct {
 	routes       map[string]*route  // by Envoy's route name: what the router stream goes by until the body is read
 	rules        map[string]*route  // by the same names, those of rules: what attempts live by
 	targets      map[string]*target // by identity, as endpoints' metadata have it
+	policies     *policy.Chain      // of the first gateway: it sees requests that no gateway has, too
 }
 
 // route is one of Envoy's: that of a rule, or one that refuses.
@@ -34,6 +36,8 @@ type route struct {
 	path    string // the rule's, "" for "/"
 	strip   bool
 	keys    *keys // nil: none is needed
+	// policies are the gateway's; nil: none.
+	policies *policy.Chain
 	tries
 	choice
 
@@ -118,13 +122,23 @@ func Compile(c *config.Config) (*Runtime, error) {
 				r.targets[t.Identity] = compiled
 			}
 		}
-		r.compileRules(g)
+		policies, err := policy.Compile(g)
+		if err != nil {
+			return nil, err
+		}
+		r.compileRules(g, policies)
+		if g == c.Gateways[0] {
+			r.policies = policies
+		}
+	}
+	if _, err := policy.AuditLogs(c); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
 // compileRules makes the routes of a gateway. Its rules come in Envoy's order, those of a path together.
-func (r *Runtime) compileRules(g *config.Gateway) {
+func (r *Runtime) compileRules(g *config.Gateway, policies *policy.Chain) {
 	keys := compileKeys(g)
 	var byModel []modelRule // of this path, so far
 	for i, rule := range g.Rules {
@@ -132,7 +146,7 @@ func (r *Runtime) compileRules(g *config.Gateway) {
 			byModel = nil
 		}
 		name, compiled := rule.RouteName(g), r.compileRule(g, rule)
-		compiled.keys = keys
+		compiled.keys, compiled.policies = keys, policies
 		r.rules[name] = compiled
 		switch {
 		case len(rule.Models) == 0:
@@ -141,12 +155,12 @@ func (r *Runtime) compileRules(g *config.Gateway) {
 			byModel = append(byModel, modelRule{models: rule.Models, sure: rule.OnlyModels(), route: compiled})
 		}
 		if last := i == len(g.Rules)-1 || g.Rules[i+1].Path != rule.Path; last && rule.Plan.Choice.Rule {
-			nobody := &route{gateway: g.Name, path: compiled.path, keys: keys}
+			nobody := &route{gateway: g.Name, path: compiled.path, keys: keys, policies: policies}
 			nobody.describeModels()
 			r.routes[envoy.RouteModel+g.Name+" "+rule.Path] = undecided(nobody, byModel)
 		}
 		if !rule.Derived {
-			r.allow(g, rule)
+			r.allow(g, rule, policies)
 		}
 	}
 }
@@ -304,11 +318,11 @@ func (rt *route) describeModels() {
 }
 
 // allow keeps the refusal for methods that no rule of this path takes up to date.
-func (r *Runtime) allow(g *config.Gateway, rule *config.Rule) {
+func (r *Runtime) allow(g *config.Gateway, rule *config.Rule, policies *policy.Chain) {
 	name := envoy.RouteMethod + g.Name + " " + rule.Path
 	existing := r.routes[name]
 	if existing == nil {
-		existing = &route{refusal: llm.Errorf(llm.ErrMethod, "")}
+		existing = &route{gateway: g.Name, policies: policies, refusal: llm.Errorf(llm.ErrMethod, "")}
 		r.routes[name] = existing
 	}
 	methods := rule.Methods

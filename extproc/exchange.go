@@ -31,6 +31,7 @@ type exchange struct {
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
 	refusal  *llm.Error
+	policing bool              // the policies are being asked: nothing may be sent yet
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
@@ -43,6 +44,8 @@ type exchange struct {
 type clientRequest struct {
 	id      string
 	path    string
+	address string         // of the client, as Envoy has it; "" where no policy asks
+	policed bool           // the gateway's policies were asked whether it may be sent
 	key     *config.Key    // the one that let it in, of the runtime; nil: none is needed
 	client  provider.Codec // of what it asks for
 	counts  bool           // it asks for a count of tokens, not for an answer
@@ -83,13 +86,14 @@ func (x *exchange) asked() llm.Asked {
 	}}
 }
 
-// begin notes attempt number n, from 1, at t. Attempts may begin out of order: Envoy opens a stream before it is connected, and
-// when the connection is refused at once the next attempt's stream may be read first. nil: the request is over.
+// begin notes attempt number n, from 1, at t. Attempts may begin out of order: Envoy opens a stream
+// before it is connected, and when the connection is refused at once the next attempt's stream may
+// be read first. nil: the request is over, or may not be sent yet.
 func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
 	a := &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Model: t.config.Model(x.head.Model)}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.recorded {
+	if x.recorded || x.policing || x.refusal != nil {
 		return nil
 	}
 	x.fill(n)
@@ -98,13 +102,8 @@ func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
 	return a
 }
 
-// unreached notes attempts up to number n of which no stream was seen: Envoy could not connect. It does not say to which target.
-func (x *exchange) unreached(n int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.fill(n)
-}
-
+// fill notes attempts up to number n of which no stream was seen: Envoy could not connect. It does
+// not say to which target. mu is held.
 func (x *exchange) fill(n int) {
 	for len(x.attempts) < n {
 		x.attempts = append(x.attempts, &millracev1.Attempt{Error: "no connection"})
@@ -151,7 +150,10 @@ func (x *exchange) detach(a *millracev1.Attempt, began time.Time) {
 // whichever is later.
 type registry struct {
 	events *event.Recorder
-	bodies bodies // of the requests that exchanges are made of, and will be
+	// onRecord is told of every event that is recorded; x is nil where there was no exchange. It
+	// must not wait.
+	onRecord func(x *exchange, e *millracev1.Event)
+	bodies   bodies // of the requests that exchanges are made of, and will be
 
 	answers answers // of their attempts
 
@@ -159,8 +161,14 @@ type registry struct {
 	exchanges map[string]*exchange
 }
 
-func newRegistry(events *event.Recorder) *registry {
-	return &registry{events: events, exchanges: map[string]*exchange{}}
+func newRegistry(events *event.Recorder, onRecord func(*exchange, *millracev1.Event)) *registry {
+	return &registry{events: events, onRecord: onRecord, exchanges: map[string]*exchange{}}
+}
+
+// record records the event of a request, for which x may be nil.
+func (r *registry) record(x *exchange, e *millracev1.Event) {
+	r.events.Record(e)
+	r.onRecord(x, e)
 }
 
 func (r *registry) add(x *exchange) {
@@ -230,14 +238,14 @@ func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	if x == nil {
 		r.bodies.release(entry.Id)
 		if entry.Path != envoy.PathHealth && entry.Path != envoy.PathReady {
-			r.events.Record(entry)
+			r.record(nil, entry)
 		}
 		return
 	}
-	if !x.bare {
-		x.unreached(attempts)
-	}
 	x.mu.Lock()
+	if !x.bare && x.refusal == nil { // what is refused on a first attempt's stream is none: nobody is asked
+		x.fill(attempts)
+	}
 	x.entry = entry
 	x.mu.Unlock()
 	r.settle(x)
@@ -280,7 +288,7 @@ func (r *registry) settle(x *exchange) {
 	}
 	x.recorded = true
 	if !x.route.looped {
-		r.events.Record(x.describe())
+		r.record(x, x.describe())
 	}
 	x.body, x.decoded = nil, nil
 	r.bodies.release(x.id)

@@ -116,7 +116,7 @@ func TestLeftWhileItIsRead(t *testing.T) {
 	if err := events.Use(file); err != nil {
 		t.Fatal(err)
 	}
-	r := newRegistry(events)
+	r := newRegistry(events, func(*exchange, *millracev1.Event) {})
 	x := &exchange{clientRequest: clientRequest{id: "a", body: []byte("{}"), client: provider.Codec{Schema: schema.Usual()}}, route: &route{}, open: 1}
 	r.add(x)
 	r.logged(&millracev1.Event{Id: "a"}, 0)

@@ -3,6 +3,7 @@ package extproc
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"net/url"
@@ -47,7 +48,7 @@ func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 			s.exchanges.add(r.x)
 		}
 		return r.withMetadata(goOn(), "", "")
-	}, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(b.Body) })
+	}, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(stream.Context(), b.Body) })
 }
 
 // admit serves an admission stream, of a request that is large or does not say how large it is: what the router stream will refuse by
@@ -195,6 +196,9 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
 	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
 	r.x.waits = announced(h)
+	if r.x.route.policies != nil {
+		r.x.address = clientAddress(h)
+	}
 	return nil
 }
 
@@ -203,6 +207,7 @@ func (r *routing) models(method, name string) *extprocv3.ProcessingResponse {
 	if method != "GET" && method != "HEAD" {
 		return r.refuse(llm.Errorf(llm.ErrMethod, "this path takes GET"), header("allow", "GET"))
 	}
+	r.server.exchanges.add(r.x) // its event is to say who asked
 	if name == "" {
 		return respond(200, r.x.route.list)
 	}
@@ -260,15 +265,17 @@ func (r *routing) tooLarge() *llm.Error {
 	return llm.Errorf(llm.ErrTooLarge, "the request body is larger than %d bytes", r.x.runtime.maxBodyBytes)
 }
 
-// take reads the head of the request, and returns the answer where it is refused; else nil, and the exchange is known to upstream
-// streams from here on. The caller has then to say when it is done with it (registry.read).
-func (r *routing) take(body []byte) *extprocv3.ProcessingResponse {
+// take reads the head of the request, asks the policies, and returns the answer where it is
+// refused; else nil, and the exchange is known to upstream streams from here on. The caller has
+// then to say when it is done with it (registry.read). ctx ends with the stream.
+func (r *routing) take(ctx context.Context, body []byte) *extprocv3.ProcessingResponse {
 	if int64(len(body)) > r.x.runtime.maxBodyBytes {
 		return r.refuse(r.tooLarge())
 	}
 	if e := r.hold(int64(len(body))); e != nil { // it is more than it was let in for
 		return r.refuse(e)
 	}
+	sent := body
 	body = bytes.TrimPrefix(body, byteOrderMark) // JSON has none (RFC 8259, section 8.1), some editors and languages write one
 	head, err := r.x.client.Client.ReadHead(r.x.params, body)
 	if err != nil {
@@ -290,14 +297,21 @@ func (r *routing) take(body []byte) *extprocv3.ProcessingResponse {
 		r.x.waits = 0 // the request's own limit ends it before
 	}
 	r.x.open = 1 // the reading of it, which the caller ends
+	r.x.policed = r.x.route.policies != nil
+	r.x.policing = r.x.policed
 	r.server.exchanges.add(r.x)
+	if e := r.police(ctx, sent); e != nil {
+		r.x.refused(e)
+		r.server.exchanges.read(r.x)
+		return refuseWith(r.x, e)
+	}
 	return nil
 }
 
 // body takes the body and lets Envoy choose a target.
-func (r *routing) body(body []byte) *extprocv3.ProcessingResponse {
+func (r *routing) body(ctx context.Context, body []byte) *extprocv3.ProcessingResponse {
 	byModel := r.x.route.byModel != nil
-	if refused := r.take(body); refused != nil {
+	if refused := r.take(ctx, body); refused != nil {
 		return refused
 	}
 	defer r.server.exchanges.read(r.x)

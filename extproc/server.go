@@ -1,9 +1,12 @@
 // Package extproc is the data path: the two gRPC streams that Envoy opens for a request, and what joins them.
 //
-// The router stream (router.go) reads a request before a target is chosen, where the body has a say in that; else the first attempt
-// does. An upstream stream (upstream.go) runs for every attempt at a target: it writes the request in the target's schema
-// (asking.go) and reads the answer back (answer/). What all need to know of a request is its exchange (exchange.go). Everything
-// derived from configuration is in a Runtime (compile.go), which an exchange pins: one request sees one configuration.
+// The router stream (router.go) reads a request before a target is chosen, where the body has a say
+// in that; else the first attempt does. An upstream stream (upstream.go) runs for every attempt at
+// a target: it writes the request in the target's schema (asking.go) and reads the answer back
+// (answer/). What policies (policy/) have to say of a request is asked before that (police.go).
+// What all need to know of a request is its exchange (exchange.go). Everything derived from
+// configuration is in a Runtime (compile.go), which an exchange pins: one request sees one
+// configuration.
 package extproc
 
 import (
@@ -20,6 +23,7 @@ import (
 
 	"millrace/envoy"
 	"millrace/event"
+	"millrace/extproc/policy"
 )
 
 // Options are what a Server needs of the process it is in.
@@ -34,6 +38,8 @@ type Options struct {
 	// so several times, once for each attempt. They must not wait.
 	Succeeded func(target, request string)
 	Failed    func(target, request, why string)
+	// Policies is what policies need.
+	Policies policy.Host
 	// Version and Instance identify this process in /health.
 	Version  string
 	Instance string
@@ -55,7 +61,8 @@ type Server struct {
 
 // NewServer returns a server without a runtime.
 func NewServer(o Options) *Server {
-	s := &Server{options: o, started: time.Now(), exchanges: newRegistry(o.Events)}
+	s := &Server{options: o, started: time.Now()}
+	s.exchanges = newRegistry(o.Events, s.ended)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }

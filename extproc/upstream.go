@@ -151,7 +151,7 @@ type reading struct {
 func (a *attempt) read(body []byte) (*extprocv3.ProcessingResponse, error) {
 	r := a.reading
 	a.reading = nil
-	if refused := r.take(body); refused != nil {
+	if refused := r.take(a.stream.Context(), body); refused != nil {
 		return refused, nil
 	}
 	defer a.server.exchanges.read(r.x)
@@ -197,7 +197,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
 	if a.record = a.x.begin(a.number, a.target); a.record == nil {
-		return nil, status.Error(codes.NotFound, "the request is over")
+		return nil, status.Error(codes.NotFound, "the request is over, or may not be sent")
 	}
 	a.model = a.record.Model
 	if a.server.stopped() { // this is a retry of what Stop has ended

@@ -60,6 +60,7 @@ func (s *sidecar) metrics(api *admin.Server) http.Handler {
 	gauge("ready", "1 while /health/ready says so.", status(func(st control.Status) bool { return st.Ready }))
 	gauge("events_ok", "0 while events cannot be written; they wait.", status(func(st control.Status) bool { return st.Events == "" }))
 	gauge("events_waiting", "Events that are not written yet.", func() float64 { return float64(s.recorder.Waiting()) })
+	gauge("audit_ok", "0 while an audit log cannot be written; with on_error: block requests are refused then.", s.audit.ok)
 	counter := func(name, help string, value func() int64) {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "millrace", Name: name, Help: help},
 			func() float64 { return float64(value()) }))

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"millrace/audit"
 	"millrace/config"
 	"millrace/config/store"
 	"millrace/control"
@@ -31,6 +32,7 @@ import (
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc"
+	"millrace/extproc/policy"
 	"millrace/internal/folder"
 	"millrace/xds"
 )
@@ -75,6 +77,7 @@ type sidecar struct {
 	demo     *demo
 	engine   *engine.Engine // nil: nothing is kept
 	recorder *event.Recorder
+	audit    *auditLogs
 	xds      *xds.Server
 	data     *extproc.Server
 	plane    *control.Plane
@@ -95,6 +98,7 @@ type sidecar struct {
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
 	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log)}
+	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
 	if flags.Config == "" && s.engine == nil {
 		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
 	}
@@ -114,6 +118,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
 		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
 		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
+		Policies:  policy.Host{Audit: s.audit.of, Log: log},
 		Version:   version,
 		Instance:  instance(flags.Instance),
 	})
@@ -128,11 +133,13 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Draining:  s.draining.Load,
 		Admin:     func(listen string) string { return adminAddress(flags, listen) },
 		Events:    s.recorder.Err,
+		OpenLogs:  s.audit.use,
 		EventsTo:  (&destinations{recorder: s.recorder, log: log}).use,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
 		stop()
+		s.audit.close()
 		s.closeEngine()
 		s.demo.stop()
 		return nil, err
@@ -233,6 +240,7 @@ func (s *sidecar) stop() error {
 	s.plane.Close()
 	s.endEvents()
 	s.writing.Wait()
+	s.audit.close()
 	s.closeEngine()
 	s.demo.stop()
 	s.log.Info("stopped")

@@ -715,7 +715,8 @@ type Timeouts struct {
 	// Of a stream, for each attempt: how long the target may be silent before its first token; 300s
 	// when it is left out. Any byte is a sign of life: the head, a role, a comment, a ping.
 	FirstByteTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=first_byte_timeout,json=firstByteTimeout,proto3" json:"first_byte_timeout,omitempty"`
-	// Of the chain of policies. No policy is enforced by this version, so it bounds nothing, and a warning says so.
+	// Of the chain of policies, for each request: the time that all of them have before it is sent; 2s when it is left out and there
+	// is a chain, 8s at most. Without a chain it bounds nothing, and a warning says so.
 	PolicyTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=policy_timeout,json=policyTimeout,proto3" json:"policy_timeout,omitempty"`
 	// Of a stream, for each attempt: how long the first token may take, whatever else the target
 	// says. No bound when it is left out.
@@ -918,8 +919,7 @@ type Streaming struct {
 	// How long a stream may be silent after its first token; 30s when it is left out. Where the client is slow it is waited for
 	// longer: the target may have more to say than the client takes.
 	InterChunkTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=inter_chunk_timeout,json=interChunkTimeout,proto3" json:"inter_chunk_timeout,omitempty"`
-	// The most of a stream that policies may hold back. No policy is enforced by this version, so nothing is held back, and a warning
-	// says so.
+	// The most of a stream that policies may hold back. No policy of this version holds anything back, and a warning says so.
 	BufferSize *Bytes `protobuf:"bytes,2,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
 	// When the client gets the head of a stream. first-token, the default: with its first content, so that a stream that fails
 	// before goes on to the next target unseen. headers: as soon as the target answers; what fails after that, the client is told.
@@ -2483,8 +2483,16 @@ func (x *Pack) GetEnabled() bool {
 
 // Policies is the ordered chain and each policy's settings.
 type Policies struct {
-	state         protoimpl.MessageState      `protogen:"open.v1"`
-	Chain         []string                    `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names: of kinds, or of entries of policy that have a kind.
+	Chain []string `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// By name, the parameters of the kind. All have kind (the name, when it is left out) and on_error: block, the default, or allow. It
+	// says what becomes of a request when the policy fails, hangs or has no time left: block answers 503, allow sends it all the same.
+	//
+	// audit-logger has: dir, the folder of the log, which only the file can set (audit in the data directory when it is left out;
+	// without one millrace-audit, where the gateway was started); retention_days (for ever); log_all_access (false: only what is
+	// sent to providers is recorded; true: what is refused and the list of models too); immutable (false; true: a file is made
+	// read-only when it is closed).
 	Policy        map[string]*structpb.Struct `protobuf:"bytes,2,rep,name=policy,proto3" json:"policy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
