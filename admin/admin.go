@@ -1,8 +1,10 @@
-// Package admin is the operator's API: REST with the resources of the configuration, and the same as gRPC. Both are the service
-// of admin.proto; the REST paths and the OpenAPI document come from its annotations, so they cannot tell different things.
+// Package admin is the operator's API: REST with the resources of the configuration, and the same
+// as gRPC. Both are the service of admin.proto; the REST paths and the OpenAPI document come from
+// its annotations, so they cannot tell different things.
 //
-// A write is an edit of the stored state, carried out by the control plane: refused whole or applied whole, and the answer says
-// what Envoy said. Secrets go in and never come out. What the configuration file owns is shown and cannot be changed.
+// A write is an edit of the stored state, carried out by the control plane: refused whole or
+// applied whole, and the answer says what Envoy said. Secrets go in and never come out. What the
+// configuration file owns is shown and cannot be changed.
 package admin
 
 import (
@@ -21,7 +23,8 @@ import (
 
 // Plane carries out changes and tells where the gateway stands.
 type Plane interface {
-	// Snapshot returns the latest stored state and the file's effective document, nil without one. Neither must be changed.
+	// Snapshot returns the latest stored state and the file's effective document, nil without one.
+	// Neither must be changed.
 	Snapshot(ctx context.Context) (revision uint64, state *millracev1.State, file *millracev1.Document, err error)
 	Change(ctx context.Context, c control.Change) (control.Result, error)
 	Status() control.Status
@@ -35,7 +38,8 @@ type Clusters interface {
 	Clusters(ctx context.Context) ([]TargetHealth, error)
 }
 
-// TargetHealth is one target as Envoy and the sidecar see it. The counters are Envoy's since it started.
+// TargetHealth is one target as Envoy and the sidecar see it. The counters are Envoy's since it
+// started.
 type TargetHealth struct {
 	Name           string // as in config.Target: "gateway/upstream/target"
 	Healthy        bool
@@ -55,9 +59,9 @@ type TargetHealth struct {
 type Options struct {
 	Plane    Plane
 	Clusters Clusters // nil: nothing can be said about health
-	// Token is what every request must bring. It is called for each, so that a new token holds at once. While it returns "",
-	// requests must name a loopback address or one of Hosts as their host: then no page that a browser shows can reach the
-	// API, whatever its name resolves to.
+	// Token is what every request must bring. It is called for each, so that a new token holds at
+	// once. While it returns "", requests must name a loopback address or one of Hosts as their
+	// host: then no page that a browser shows can reach the API, whatever its name resolves to.
 	Token   func() string
 	Hosts   []string
 	Release string // of millrace, for the status
@@ -111,12 +115,14 @@ func (s *Server) guard(next http.Handler, tokens ...func() string) http.Handler 
 	}
 }
 
-// Beside guards what is served beside the API: it takes the API's token, and another one if there is one.
+// Beside guards what is served beside the API: it takes the API's token, and another one if there
+// is one.
 func (s *Server) Beside(next http.Handler, token func() string) http.Handler {
 	return s.guard(next, s.options.Token, token)
 }
 
-// Apart guards what is served at an address of its own, with a token of its own. While there is none, everyone is let in.
+// Apart guards what is served at an address of its own, with a token of its own. While there is
+// none, everyone is let in.
 func (s *Server) Apart(next http.Handler, token func() string) http.Handler {
 	return &guard{
 		tokens: func() []string { return []string{token()} },
@@ -133,7 +139,8 @@ func (s *Server) WrongTokens() int64 { return s.wrong.count() }
 // ServeHTTP serves REST, and the OpenAPI document at /api/openapi.json.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// Register adds the API to a gRPC server. Who may call it is for that server to say: the token is for REST.
+// Register adds the API to a gRPC server. Who may call it is for that server to say: the token is
+// for REST.
 func (s *Server) Register(g grpc.ServiceRegistrar) {
 	desc := millracev1.AdminService_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)

@@ -613,7 +613,8 @@ rules:
 	}
 }
 
-// TestRolledBackGatewayStaysClosed: a gateway that had lost its last key comes back closed; a new one of its name is another one.
+// TestRolledBackGatewayStaysClosed: a gateway that had lost its last key comes back closed; a new
+// one of its name is another one.
 func TestRolledBackGatewayStaysClosed(t *testing.T) {
 	a := start(t, "")
 	auth := func() string {
@@ -696,7 +697,8 @@ func TestGuard(t *testing.T) {
 	open.send("GET", base, "", "Host", "evil.example").problem(403, "forbidden")
 }
 
-// TestSecretsStayIn makes every call there is over a gateway full of secrets, and looks for them in all that was answered.
+// TestSecretsStayIn makes every call there is over a gateway full of secrets, and looks for them in
+// all that was answered.
 func TestSecretsStayIn(t *testing.T) {
 	a := start(t, fileConfig, func(o *Options) { o.Token = func() string { return "the-admin-token" }; o.Clusters = seen{} })
 	auth := []string{"Authorization", "Bearer the-admin-token"}

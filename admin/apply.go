@@ -13,8 +13,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Apply makes a gateway's stored resources those of a document. What the document says as the file does, as one does that was
-// read here, is left to the file.
+// Apply makes a gateway's stored resources those of a document. What the document says as the file
+// does, as one does that was read here, is left to the file.
 func (s *service) Apply(ctx context.Context, r *millracev1.ApplyRequest) (*millracev1.Applied, error) {
 	applied := &millracev1.Applied{}
 	err := s.change(ctx, r, func(e *edit) (proto.Message, error) {
@@ -60,7 +60,8 @@ func (s *service) Apply(ctx context.Context, r *millracev1.ApplyRequest) (*millr
 	return applied, err
 }
 
-// target finds or makes the gateway that a document is for, and gives it what the document says about the gateway itself.
+// target finds or makes the gateway that a document is for, and gives it what the document says
+// about the gateway itself.
 func (e *edit) target(given *millracev1.Document) (*gateway, error) {
 	settings := given.Gateway
 	ref := settings.Id
@@ -106,7 +107,8 @@ func (e *edit) target(given *millracev1.Document) (*gateway, error) {
 	return g, nil
 }
 
-// onlyFile refuses what a document says about the gateway of the file, unless the file says the same.
+// onlyFile refuses what a document says about the gateway of the file, unless the file says the
+// same.
 func onlyFile(g *gateway, given *millracev1.Document) error {
 	var found config.Errors
 	compare := func(path string, said, file protoreflect.Message) {
@@ -130,7 +132,8 @@ func onlyFile(g *gateway, given *millracev1.Document) error {
 	return nil
 }
 
-// reconcile makes the stored resources those that are given. They are matched by id, else by what tells them apart.
+// reconcile makes the stored resources those that are given. They are matched by id, else by what
+// tells them apart.
 func reconcile[R resource](k kind[R], g *gateway, given *millracev1.Document) error {
 	owned, stored := k.owned(g), slices.Clone(k.stored(g))
 	var next []R

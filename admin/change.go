@@ -39,7 +39,8 @@ type edit struct {
 	removes bool
 }
 
-// change carries out an edit and says in the headers what came of it. The edit returns what was made, for its etag.
+// change carries out an edit and says in the headers what came of it. The edit returns what was
+// made, for its etag.
 func (s *service) change(ctx context.Context, w write, do func(*edit) (proto.Message, error)) error {
 	wait, err := waitFor(w.GetWait())
 	if err != nil {
@@ -134,8 +135,8 @@ func etag[M proto.Message](ms ...M) string {
 	return `"` + hex.EncodeToString(h.Sum(nil)[:8]) + `"`
 }
 
-// explain puts the paths of a configuration's errors into the words of the request: below the resource that was sent where
-// they are about it, else with names in place of places.
+// explain puts the paths of a configuration's errors into the words of the request: below the
+// resource that was sent where they are about it, else with names in place of places.
 func (e *edit) explain(err error) error {
 	var p *problem
 	var found config.Errors

@@ -15,8 +15,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// diff lists what is different in two sets of documents, one gateway after the other. That a secret changed is told, what it
-// is is not.
+// diff lists what is different in two sets of documents, one gateway after the other. That a secret
+// changed is told, what it is is not.
 func diff(from, to []*millracev1.Document) []*millracev1.Difference {
 	d := &differ{}
 	d.lists("gateways", documentItems(from), documentItems(to))

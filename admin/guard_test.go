@@ -58,9 +58,9 @@ func TestTokenRotates(t *testing.T) {
 	}
 }
 
-// TestGuesses: whoever sends many different wrong tokens is not listened to for a while, the right one
-// included; whoever comes from another address is, and so is everybody once the time is over. The
-// log and the count tell of it.
+// TestGuesses: whoever sends many different wrong tokens is not listened to for a while, the right
+// one included; whoever comes from another address is, and so is everybody once the time is over.
+// The log and the count tell of it.
 func TestGuesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor("right")
@@ -94,8 +94,8 @@ func TestGuesses(t *testing.T) {
 	})
 }
 
-// TestOldTokenIsNoGuess: a client that goes on with the token from before a rotation keeps nobody at
-// its address out, however often it asks; nor does one that sends none.
+// TestOldTokenIsNoGuess: a client that goes on with the token from before a rotation keeps nobody
+// at its address out, however often it asks; nor does one that sends none.
 func TestOldTokenIsNoGuess(t *testing.T) {
 	d := newDoor("new")
 	for range 10 * mostWrong {
@@ -110,8 +110,8 @@ func TestOldTokenIsNoGuess(t *testing.T) {
 	}
 }
 
-// TestGuessesTakeLittleMemory: however many addresses guess, only so many are remembered; and the many
-// addresses that one client of IPv6 has are one.
+// TestGuessesTakeLittleMemory: however many addresses guess, only so many are remembered; and the
+// many addresses that one client of IPv6 has are one.
 func TestGuessesTakeLittleMemory(t *testing.T) {
 	d := newDoor("right")
 	for i := range mostClients + 100 {
@@ -130,8 +130,8 @@ func TestGuessesTakeLittleMemory(t *testing.T) {
 	}
 }
 
-// TestMetricsDoors: what is beside the API wants the API's token or its own; what is apart wants its
-// own, and is open while it has none. Neither lets the other's token into the API.
+// TestMetricsDoors: what is beside the API wants the API's token or its own; what is apart wants
+// its own, and is open while it has none. Neither lets the other's token into the API.
 func TestMetricsDoors(t *testing.T) {
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
 	for _, c := range []struct {

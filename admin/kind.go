@@ -34,7 +34,8 @@ type kind[R resource] struct {
 	same func(R) string
 	// check says what a write must not set; nil when there is no such thing.
 	check func(R) error
-	// carry gives a resource what a write cannot say and the stored one has; nil when there is no such thing.
+	// carry gives a resource what a write cannot say and the stored one has; nil when there is no
+	// such thing.
 	carry func(next, stored R)
 }
 
@@ -80,8 +81,8 @@ var (
 
 func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:10]) }
 
-// defaults fills in what may be left out. What is stored is complete: ids of targets then outlive their places, and another
-// version's defaults do not change what runs.
+// defaults fills in what may be left out. What is stored is complete: ids of targets then outlive
+// their places, and another version's defaults do not change what runs.
 func (k kind[R]) defaults(r R) {
 	d := &millracev1.Document{}
 	*k.of(d) = []R{r}
@@ -160,7 +161,8 @@ func (k kind[R]) free(g *gateway, r R) error {
 	return nil
 }
 
-// at is the place of a stored resource in the merged document, which the errors of a configuration name.
+// at is the place of a stored resource in the merged document, which the errors of a configuration
+// name.
 func (k kind[R]) at(g *gateway, i int) string {
 	if g.file != nil {
 		i += len(*k.of(g.file))

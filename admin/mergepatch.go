@@ -8,8 +8,8 @@ import (
 	"millrace/config"
 )
 
-// patched is a resource after a JSON merge patch on the form in which it is shown. Secrets that the patch does not touch are
-// then "[redacted]", which stands for the stored ones.
+// patched is a resource after a JSON merge patch on the form in which it is shown. Secrets that the
+// patch does not touch are then "[redacted]", which stands for the stored ones.
 func patched[M proto.Message](stored M, patch *structpb.Struct) (M, error) {
 	next := blank(stored)
 	shown, err := config.JSON(show(stored))

@@ -15,7 +15,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestMergePatch runs the examples of RFC 7396, appendix A, whose patches are objects, and some of the others.
+// TestMergePatch runs the examples of RFC 7396, appendix A, whose patches are objects, and some of
+// the others.
 func TestMergePatch(t *testing.T) {
 	for _, c := range [][3]string{
 		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
@@ -42,8 +43,8 @@ func TestMergePatch(t *testing.T) {
 	}
 }
 
-// FuzzPatch patches an upstream: whatever comes out is either refused with a path or reads back as itself, and the empty patch
-// changes nothing.
+// FuzzPatch patches an upstream: whatever comes out is either refused with a path or reads back as
+// itself, and the empty patch changes nothing.
 func FuzzPatch(f *testing.F) {
 	f.Add(`{"targets": [{"id": "a", "provider": "openai", "weight": 3}]}`)
 	f.Add(`{"name": "\u2028\ud83d\ude00\u0085", "retry": null, "health_checks": {"active": {"path": "/x", "interval": "1.5s"}}}`)

@@ -21,8 +21,9 @@ var generated []byte
 // object is a JSON object.
 type object = map[string]any
 
-// newOpenAPI serves the generated document, with what the plugin cannot know: names as in the proto, the plain values that some
-// messages are written as, problem documents, headers and formats.
+// newOpenAPI serves the generated document, with what the plugin cannot know: names as in the
+// proto, the plain values that some messages are written as, problem documents, headers and
+// formats.
 func newOpenAPI(all []route, o Options) http.Handler {
 	document := sync.OnceValues(func() ([]byte, error) { return finishOpenAPI(all, o.Release) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -12,7 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// TestOpenAPISaysWhatIsServed compares the document with the routes, both ways, and with what the server answers to each.
+// TestOpenAPISaysWhatIsServed compares the document with the routes, both ways, and with what the
+// server answers to each.
 func TestOpenAPISaysWhatIsServed(t *testing.T) {
 	a := start(t, "")
 	d := a.send("GET", "/api/openapi.json", "").want(200)
@@ -43,8 +44,8 @@ func TestOpenAPISaysWhatIsServed(t *testing.T) {
 	}
 }
 
-// TestOpenAPINames checks that every property of a schema is a field of the message, that every parameter is one of the
-// request's, and that every reference leads somewhere.
+// TestOpenAPINames checks that every property of a schema is a field of the message, that every
+// parameter is one of the request's, and that every reference leads somewhere.
 func TestOpenAPINames(t *testing.T) {
 	a := start(t, "")
 	body := a.send("GET", "/api/openapi.json", "").Body

@@ -25,8 +25,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// route is one method of the service under its REST path. Path parameters, query parameters and the body are the fields of its
-// request message.
+// route is one method of the service under its REST path. Path parameters, query parameters and the
+// body are the fields of its request message.
 type route struct {
 	verb, path string
 	body       string // the field that the body is; "" for none
@@ -121,7 +121,8 @@ func recovered(log *slog.Logger, next http.Handler) http.Handler {
 	})
 }
 
-// explained is mux, with problem documents in place of its own plain words for what it does not know.
+// explained is mux, with problem documents in place of its own plain words for what it does not
+// know.
 func explained(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		unknown, pattern := mux.Handler(r)

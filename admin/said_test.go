@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// TestRESTAnswersAsTheFileDoes: what would be ignored, or taken for something else than was meant, is answered over REST with what to
-// write instead, as it is in the file (config/testdata/load); comments in JSON are taken.
+// TestRESTAnswersAsTheFileDoes: what would be ignored, or taken for something else than was meant,
+// is answered over REST with what to write instead, as it is in the file (config/testdata/load);
+// comments in JSON are taken.
 func TestRESTAnswersAsTheFileDoes(t *testing.T) {
 	a := start(t, "")
 	gateway, _ := a.seeded()

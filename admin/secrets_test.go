@@ -51,7 +51,8 @@ func (a *api) secrets() []string {
 	return append(all, u.HealthChecks.Active.Headers["x-probe"].GetLiteral())
 }
 
-// TestKeptSecretsStay: what is written back as it was shown keeps its secrets, in any order, with anything else changed.
+// TestKeptSecretsStay: what is written back as it was shown keeps its secrets, in any order, with
+// anything else changed.
 func TestKeptSecretsStay(t *testing.T) {
 	want := []string{kept, token, "blue", kept + "-b", probe}
 	slices.Sort(want)
@@ -84,8 +85,8 @@ func TestKeptSecretsStay(t *testing.T) {
 	})
 }
 
-// TestKeptSecretsDoNotMove: a secret that is kept goes only where it was sent before. Any other write is refused, names the fields
-// and changes nothing.
+// TestKeptSecretsDoNotMove: a secret that is kept goes only where it was sent before. Any other
+// write is refused, names the fields and changes nothing.
 func TestKeptSecretsDoNotMove(t *testing.T) {
 	ofA := []string{credentialOfA, headerOfA, probeHeader}
 	for name, c := range map[string]struct {
@@ -144,7 +145,8 @@ func TestSecretsSentAgain(t *testing.T) {
 	a.send("PATCH", upstream, `{"targets": [{"id": "a", "host": "e.example"}], "health_checks": {"active": {"headers": {"x-probe": "new"}}}}`).want(200)
 }
 
-// TestKeptSecretsOfADocument: applying a document has the same rule, also for what it moves or renames.
+// TestKeptSecretsOfADocument: applying a document has the same rule, also for what it moves or
+// renames.
 func TestKeptSecretsOfADocument(t *testing.T) {
 	document := func(name, upstream string) string {
 		return `{"gateway": {"name": "team", "subdomain": "team"}, "upstreams": [` + strings.Replace(upstream, `"name": "chat"`, `"name": "`+name+`"`, 1) + `]}`
@@ -178,8 +180,8 @@ func TestKeptSecretsOfADocument(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNeverShown: nothing that tells of resources, versions and differences shows a secret, the credentials among a
-// target's headers included. What is no credential is shown.
+// TestSecretsAreNeverShown: nothing that tells of resources, versions and differences shows a
+// secret, the credentials among a target's headers included. What is no credential is shown.
 func TestSecretsAreNeverShown(t *testing.T) {
 	a, upstream := withUpstream(t)
 	same(t, a.send("GET", upstream+"/targets/a", "").want(200)["headers"], `{"X-Team-Token": "[redacted]", "x-team": "blue"}`)
@@ -198,7 +200,8 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	a.neverSaid()
 }
 
-// TestAdminTokenIsNotKept: the admin's token is the file's. Over REST it can be neither read nor given, nor kept for another address.
+// TestAdminTokenIsNotKept: the admin's token is the file's. Over REST it can be neither read nor
+// given, nor kept for another address.
 func TestAdminTokenIsNotKept(t *testing.T) {
 	a := start(t, `gateway: {admin: {listen: "127.0.0.1:8080", token: tok-kept-1234567890}}`)
 	a.send("GET", base+"/default", "").want(200)

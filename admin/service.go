@@ -14,8 +14,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// service is the service of admin.proto. Gateways, targets and versions have files of their own; the methods of the resources
-// that are all alike are here.
+// service is the service of admin.proto. Gateways, targets and versions have files of their own;
+// the methods of the resources that are all alike are here.
 type service struct {
 	millracev1.UnimplementedAdminServiceServer
 	plane    Plane

@@ -84,8 +84,9 @@ func (e *edit) upstream(gatewayRef, ref string) (*millracev1.Upstream, error) {
 	return g.stored.Upstreams[i], nil
 }
 
-// putTarget puts a target in the place of another, or at the end. It is a write of the whole upstream: what else that holds stays
-// and keeps its secrets, as far as they may still go to all targets.
+// putTarget puts a target in the place of another, or at the end. It is a write of the whole
+// upstream: what else that holds stays and keeps its secrets, as far as they may still go to all
+// targets.
 func putTarget(u *millracev1.Upstream, place int, t *millracev1.Target) error {
 	next := config.Redact(u)
 	next.Targets = append(next.Targets[:place], append([]*millracev1.Target{t}, next.Targets[min(place+1, len(next.Targets)):]...)...)
@@ -113,8 +114,8 @@ func (s *service) DrainTarget(ctx context.Context, r *millracev1.TargetVerb) (*m
 	return s.DisableTarget(ctx, r)
 }
 
-// switched makes a target that is disabled or not, and otherwise as it was. One of weight 0 that is enabled gets the weight
-// of one that says nothing.
+// switched makes a target that is disabled or not, and otherwise as it was. One of weight 0 that is
+// enabled gets the weight of one that says nothing.
 func switched(disabled bool) func(*millracev1.Target) (*millracev1.Target, error) {
 	return func(stored *millracev1.Target) (*millracev1.Target, error) {
 		next := proto.CloneOf(stored)

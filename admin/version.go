@@ -89,8 +89,9 @@ func (s *service) DiffVersions(ctx context.Context, r *millracev1.DiffRequest) (
 	return &millracev1.Differences{Differences: diff(from.GetDocuments(), to.GetDocuments())}, nil
 }
 
-// Rollback keeps the keys of every gateway that there is, and whether it needs one: what was revoked since must not admit again,
-// and nothing opens. A gateway that was removed since comes back with the keys it had, for without keys it would admit everyone.
+// Rollback keeps the keys of every gateway that there is, and whether it needs one: what was
+// revoked since must not admit again, and nothing opens. A gateway that was removed since comes
+// back with the keys it had, for without keys it would admit everyone.
 func (s *service) Rollback(ctx context.Context, r *millracev1.RollbackRequest) (*millracev1.Differences, error) {
 	then, err := s.plane.At(ctx, uint64(r.Revision))
 	if err != nil {

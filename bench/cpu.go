@@ -37,7 +37,8 @@ func (b *bench) sample(s *subject) sample {
 	return v
 }
 
-// memory is the most that each subject's processes have had resident, in MiB, by the subject's name.
+// memory is the most that each subject's processes have had resident, in MiB, by the subject's
+// name.
 func (b *bench) memory() map[string]float64 {
 	most := map[string]float64{}
 	processes := readProcesses()
@@ -120,7 +121,8 @@ func machine() (busy, all time.Duration) {
 	return busy, all
 }
 
-// awaitQuiet waits until the machine does little, for as long as there is patience, and returns what is left of it.
+// awaitQuiet waits until the machine does little, for as long as there is patience, and returns
+// what is left of it.
 func awaitQuiet(ctx context.Context, patience time.Duration) time.Duration {
 	const look, little = 500 * time.Millisecond, 0.15
 	for ctx.Err() == nil && patience > 0 {

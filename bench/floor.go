@@ -15,8 +15,8 @@ import (
 // bareConfig is an Envoy that forwards to the provider. %%d stands for its own port.
 func bareConfig(provider string) string { return configOf(provider, "", "", "") }
 
-// floorConfig asks a server on the socket for the messages that the gateway asks for: a stream for the request, headers and
-// body, and a stream for the attempt, with all of the answer.
+// floorConfig asks a server on the socket for the messages that the gateway asks for: a stream for
+// the request, headers and body, and a stream for the attempt, with all of the answer.
 func floorConfig(provider, socket string) string {
 	return configOf(provider,
 		`- `+processor("router", "request_header_mode: SEND, request_body_mode: BUFFERED, response_header_mode: SKIP"),

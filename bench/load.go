@@ -67,8 +67,8 @@ func quantile(d []time.Duration, q float64) time.Duration {
 	return d[min(len(d)-1, int(q*float64(len(d))))]
 }
 
-// measure sends the load for the warm-up and the measured time. What ends within the measured time counts, and the CPU time
-// used in it.
+// measure sends the load for the warm-up and the measured time. What ends within the measured time
+// counts, and the CPU time used in it.
 func (b *bench) measure(ctx context.Context, p path, l load, o options) (*figures, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,7 +113,8 @@ func (b *bench) measure(ctx context.Context, p path, l load, o options) (*figure
 	return f, errors.Join(errs...)
 }
 
-// pacemaker says when the next request is due. A gateway that stalls does not slow it down: what it delays is late.
+// pacemaker says when the next request is due. A gateway that stalls does not slow it down: what it
+// delays is late.
 func pacemaker(ctx context.Context, due chan<- time.Time, begin, until time.Time, rate float64) {
 	defer close(due)
 	for i := 0; ; i++ {

@@ -1,12 +1,13 @@
-// Command bench measures what the gateway costs, on one machine and in one run beside others: a bare Envoy, an ext_proc
-// server that does nothing with the messages that ours takes (the floor), and Bifrost's core library. It reports the CPU
-// time of a request and of a streamed token, the time to the first token, and the latency at a fixed rate.
+// Command bench measures what the gateway costs, on one machine and in one run beside others: a
+// bare Envoy, an ext_proc server that does nothing with the messages that ours takes (the floor),
+// and Bifrost's core library. It reports the CPU time of a request and of a streamed token, the
+// time to the first token, and the latency at a fixed rate.
 //
-// Compare the ratios: the absolute figures are the machine's. `make bench` runs it, and with MILLRACE_WRITE_DOCS=1 writes
-// docs/performance.md.
+// Compare the ratios: the absolute figures are the machine's. `make bench` runs it, and with
+// MILLRACE_WRITE_DOCS=1 writes docs/performance.md.
 //
-// The same binary is also the provider and the floor's server (roles): each is a process of its own, so that its CPU time
-// can be told from the others'.
+// The same binary is also the provider and the floor's server (roles): each is a process of its
+// own, so that its CPU time can be told from the others'.
 package main
 
 import (
@@ -33,7 +34,8 @@ type options struct {
 	patience time.Duration // how long to wait, in all, for others on this machine to be quiet
 }
 
-// builds are the gateway's binaries to measure, by name. Several are for comparing two versions of it in one run.
+// builds are the gateway's binaries to measure, by name. Several are for comparing two versions of
+// it in one run.
 type builds []struct{ name, binary string }
 
 func (b *builds) String() string { return "" }
@@ -88,8 +90,8 @@ func listOf(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' })
 }
 
-// run measures every path of every subject under every load, round by round, every second round backwards: what the
-// machine does to one subject in a round it does to all.
+// run measures every path of every subject under every load, round by round, every second round
+// backwards: what the machine does to one subject in a round it does to all.
 func run(ctx context.Context, o options, out io.Writer) error {
 	bench, err := start(ctx, o)
 	if err != nil {

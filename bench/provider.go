@@ -11,8 +11,8 @@ import (
 // roles are what a child process of the bench can be. The argument is where it listens.
 var roles = map[string]func(string) error{"provider": provide, "floor": serveFloor}
 
-// provide is a provider that costs next to nothing: fixed answers of about 1 KB, and streams of tokens at a fixed pace, in
-// the schema of the path.
+// provide is a provider that costs next to nothing: fixed answers of about 1 KB, and streams of
+// tokens at a fixed pace, in the schema of the path.
 func provide(address string) error {
 	return http.ListenAndServe(address, http.HandlerFunc(provideOne))
 }

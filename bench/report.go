@@ -29,7 +29,8 @@ func (r *results) add(round int, l load, p path, f *figures) {
 	r.runs = append(r.runs, result{round, l.name, p.name(), f})
 }
 
-// median of a figure over the rounds, as it is and beside what the bare Envoy had in the same round.
+// median of a figure over the rounds, as it is and beside what the bare Envoy had in the same
+// round.
 func (r *results) median(load, path string, figure func(*figures) float64) (value, ratio, added float64) {
 	var values, ratios, differences []float64
 	for _, one := range r.runs {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// TestTables: ratios are to the bare Envoy of the same round, and the median is taken of them, not of what they are made of.
+// TestTables: ratios are to the bare Envoy of the same round, and the median is taken of them, not
+// of what they are made of.
 func TestTables(t *testing.T) {
 	bare := path{subject: &subject{name: bareName}}
 	ours := path{subject: &subject{name: "millrace"}, says: sameSchema}

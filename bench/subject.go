@@ -192,7 +192,8 @@ rules: [{path: /v1, service: same}]
 // clientsKey lets in the key that every request has: client.
 const clientsKey = "keys: [{name: bench, hash: 948fe603f61dc036b5c596dc09fe3ce3f3d30dc90f024c85f3c82db2ccab679d}]\n"
 
-// gateway starts a build with this document; says has a word for each path through it, in the order of its rules.
+// gateway starts a build with this document; says has a word for each path through it, in the order
+// of its rules.
 func (b *bench) gateway(name, binary, envoyBinary, document string, says ...string) error {
 	port, err := freePort()
 	if err != nil {

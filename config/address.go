@@ -15,7 +15,8 @@ import (
 	"millrace/schema"
 )
 
-// Which upstream addresses are refused, and why, is in docs/rationale.md, "Which upstream addresses are refused?".
+// Which upstream addresses are refused, and why, is in docs/rationale.md, "Which upstream addresses
+// are refused?".
 
 // guard decides which addresses targets may have.
 type guard struct {
@@ -38,14 +39,15 @@ type upstreamAddress struct {
 	port    uint32 // 0: all
 }
 
-// addresses checks where targets are. main is the gateway of the file, which says where the process listens and what is allowed.
+// addresses checks where targets are. main is the gateway of the file, which says where the process
+// listens and what is allowed.
 func (v *validation) addresses(main *millracev1.Gateway, upstreams []*millracev1.Upstream) {
 	allow, _ := parseUpstreamAddresses(main.GetAllowUpstreams()) // wrong ones are the gateway's errors
 	guard{own: ownAddresses(main), allow: allow, local: localAddresses()}.check(v, "", upstreams)
 }
 
-// Reaching finds the targets that lead to an address where this process listens that no document says: its REST API's, as the flags
-// have it. documents are Merge's.
+// Reaching finds the targets that lead to an address where this process listens that no document
+// says: its REST API's, as the flags have it. documents are Merge's.
 func Reaching(documents []*millracev1.Document, what, listen string) Errors {
 	allow, _ := parseUpstreamAddresses(documents[0].Gateway.GetAllowUpstreams())
 	g := guard{own: listening(what, listen), allow: allow, local: localAddresses()}
@@ -111,8 +113,9 @@ func listening(what, at string) []ownAddress {
 	return []ownAddress{{what, ip.Unmap(), uint32(port)}}
 }
 
-// ProbeAddress is that of the listener that active health checks go through, given the gateway's: on the loopback, at the same port,
-// or at another one where the gateway's listener is everywhere and so has that port there too.
+// ProbeAddress is that of the listener that active health checks go through, given the gateway's:
+// on the loopback, at the same port, or at another one where the gateway's listener is everywhere
+// and so has that port there too.
 func ProbeAddress(listen string, port uint32) (string, uint32) {
 	if ip, err := netip.ParseAddr(listen); err == nil && ip.IsUnspecified() {
 		const first, ports = 1024, 31_000 // below those that outgoing connections get
@@ -135,7 +138,8 @@ func localAddresses() []netip.Addr {
 	return local
 }
 
-// target returns the field of a target that says where it is and why it must not be there, "" when it may.
+// target returns the field of a target that says where it is and why it must not be there, "" when
+// it may.
 func (g guard) target(t *millracev1.Target) (field, reason string) {
 	field = "host"
 	if base := t.GetProvider().GetBaseUrl(); base != "" {
@@ -176,7 +180,8 @@ func (g guard) refuse(host string, port uint32) string {
 	return fmt.Sprintf("%s is %s; if that is meant, put %q into gateway.allow_upstreams of the configuration file", entry, why, entry)
 }
 
-// nameAndAddress is a host as lists are searched for it: in lower case, and the address that it is, which is not valid for a name.
+// nameAndAddress is a host as lists are searched for it: in lower case, and the address that it is,
+// which is not valid for a name.
 func nameAndAddress(host string) (name string, ip netip.Addr) {
 	name = strings.ToLower(strings.TrimSuffix(host, "."))
 	ip, _ = netip.ParseAddr(name) // the zero address for a name
@@ -187,8 +192,9 @@ func (a upstreamAddress) matches(name string, ip netip.Addr, port uint32) bool {
 	return (a.port == 0 || a.port == port) && (a.name != "" && a.name == name || ip.IsValid() && a.network.Contains(ip))
 }
 
-// ownReason tells whether the address is one where this process listens. Names other than localhost are not looked up: what they
-// lead to is known when Envoy has asked, and a request that comes back is known by x-millrace-via.
+// ownReason tells whether the address is one where this process listens. Names other than localhost
+// are not looked up: what they lead to is known when Envoy has asked, and a request that comes back
+// is known by x-millrace-via.
 func (g guard) ownReason(name string, ip netip.Addr, port uint32) string {
 	for _, own := range g.own {
 		same := own.ip == ip
@@ -205,7 +211,8 @@ func (g guard) ownReason(name string, ip netip.Addr, port uint32) string {
 	return ""
 }
 
-// isLoopbackName holds for the names that lead to this machine everywhere (RFC 6761, 6.3), and those that distributions give it.
+// isLoopbackName holds for the names that lead to this machine everywhere (RFC 6761, 6.3), and
+// those that distributions give it.
 func isLoopbackName(name string) bool {
 	switch name {
 	case "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback":
@@ -214,7 +221,8 @@ func isLoopbackName(name string) bool {
 	return strings.HasSuffix(name, ".localhost")
 }
 
-// metadataService is where a cloud tells a machine, and whoever can ask in its name, its credentials.
+// metadataService is where a cloud tells a machine, and whoever can ask in its name, its
+// credentials.
 const metadataService = "a cloud's metadata service, which gives out credentials"
 
 // metadataNames are names of such services, metadataAddresses those that are not link-local.
@@ -258,7 +266,8 @@ func special(ip netip.Addr) string {
 
 func within(network string, ip netip.Addr) bool { return netip.MustParsePrefix(network).Contains(ip) }
 
-// embedded is the IPv4 address that translators on the way make of an IPv6 one; it is not valid where they make none.
+// embedded is the IPv4 address that translators on the way make of an IPv6 one; it is not valid
+// where they make none.
 func embedded(ip netip.Addr) netip.Addr {
 	if !ip.Is6() || ip.Is4In6() || ip.IsUnspecified() || ip.IsLoopback() {
 		return netip.Addr{}
@@ -275,8 +284,9 @@ func embedded(ip netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// usualForm is the form that an address should have been written in, "" for what is written so, and for names. Resolvers
-// (inet_aton) take 2852039166, 0xA9.254.43518 and 0251.0376.0251.0376 for 169.254.169.254, and some take full-width digits for digits.
+// usualForm is the form that an address should have been written in, "" for what is written so, and
+// for names. Resolvers (inet_aton) take 2852039166, 0xA9.254.43518 and 0251.0376.0251.0376 for
+// 169.254.169.254, and some take full-width digits for digits.
 func usualForm(host string) string {
 	plain := strings.Trim(strings.TrimSuffix(strings.Map(halfWidth, host), "."), "[]")
 	ip, err := netip.ParseAddr(plain)
@@ -310,8 +320,9 @@ func halfWidth(c rune) rune {
 	return c
 }
 
-// loose reads an IPv4 address as inet_aton does: one to four numbers, decimal, octal (0…) or hexadecimal (0x…), of which the last
-// fills the rest. It tells whether the host looks like one; the address is not valid where there are more numbers, or too large ones.
+// loose reads an IPv4 address as inet_aton does: one to four numbers, decimal, octal (0…) or
+// hexadecimal (0x…), of which the last fills the rest. It tells whether the host looks like one;
+// the address is not valid where there are more numbers, or too large ones.
 func loose(host string) (ip netip.Addr, looks bool) {
 	const most = 4
 	texts := strings.Split(host, ".")

@@ -10,8 +10,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestUpstreamAddresses: addresses that no provider has are refused in each way to write them, with the usual one named where it is
-// another; loopback, private and public ones are not.
+// TestUpstreamAddresses: addresses that no provider has are refused in each way to write them, with
+// the usual one named where it is another; loopback, private and public ones are not.
 func TestUpstreamAddresses(t *testing.T) {
 	g := guard{
 		own:   ownAddresses(gatewayAt(t, `{listen_address: 127.0.0.1, listen_port: 41002, admin: {listen: "127.0.0.1:8080", metrics: {listen: "10.1.2.3:9090"}, token: t}}`)),
@@ -130,7 +130,8 @@ func TestUpstreamAddresses(t *testing.T) {
 	}
 }
 
-// TestAllowUpstreams: each entry lifts the refusal of what it names and of nothing else; what the error proposes is an entry that does.
+// TestAllowUpstreams: each entry lifts the refusal of what it names and of nothing else; what the
+// error proposes is an entry that does.
 func TestAllowUpstreams(t *testing.T) {
 	own := listening("this gateway's own listener", "127.0.0.1:41002")
 	for _, c := range []struct {
@@ -211,8 +212,8 @@ func TestAllowUpstreamsWrong(t *testing.T) {
 	}
 }
 
-// TestAllowIsTheFilesAlone: who may write over REST cannot allow what the file does not, and what the file allows, and where it
-// listens, holds for the gateways of REST too.
+// TestAllowIsTheFilesAlone: who may write over REST cannot allow what the file does not, and what
+// the file allows, and where it listens, holds for the gateways of REST too.
 func TestAllowIsTheFilesAlone(t *testing.T) {
 	file, err := Load("x", []byte(`gateway: {listen_port: 5000, allow_upstreams: ["169.254.1.1"]}`))
 	if err != nil {
@@ -242,8 +243,9 @@ func TestAllowIsTheFilesAlone(t *testing.T) {
 	}
 }
 
-// TestVia: gateways that send requests to the same places have one id, whatever their secrets, weights and ports are; another name, or
-// another place, is another id. The targets that are not to be sent it are marked.
+// TestVia: gateways that send requests to the same places have one id, whatever their secrets,
+// weights and ports are; another name, or another place, is another id. The targets that are not to
+// be sent it are marked.
 func TestVia(t *testing.T) {
 	load := func(yaml string) *Gateway {
 		t.Helper()

@@ -16,14 +16,15 @@ import (
 const (
 	// failureOpen is what a service's failure says when Envoy is to serve it without the sidecar.
 	failureOpen = "open"
-	// inspectFirstToken is what a service's inspect says when the sidecar is to detach from a stream at its first token.
+	// inspectFirstToken is what a service's inspect says when the sidecar is to detach from a
+	// stream at its first token.
 	inspectFirstToken = "first-token"
 	// inspectHeaders is what a service's inspect says when no body is to be read.
 	inspectHeaders = "headers"
 )
 
-// Bare is when Envoy sends the plain requests of a rule on by itself: posts to the one operation of its targets, which all have one
-// schema, one path and one credential.
+// Bare is when Envoy sends the plain requests of a rule on by itself: posts to the one operation of
+// its targets, which all have one schema, one path and one credential.
 type Bare uint8
 
 // When Envoy does.
@@ -43,7 +44,8 @@ func (r *Rule) bare() Bare {
 	return BareNever
 }
 
-// BareSchema is that of the requests which Envoy sends on by itself, or whose streams it passes on: all targets speak it.
+// BareSchema is that of the requests which Envoy sends on by itself, or whose streams it passes on:
+// all targets speak it.
 func (r *Rule) BareSchema() *schema.Schema {
 	targets := r.Shares[0].Upstream.Targets
 	asked := slices.IndexFunc(targets, func(t *Target) bool { return t.Answer == "" })
@@ -69,8 +71,8 @@ func bareServiceOf(s *millracev1.Service) bareService {
 	return ""
 }
 
-// bare refuses what Envoy cannot serve by itself. The reasons are in docs/rationale.md, "When may a service stay open without the
-// sidecar?".
+// bare refuses what Envoy cannot serve by itself. The reasons are in docs/rationale.md, "When may a
+// service stay open without the sidecar?".
 func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
 	var bare, open bareService // one of them, to say whose fault it is
 	for _, s := range doc.Services {
@@ -218,7 +220,8 @@ func (v *validation) bareRule(path string, r *millracev1.Rule, doc *millracev1.D
 	}
 }
 
-// oneSchema checks that the targets of a service whose streams are not read to their end speak one schema.
+// oneSchema checks that the targets of a service whose streams are not read to their end speak one
+// schema.
 func (v *validation) oneSchema(service, path string, u *millracev1.Upstream) {
 	var first *millracev1.Target
 	for j, t := range u.Targets {
@@ -234,7 +237,8 @@ func (v *validation) oneSchema(service, path string, u *millracev1.Upstream) {
 	}
 }
 
-// alikeInspected checks that a rule's services have the same read: Envoy makes its route for all of them.
+// alikeInspected checks that a rule's services have the same read: Envoy makes its route for all of
+// them.
 func (v *validation) alikeInspected(path string, refs []string, doc *millracev1.Document, upstreams, services names) {
 	first := doc.Services[services[refs[0]]]
 	speaks := func(s *millracev1.Service) schema.Name {

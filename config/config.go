@@ -1,9 +1,9 @@
-// Package config is what the operator meant: it reads documents strictly, fills in defaults, checks the whole, and resolves
-// it into an immutable Config that the sidecar (extproc) and Envoy's half (xds) both compile from. Those two meet only
-// here.
+// Package config is what the operator meant: it reads documents strictly, fills in defaults, checks
+// the whole, and resolves it into an immutable Config that the sidecar (extproc) and Envoy's half
+// (xds) both compile from. Those two meet only here.
 //
-// A document is refused whole or taken whole. Every error is reported at once, each with the path of its field and, for
-// files, its line and column.
+// A document is refused whole or taken whole. Every error is reported at once, each with the path
+// of its field and, for files, its line and column.
 package config
 
 import (
@@ -24,8 +24,8 @@ import (
 type Config struct {
 	// Version is a hash of the effective document: equal configurations have equal versions.
 	Version string
-	// Documents are the effective ones, defaults filled in, one per gateway. They hold references to secrets and literal
-	// ones: do not print them without Redact.
+	// Documents are the effective ones, defaults filled in, one per gateway. They hold references
+	// to secrets and literal ones: do not print them without Redact.
 	Documents []*millracev1.Document
 
 	Listen          Listen
@@ -135,7 +135,8 @@ type Pool struct {
 // Algorithm is how a pool picks among the targets of one priority.
 type Algorithm string
 
-// RoundRobin and WeightedRoundRobin are one, which goes by the weights: equal ones are an even share. Random takes none.
+// RoundRobin and WeightedRoundRobin are one, which goes by the weights: equal ones are an even
+// share. Random takes none.
 const (
 	RoundRobin         Algorithm = "round-robin"
 	WeightedRoundRobin Algorithm = "weighted-round-robin"
@@ -143,7 +144,8 @@ const (
 	Random             Algorithm = "random"
 )
 
-// The algorithms that hash send what is equal to one target, for as long as it is there, and go by weights over all.
+// The algorithms that hash send what is equal to one target, for as long as it is there, and go by
+// weights over all.
 const (
 	SourceHash Algorithm = "source-hash" // the client's address
 	URIHash    Algorithm = "uri-hash"    // the path, without the query
@@ -204,9 +206,11 @@ type Upstream struct {
 	Listed bool
 	// Prefer has those targets asked first that list the request's model.
 	Prefer bool
-	// For is the upstream that this one stands for, with its targets in another order (prefer.go); nil for one that was written.
+	// For is the upstream that this one stands for, with its targets in another order (prefer.go);
+	// nil for one that was written.
 	For *Upstream
-	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other algorithm.
+	// HashHeader and HashCookie are the names for header-hash and cookie-hash, "" with any other
+	// algorithm.
 	HashHeader, HashCookie string
 	// HashBalance is the most requests of a target in per cent of its share; 0: no bound.
 	HashBalance uint32
@@ -337,8 +341,9 @@ func (t *Target) Authority() string {
 	return hostPort(t.Host, t.Port)
 }
 
-// Model is the name to ask the target for when the client asked for model ("" when it named none): the mapped name, else the
-// client's when the target lists it, else the default, else, for a target that has none, the client's.
+// Model is the name to ask the target for when the client asked for model ("" when it named none):
+// the mapped name, else the client's when the target lists it, else the default, else, for a target
+// that has none, the client's.
 func (t *Target) Model(model string) string {
 	if mapped, ok := t.ModelMap[model]; ok {
 		return mapped
@@ -352,8 +357,8 @@ func (t *Target) Model(model string) string {
 	return model
 }
 
-// Forwards tells whether the target gets the client's header of this name, in lower case, beside those that all get. What carries a
-// credential it gets by the whole name alone.
+// Forwards tells whether the target gets the client's header of this name, in lower case, beside
+// those that all get. What carries a credential it gets by the whole name alone.
 func (t *Target) Forwards(name string) bool {
 	return slices.ContainsFunc(t.Forward, func(f string) bool {
 		begins, many := strings.CutSuffix(f, "*")
@@ -383,7 +388,8 @@ type Rule struct {
 	Models  []string
 	Strip   bool
 	Shares  []Share // at least one
-	// Derived: the rule was not written, its Models are those that some of its targets are preferred for.
+	// Derived: the rule was not written, its Models are those that some of its targets are
+	// preferred for.
 	Derived bool
 	Plan    *Plan
 }
@@ -392,8 +398,8 @@ type Rule struct {
 type Share struct {
 	Upstream *Upstream
 	Weight   uint32
-	// Open, Detached and Unread are the service's failure: open, inspect: first-token and inspect: headers; of all shares of a rule, or of
-	// none.
+	// Open, Detached and Unread are the service's failure: open, inspect: first-token and inspect:
+	// headers; of all shares of a rule, or of none.
 	Open, Detached, Unread bool
 }
 
@@ -462,7 +468,8 @@ func (r *Rule) String() string {
 	return strings.Join(words, ", ")
 }
 
-// RouteName is what the rule's routes are called in Envoy, which tells the sidecar by that name which rule it chose.
+// RouteName is what the rule's routes are called in Envoy, which tells the sidecar by that name
+// which rule it chose.
 func (r *Rule) RouteName(g *Gateway) string {
 	return fmt.Sprintf("%q %q %q %q %q %q", g.Name, r.Methods, r.Path, r.Headers, r.Query, r.Models) // maps print sorted
 }

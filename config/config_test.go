@@ -12,7 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestLoad runs testdata/load: a document, and either its effective form or everything that is wrong with it.
+// TestLoad runs testdata/load: a document, and either its effective form or everything that is
+// wrong with it.
 func TestLoad(t *testing.T) {
 	golden.Run(t, "testdata/load/*.txtar", func(c *golden.Case) {
 		doc, err := Load("config.yaml", c.Input("config.yaml"))
@@ -93,7 +94,8 @@ rules:
 	}
 }
 
-// TestBaseOfAnthropic: who speaks Anthropic's schema writes base URLs without the version, as its SDKs take them; both ways mean the same.
+// TestBaseOfAnthropic: who speaks Anthropic's schema writes base URLs without the version, as its
+// SDKs take them; both ways mean the same.
 func TestBaseOfAnthropic(t *testing.T) {
 	for url, want := range map[string]string{
 		"https://api.anthropic.com":             "/v1",
@@ -109,7 +111,8 @@ func TestBaseOfAnthropic(t *testing.T) {
 	}
 }
 
-// TestDialects: what says whose API a target speaks. Of a server that nothing is said of, nothing is known.
+// TestDialects: what says whose API a target speaks. Of a server that nothing is said of, nothing
+// is known.
 func TestDialects(t *testing.T) {
 	for target, want := range map[string]struct{ provider, dialect string }{
 		`provider: openai`: {"openai", "openai"},
@@ -151,7 +154,8 @@ func TestResolveNamesTheSecretItCannotRead(t *testing.T) {
 	}
 }
 
-// TestKeepSecrets: what is written back as it was shown keeps its secrets, those in maps by their keys.
+// TestKeepSecrets: what is written back as it was shown keeps its secrets, those in maps by their
+// keys.
 func TestKeepSecrets(t *testing.T) {
 	header := func(name, value string) *millracev1.ActiveHealthCheck {
 		return &millracev1.ActiveHealthCheck{Headers: map[string]*millracev1.Secret{name: {Source: &millracev1.Secret_Literal{Literal: value}}}}
@@ -166,7 +170,8 @@ func TestKeepSecrets(t *testing.T) {
 	}
 }
 
-// TestPrintShowsNoSecret: what validate prints has no credential, wherever it is written, and loads again.
+// TestPrintShowsNoSecret: what validate prints has no credential, wherever it is written, and loads
+// again.
 func TestPrintShowsNoSecret(t *testing.T) {
 	doc, err := Load("x", []byte(`
 gateway: {admin: {listen: "127.0.0.1:1", token: canary-1}}
@@ -230,7 +235,8 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// TestBasePathStaysEscaped: a base URL's path is sent as it is written: an escaped line end in it begins no header of its own.
+// TestBasePathStaysEscaped: a base URL's path is sent as it is written: an escaped line end in it
+// begins no header of its own.
 func TestBasePathStaysEscaped(t *testing.T) {
 	c := resolved(t, `
 upstreams: [{name: u, targets: [{provider: {base_url: "http://a.example/v1%0D%0Ax-injected:%201/%C3%A4%2Fb/"}}]}]
@@ -242,7 +248,8 @@ rules: [{path: /v1, service: s}]
 	}
 }
 
-// TestHostsHaveNoCase: two gateways cannot have one host, however it is written. Envoy would refuse the routes of all of them.
+// TestHostsHaveNoCase: two gateways cannot have one host, however it is written. Envoy would refuse
+// the routes of all of them.
 func TestHostsHaveNoCase(t *testing.T) {
 	file, err := Load("x", []byte("gateway: {hosts: [API.example]}\nproviders: {targets: [{provider: openai}]}"))
 	if err != nil {
@@ -254,7 +261,8 @@ func TestHostsHaveNoCase(t *testing.T) {
 	}
 }
 
-// TestRouteNames: rules that differ have route names that differ, for the sidecar knows by them which rule Envoy chose.
+// TestRouteNames: rules that differ have route names that differ, for the sidecar knows by them
+// which rule Envoy chose.
 func TestRouteNames(t *testing.T) {
 	seen := map[string]int{}
 	for i, r := range []struct {

@@ -34,8 +34,8 @@ func (v *validation) openToPages(doc *millracev1.Document) {
 
 var originScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
-// badOrigin says why no browser would send this origin, and what to write instead; "" when one would.
-// https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin
+// badOrigin says why no browser would send this origin, and what to write instead; "" when one
+// would. https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin
 func badOrigin(o string) string {
 	scheme, rest, ok := strings.Cut(o, "://")
 	switch {
@@ -71,7 +71,8 @@ func badOrigin(o string) string {
 
 var defaultPorts = map[string]string{"http": "80", "https": "443"}
 
-// splitPort cuts the host from its port. The port is "" where nothing stands for one, ":" where nothing stands behind its colon.
+// splitPort cuts the host from its port. The port is "" where nothing stands for one, ":" where
+// nothing stands behind its colon.
 func splitPort(s string) (host, port string) {
 	colon := strings.LastIndexByte(s, ':')
 	if colon < 0 || strings.HasSuffix(s, "]") {

@@ -11,8 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Decode reads one resource or document, in YAML or JSON, into m. Unknown fields, duplicate keys, values of the wrong type and
-// what breaks a rule stated in the proto are errors, all reported at once; the error is an Errors. Defaults are not filled in.
+// Decode reads one resource or document, in YAML or JSON, into m. Unknown fields, duplicate keys,
+// values of the wrong type and what breaks a rule stated in the proto are errors, all reported at
+// once; the error is an Errors. Defaults are not filled in.
 func Decode(data []byte, m proto.Message) error {
 	data = oneLineEnd(data)
 	root, err := parse("", data)
@@ -53,8 +54,8 @@ func DecodeJSON(data []byte, m proto.Message) error {
 	return err
 }
 
-// StrictJSON returns the one JSON value that data is, without white space and comments. Duplicate keys, invalid UTF-8 and anything
-// behind the value are errors.
+// StrictJSON returns the one JSON value that data is, without white space and comments. Duplicate
+// keys, invalid UTF-8 and anything behind the value are errors.
 func StrictJSON(data []byte) (jsontext.Value, error) {
 	value := jsontext.Value(withoutComments(data))
 	if len(bytes.TrimSpace(value)) == 0 {
@@ -70,8 +71,9 @@ func StrictJSON(data []byte) (jsontext.Value, error) {
 	return value, nil
 }
 
-// withoutComments is a copy in which spaces stand for the comments that the source documents write in JSON: from # or // to the end of
-// the line. All else keeps its place. Neither sign is JSON outside of a string.
+// withoutComments is a copy in which spaces stand for the comments that the source documents write
+// in JSON: from # or // to the end of the line. All else keeps its place. Neither sign is JSON
+// outside of a string.
 func withoutComments(data []byte) []byte {
 	data = slices.Clone(data)
 	inString, comment := false, false
@@ -112,7 +114,8 @@ func pointerPath(p jsontext.Pointer) string {
 	return path
 }
 
-// yamlSafe escapes what JSON allows in a string and YAML reads as something else: its line ends, and characters that it refuses.
+// yamlSafe escapes what JSON allows in a string and YAML reads as something else: its line ends,
+// and characters that it refuses.
 func yamlSafe(value []byte) []byte {
 	safe := make([]byte, 0, len(value))
 	for _, r := range string(value) {

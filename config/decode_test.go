@@ -7,8 +7,9 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestCommentsInJSON: comments as the source documents write them (seed 001) are no part of the value, and what looks like one inside a
-// string is no comment. Places in errors are those of the text as it was sent.
+// TestCommentsInJSON: comments as the source documents write them (seed 001) are no part of the
+// value, and what looks like one inside a string is no comment. Places in errors are those of the
+// text as it was sent.
 func TestCommentsInJSON(t *testing.T) {
 	for text, want := range map[string]string{
 		"{\"a\": 1,    # 60% of traffic\n \"b\": 2 // Enable \"passive\" checks\n}": `{"a":1,"b":2}`,

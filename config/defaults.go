@@ -12,8 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// SetDefaults fills in every field the operator may leave out, and turns the short form (providers.targets) into the
-// resources it stands for. Doing it twice changes nothing.
+// SetDefaults fills in every field the operator may leave out, and turns the short form
+// (providers.targets) into the resources it stands for. Doing it twice changes nothing.
 func SetDefaults(doc *millracev1.Document) {
 	g := ensure(&doc.Gateway)
 	setIfZero(&g.Name, "default")
@@ -110,8 +110,9 @@ func setUpstreamDefaults(u *millracev1.Upstream) {
 	}
 }
 
-// defaultChoice has the targets that list a model asked first, unless one has a model to put in place of another: that one takes whatever
-// is asked, and the source documents share such requests evenly.
+// defaultChoice has the targets that list a model asked first, unless one has a model to put in
+// place of another: that one takes whatever is asked, and the source documents share such requests
+// evenly.
 func defaultChoice(u *millracev1.Upstream) string {
 	if slices.ContainsFunc(u.Targets, func(t *millracev1.Target) bool { return t.DefaultModel != "" }) {
 		return "any"
@@ -153,7 +154,8 @@ func setHashDefaults(u *millracev1.Upstream) {
 	}
 }
 
-// canNameTarget leaves room for the place in the 128 characters of an id, whose rule is in config.proto.
+// canNameTarget leaves room for the place in the 128 characters of an id, whose rule is in
+// config.proto.
 var canNameTarget = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,100}$`)
 
 // targetID names a target that the operator did not name: by its provider or host, and its place.

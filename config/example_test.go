@@ -26,8 +26,8 @@ func TestEveryOption(t *testing.T) {
 	}
 	there := map[protoreflect.FullName]bool{}
 	collect(there, (&millracev1.Document{}).ProtoReflect().Descriptor(), written)
-	// The short form stands for the long one, ids are given, and what this version does not do is refused (NotYet) or has no effect
-	// and a warning (Doubtful).
+	// The short form stands for the long one, ids are given, and what this version does not do is
+	// refused (NotYet) or has no effect and a warning (Doubtful).
 	known := []string{"Document.providers", "Providers.targets", "Gateway.id", "Upstream.id", "Service.id", "Service.upstream_id", "Rule.id",
 		"Rule.service_id", "Key.id", "Bytes.bytes", "Secret.literal",
 		"Streaming.buffer_size", "ConnectionPool.max_idle_per_host",

@@ -14,8 +14,9 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// JSON writes a message in the words it can be written in: names as in the proto, plain values for providers, sizes and
-// literal secrets. It shows no secret (Redact). Of resources it shows what is set, of every other message all.
+// JSON writes a message in the words it can be written in: names as in the proto, plain values for
+// providers, sizes and literal secrets. It shows no secret (Redact). Of resources it shows what is
+// set, of every other message all.
 func JSON(m proto.Message) ([]byte, error) {
 	var out bytes.Buffer
 	e := jsontext.NewEncoder(&out)

@@ -11,8 +11,9 @@ func asksKey(doc *millracev1.Document) bool {
 	return doc.Gateway.Auth == authRequired || len(doc.Keys) > 0 && doc.Gateway.Auth != authNone
 }
 
-// KeysLost refuses next in the place of was when was asks for a key and next says nothing of who may enter. Both are loaded
-// documents of the configuration file. Nobody can tell such an edit from a file that was cut, so it has to say what it means.
+// KeysLost refuses next in the place of was when was asks for a key and next says nothing of who
+// may enter. Both are loaded documents of the configuration file. Nobody can tell such an edit from
+// a file that was cut, so it has to say what it means.
 func KeysLost(was, next *millracev1.Document) Errors {
 	if !asksKey(was) || next.Gateway.Auth != "" || len(next.Keys) > 0 {
 		return nil
@@ -21,8 +22,8 @@ func KeysLost(was, next *millracev1.Document) Errors {
 		"was a part of the file lost? If it is meant, write gateway.auth: none to let in anyone, or gateway.auth: required to let in nobody by this file"}}
 }
 
-// Keyed lists the gateways that have ever asked for a key and have not said auth: none since, sorted. documents are what Merge
-// returned, before is the list so far.
+// Keyed lists the gateways that have ever asked for a key and have not said auth: none since,
+// sorted. documents are what Merge returned, before is the list so far.
 func Keyed(documents []*millracev1.Document, before []string) []string {
 	keyed := slices.Clone(before)
 	for i, d := range documents {
@@ -38,7 +39,8 @@ func Keyed(documents []*millracev1.Document, before []string) []string {
 	return slices.Compact(keyed)
 }
 
-// stayClosed makes the keyed gateways that have no key left, and do not say who may enter, ask for one all the same.
+// stayClosed makes the keyed gateways that have no key left, and do not say who may enter, ask for
+// one all the same.
 func stayClosed(documents []*millracev1.Document, keyed []string) {
 	for i, d := range documents {
 		if d.Gateway.Auth == "" && len(d.Keys) == 0 && slices.Contains(keyed, idOf(i, d)) {

@@ -52,8 +52,8 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Empty refuses a document that says nothing at all: a file or a request whose content was lost on the way must not be taken for
-// the wish that nothing be served.
+// Empty refuses a document that says nothing at all: a file or a request whose content was lost on
+// the way must not be taken for the wish that nothing be served.
 func Empty(doc *millracev1.Document) Errors {
 	said := false
 	doc.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
@@ -66,8 +66,9 @@ func Empty(doc *millracev1.Document) Errors {
 	return Errors{{Reason: "holds no configuration: it is empty, or has nothing but comments and empty fields; a gateway that serves nothing is gateway: {name: default}"}}
 }
 
-// Load reads a document in YAML or JSON, fills in the defaults and checks it. file is its name for error messages. Unknown
-// fields, duplicate keys, values of the wrong type and an empty document are errors. The error is an Errors.
+// Load reads a document in YAML or JSON, fills in the defaults and checks it. file is its name for
+// error messages. Unknown fields, duplicate keys, values of the wrong type and an empty document
+// are errors. The error is an Errors.
 func Load(file string, data []byte) (*millracev1.Document, error) {
 	data = oneLineEnd(data)
 	root, err := parse(file, data)
@@ -110,8 +111,9 @@ func Load(file string, data []byte) (*millracev1.Document, error) {
 
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
 
-// oneLineEnd writes all that YAML 1.1 takes for a line's end as LF, the end of the data included. protoyaml counts lines by LF alone,
-// and panics when an error is in a line that it has not counted.
+// oneLineEnd writes all that YAML 1.1 takes for a line's end as LF, the end of the data included.
+// protoyaml counts lines by LF alone, and panics when an error is in a line that it has not
+// counted.
 func oneLineEnd(data []byte) []byte {
 	if bytes.ContainsAny(data, "\r\u0085\u2028\u2029") {
 		data = []byte(lineEnds.Replace(string(data)))
@@ -124,7 +126,8 @@ func oneLineEnd(data []byte) []byte {
 
 var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): (?s)(.*)$`)
 
-// parse reads the syntax. An empty document is an empty mapping; a second one is an error, for nobody would read it.
+// parse reads the syntax. An empty document is an empty mapping; a second one is an error, for
+// nobody would read it.
 func parse(file string, data []byte) (*yaml.Node, error) {
 	var document, second yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(data))
@@ -168,7 +171,8 @@ func check(m proto.Message) Errors {
 	}
 }
 
-// unmarshal decodes strictly and checks the rules stated in the proto. Should the decoder panic, as it has, the document is refused.
+// unmarshal decodes strictly and checks the rules stated in the proto. Should the decoder panic, as
+// it has, the document is refused.
 func unmarshal(data []byte, m proto.Message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -178,13 +182,15 @@ func unmarshal(data []byte, m proto.Message) (err error) {
 	return protoyaml.UnmarshalOptions{Validator: rules{}, CustomUnmarshaler: scalars{}}.Unmarshal(data, m)
 }
 
-// rules are those stated in the proto, as protoyaml wants them. protovalidate keeps what it has compiled.
+// rules are those stated in the proto, as protoyaml wants them. protovalidate keeps what it has
+// compiled.
 type rules struct{}
 
 func (rules) Validate(m proto.Message) error { return protovalidate.Validate(m) }
 
-// unread finds what the YAML decoder passes over in silence: keys that stand twice in one mapping, of which it takes the last, and tags by
-// which other products refer to a value that is elsewhere (!ENV, !secret).
+// unread finds what the YAML decoder passes over in silence: keys that stand twice in one mapping,
+// of which it takes the last, and tags by which other products refer to a value that is elsewhere
+// (!ENV, !secret).
 func unread(n *yaml.Node, path string) Errors {
 	var found Errors
 	if strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!") {
@@ -221,7 +227,8 @@ func join(path, name string) string {
 
 var positioned = regexp.MustCompile(`^:(\d+):(\d+) ([^\n]*)`)
 
-// located turns the decoder's errors, which know a line and a column, into ours, which also know the path.
+// located turns the decoder's errors, which know a line and a column, into ours, which also know
+// the path.
 func located(root *yaml.Node, err error) Errors {
 	all := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -241,8 +248,8 @@ func located(root *yaml.Node, err error) Errors {
 	return found
 }
 
-// plain takes what only the decoder's author needs out of its words: the field path we already show, the rule's id and the
-// protobuf type names.
+// plain takes what only the decoder's author needs out of its words: the field path we already
+// show, the rule's id and the protobuf type names.
 func plain(reason, path string) string {
 	if field, rest, ok := strings.Cut(reason, ": "); ok && strings.HasSuffix(path, field) {
 		reason = rest

@@ -9,10 +9,11 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Merge puts what the file says and what the store holds together: one document per gateway, the file's first, with defaults,
-// checked as a whole. file is a loaded document, nil when there is none; neither argument is changed. A stored document with
-// the id of the file's gateway adds its resources to it. A gateway of state.keyed that has no key left has auth: required, unless
-// it says auth: none. The error is an Errors; paths begin with the gateway's name.
+// Merge puts what the file says and what the store holds together: one document per gateway, the
+// file's first, with defaults, checked as a whole. file is a loaded document, nil when there is
+// none; neither argument is changed. A stored document with the id of the file's gateway adds its
+// resources to it. A gateway of state.keyed that has no key left has auth: required, unless it says
+// auth: none. The error is an Errors; paths begin with the gateway's name.
 func Merge(file *millracev1.Document, state *millracev1.State) ([]*millracev1.Document, error) {
 	main := &millracev1.Document{}
 	if file != nil {
@@ -66,7 +67,8 @@ func validateAll(documents []*millracev1.Document) Errors {
 	return v.found
 }
 
-// added checks a gateway that is not the file's: it shares the listener, so it must be told apart, and has no say in it.
+// added checks a gateway that is not the file's: it shares the listener, so it must be told apart,
+// and has no say in it.
 func (v *validation) added(path string, g *millracev1.Gateway) {
 	if g.Subdomain == "" && len(g.Hosts) == 0 {
 		v.errorf(path+".subdomain", "needed, or hosts: another gateway has the requests that name none")

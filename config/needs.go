@@ -69,7 +69,8 @@ var (
 	// KeyMessages are the router stream's where it checks keys and Envoy does the rest (Plan.Bare).
 	KeyMessages      = []Message{RequestHeaders}
 	UpstreamMessages = []Message{RequestHeaders, ResponseHeaders, ResponseBody, ResponseTrailers}
-	// JoinedMessages are the upstream stream's of a first attempt that reads the request, too (Plan.Joined).
+	// JoinedMessages are the upstream stream's of a first attempt that reads the request, too
+	// (Plan.Joined).
 	JoinedMessages = []Message{RequestHeaders, RequestBody, ResponseHeaders, ResponseBody, ResponseTrailers}
 )
 

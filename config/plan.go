@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Plan is what serving a rule takes: how often a request is tried, which clocks bound it, what its body
-// decides, and which messages the sidecar is asked for and why. Resolve derives it once. Envoy's half
-// and the sidecar's both read it and derive nothing of it themselves, so they cannot disagree.
+// Plan is what serving a rule takes: how often a request is tried, which clocks bound it, what its
+// body decides, and which messages the sidecar is asked for and why. Resolve derives it once.
+// Envoy's half and the sidecar's both read it and derive nothing of it themselves, so they cannot
+// disagree.
 type Plan struct {
 	Attempts  Attempts
 	Whole     Clock // of requests for a whole answer
@@ -17,22 +18,23 @@ type Plan struct {
 	Router    Needs          // of what reads the request: the router stream or, where Joined, the first attempt's upstream stream
 	Upstreams []UpstreamPlan // one for each share, in the rule's order
 
-	// Joined: nothing of the body decides which target is asked, so the first attempt's upstream stream
-	// reads the request, too. Only what is no POST has a router stream.
+	// Joined: nothing of the body decides which target is asked, so the first attempt's upstream
+	// stream reads the request, too. Only what is no POST has a router stream.
 	Joined bool
-	// Detaches: the upstream stream ends at the first token of a stream of the client's own schema, which is that of all targets.
+	// Detaches: the upstream stream ends at the first token of a stream of the client's own schema,
+	// which is that of all targets.
 	Detaches bool
-	// Bare: when Envoy sends plain requests on by itself. Keys is what the router stream of these is asked for where it always does;
-	// without needs there is none.
+	// Bare: when Envoy sends plain requests on by itself. Keys is what the router stream of these
+	// is asked for where it always does; without needs there is none.
 	Bare Bare
 	Keys Needs
-	// Request is how long a request for a whole answer may take with all its attempts, PerTry an attempt
-	// at one, whatever its target may; 0: no bound. The sidecar ends them.
+	// Request is how long a request for a whole answer may take with all its attempts, PerTry an
+	// attempt at one, whatever its target may; 0: no bound. The sidecar ends them.
 	Request, PerTry time.Duration
 }
 
-// Attempts is how a request is tried. Envoy has one retry policy a route, so the shares of an A/B test
-// have one together: the most that any of them wants.
+// Attempts is how a request is tried. Envoy has one retry policy a route, so the shares of an A/B
+// test have one together: the most that any of them wants.
 type Attempts struct {
 	Most        int           // at least 1
 	PerPriority int           // made at one priority before the next one is asked; at least 1
@@ -48,11 +50,12 @@ type Attempts struct {
 // RetriedOn tells whether another target is asked after a failure of this kind.
 func (a Attempts) RetriedOn(condition string) bool { return slices.Contains(a.On, condition) }
 
-// Clock is what Envoy allows requests of one kind: a little more than the sidecar, which is to be the first to say so.
+// Clock is what Envoy allows requests of one kind: a little more than the sidecar, which is to be
+// the first to say so.
 type Clock struct {
 	Request time.Duration // all attempts together; 0: no bound
-	// Attempt is when an attempt is late: another one is made in its place, with Attempts.Hedge beside
-	// it. 0: no bound.
+	// Attempt is when an attempt is late: another one is made in its place, with Attempts.Hedge
+	// beside it. 0: no bound.
 	Attempt time.Duration
 	Idle    time.Duration // in which the client gets nothing; 0: the listener's
 }
@@ -131,8 +134,8 @@ func (r *Rule) attempts() Attempts {
 	return a
 }
 
-// attemptsPerPriority is how many attempts a request makes at a priority before it goes on to the next:
-// one at each target, as far as the attempts allow to come to the last priority.
+// attemptsPerPriority is how many attempts a request makes at a priority before it goes on to the
+// next: one at each target, as far as the attempts allow to come to the last priority.
 func (u *Upstream) attemptsPerPriority() int {
 	levels := u.Levels()
 	if len(levels) < 2 {
@@ -145,8 +148,9 @@ func (u *Upstream) attemptsPerPriority() int {
 	return max(most, 1)
 }
 
-// limits are the longest that the rule's targets may take for an attempt, and for a request with all
-// its attempts: Envoy has one limit a route. What a target may take less is for the sidecar to keep.
+// limits are the longest that the rule's targets may take for an attempt, and for a request with
+// all its attempts: Envoy has one limit a route. What a target may take less is for the sidecar to
+// keep.
 func (r *Rule) limits(g *Gateway) Timeouts {
 	longest := Timeouts{Request: g.Timeouts.Request}
 	for _, s := range r.Shares {
@@ -219,8 +223,8 @@ func (g *Gateway) choice(r *Rule) Choice {
 	return c
 }
 
-// schemas is one target of each schema where all upstreams of the rule have targets of several, else
-// nil. Targets that get no requests do not count.
+// schemas is one target of each schema where all upstreams of the rule have targets of several,
+// else nil. Targets that get no requests do not count.
 func (r *Rule) schemas() []*Target {
 	var one []*Target
 	for _, s := range r.Shares {
@@ -247,8 +251,8 @@ func (u *Upstream) WholeAttempt(t *Target) time.Duration {
 	return t.Timeouts.Request
 }
 
-// AsksAnother tells whether a failure of this kind is one after which it helps to ask again: a target
-// that is alone would say the same of its credential and of the model.
+// AsksAnother tells whether a failure of this kind is one after which it helps to ask again: a
+// target that is alone would say the same of its credential and of the model.
 func (u *Upstream) AsksAnother(condition string) bool {
 	lasts := condition == OnCredential || condition == OnModel
 	return u.retriedOn(condition) && !(lasts && u.Alone())

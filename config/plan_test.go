@@ -11,8 +11,8 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// TestNeeds: whatever the document, each message that a stream is asked for has a reason, and no reason
-// is for one that it is not asked for.
+// TestNeeds: whatever the document, each message that a stream is asked for has a reason, and no
+// reason is for one that it is not asked for.
 func TestNeeds(t *testing.T) {
 	rules := 0
 	for name, c := range configurations(t) {
@@ -84,7 +84,8 @@ func configurations(t *testing.T) map[string]*Config {
 	return resolved
 }
 
-// planOf is the plan of a rule with an upstream for each of these retry settings, all of as many targets.
+// planOf is the plan of a rule with an upstream for each of these retry settings, all of as many
+// targets.
 func planOf(t *testing.T, gateway string, targets int, retry ...string) *Plan {
 	t.Helper()
 	var list, upstreams, services, shares string
@@ -99,8 +100,8 @@ func planOf(t *testing.T, gateway string, targets int, retry ...string) *Plan {
 	return resolved(t, fmt.Sprintf("gateway: %s\nupstreams: [%s]\nservices: [%s]\nrules: [{path: /, services: [%s]}]", gateway, upstreams, services, shares)).Gateways[0].Rules[0].Plan
 }
 
-// TestRetryAfterIsForTargetsThatAreAlone: with another target to ask, waiting would be all that failover
-// is there to save.
+// TestRetryAfterIsForTargetsThatAreAlone: with another target to ask, waiting would be all that
+// failover is there to save.
 func TestRetryAfterIsForTargetsThatAreAlone(t *testing.T) {
 	for name, c := range map[string]struct {
 		plan *Plan

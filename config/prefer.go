@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// prefer puts before each rule others for the models that only some of its targets list. They lead to upstreams of the same targets, in
-// which those that list the model have the first priorities, and all others the next ones: so weights, priorities and failover are
-// Envoy's own there too.
+// prefer puts before each rule others for the models that only some of its targets list. They lead
+// to upstreams of the same targets, in which those that list the model have the first priorities,
+// and all others the next ones: so weights, priorities and failover are Envoy's own there too.
 func (g *Gateway) prefer() {
 	made := map[string]*Upstream{}
 	var rules []*Rule
@@ -44,7 +44,8 @@ func (g *Gateway) preferring(r *Rule, made map[string]*Upstream) []*Rule {
 	return derived
 }
 
-// preferable are the models, of those that the rule takes, that a target of an upstream with a preference lists.
+// preferable are the models, of those that the rule takes, that a target of an upstream with a
+// preference lists.
 func (r *Rule) preferable() []string {
 	var models []string
 	for _, s := range r.Shares {
@@ -63,7 +64,8 @@ func (r *Rule) preferable() []string {
 	return models
 }
 
-// listing tells of each target whether it lists the model; nil when there is nothing to prefer, because all do or none.
+// listing tells of each target whether it lists the model; nil when there is nothing to prefer,
+// because all do or none.
 func (u *Upstream) listing(model string) []bool {
 	if !u.Prefer {
 		return nil

@@ -8,9 +8,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPrefer: with model_choice prefer, a model that only some targets list leads to the same targets, those first, in the order of
-// their priorities, and the others behind them in theirs; a model that all list, or none, to the upstream as it is written. Conditions of
-// the rule go on to hold.
+// TestPrefer: with model_choice prefer, a model that only some targets list leads to the same
+// targets, those first, in the order of their priorities, and the others behind them in theirs; a
+// model that all list, or none, to the upstream as it is written. Conditions of the rule go on to
+// hold.
 func TestPrefer(t *testing.T) {
 	c := resolved(t, `
 upstreams:
@@ -64,8 +65,9 @@ rules:
 	}
 }
 
-// TestDefaultChoice: targets that list a model are preferred when nothing is said, unless a target has a default model and so takes requests
-// for any: the upstreams of seeds 001 and 003 are shared evenly.
+// TestDefaultChoice: targets that list a model are preferred when nothing is said, unless a target
+// has a default model and so takes requests for any: the upstreams of seeds 001 and 003 are shared
+// evenly.
 func TestDefaultChoice(t *testing.T) {
 	for _, c := range []struct{ targets, want string }{
 		{"[{provider: openai}, {provider: anthropic}]", "prefer"},

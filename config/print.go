@@ -13,8 +13,8 @@ import (
 // Redacted stands in place of every literal secret that is shown.
 const Redacted = "[redacted]"
 
-// Redact returns a copy of a resource or document in which no literal secret is left, credentials among the headers of targets
-// included.
+// Redact returns a copy of a resource or document in which no literal secret is left, credentials
+// among the headers of targets included.
 func Redact[M proto.Message](m M) M {
 	shown := proto.CloneOf(m)
 	redact(shown.ProtoReflect())
@@ -54,7 +54,8 @@ func redact(m protoreflect.Message) {
 	})
 }
 
-// Print writes the effective document as YAML in the words it can be written in. Literal secrets are redacted.
+// Print writes the effective document as YAML in the words it can be written in. Literal secrets
+// are redacted.
 func Print(doc *millracev1.Document) ([]byte, error) {
 	data, err := JSON(doc)
 	if err != nil {

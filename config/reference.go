@@ -7,7 +7,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// The spellings in which other products refer to a key that is kept elsewhere. Taken as they stand they would be sent as the key.
+// The spellings in which other products refer to a key that is kept elsewhere. Taken as they stand
+// they would be sent as the key.
 var (
 	// envReferences have the name of an environment variable as their group.
 	envReferences = []*regexp.Regexp{
@@ -24,8 +25,9 @@ var (
 	scheme         = regexp.MustCompile(`^(?i:bearer|basic|token)\s+`)
 )
 
-// referred says what to write in place of a value that is another product's way to refer to a secret; "" when it is none. What is
-// written has to hold also the scheme before the reference ("Bearer "), of which beside tells.
+// referred says what to write in place of a value that is another product's way to refer to a
+// secret; "" when it is none. What is written has to hold also the scheme before the reference
+// ("Bearer "), of which beside tells.
 func referred(value string) (write, beside string) {
 	value = strings.TrimSpace(value)
 	bare := scheme.ReplaceAllString(value, "")
@@ -46,8 +48,8 @@ func referred(value string) (write, beside string) {
 	return "", ""
 }
 
-// secret refuses a literal that only names where a secret is, and a variable that is named with the signs around it. The value
-// itself is not repeated: it may be a key all the same.
+// secret refuses a literal that only names where a secret is, and a variable that is named with the
+// signs around it. The value itself is not repeated: it may be a key all the same.
 func (v *validation) secret(path string, s *millracev1.Secret) {
 	switch source := s.GetSource().(type) {
 	case *millracev1.Secret_Literal:

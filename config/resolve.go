@@ -23,8 +23,9 @@ import (
 	"millrace/schema"
 )
 
-// Resolve makes a Config of documents as Merge or Load returns them, one per gateway; the first also says where to listen.
-// References are followed, secrets read, providers looked up. The error is an Errors; a secret that cannot be read is one.
+// Resolve makes a Config of documents as Merge or Load returns them, one per gateway; the first
+// also says where to listen. References are followed, secrets read, providers looked up. The error
+// is an Errors; a secret that cannot be read is one.
 func Resolve(documents ...*millracev1.Document) (*Config, error) {
 	r := &resolver{files: map[string][]byte{}}
 	main := documents[0]
@@ -174,8 +175,8 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	return g
 }
 
-// perTarget is how many connections each target may have; 0: any number. Envoy counts by target, so a bound on all of them is kept by
-// parts that are no more together, and at least one.
+// perTarget is how many connections each target may have; 0: any number. Envoy counts by target, so
+// a bound on all of them is kept by parts that are no more together, and at least one.
 func perTarget(doc *millracev1.Document) uint32 {
 	pool, targets := doc.Gateway.ConnectionPool, 0
 	for _, u := range doc.Upstreams {
@@ -215,7 +216,8 @@ func resolveRule(rule *millracev1.Rule, services map[string]Share) *Rule {
 	return r
 }
 
-// moreSpecific puts the longest path first, rules of one path together, and among them the one with more conditions first.
+// moreSpecific puts the longest path first, rules of one path together, and among them the one with
+// more conditions first.
 func moreSpecific(a, b *Rule) int {
 	return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(b.conditions(), a.conditions()))
 }
@@ -373,7 +375,8 @@ type credential struct {
 	field  string             // of the target, where the secret is said
 }
 
-// reference says where the secret comes from, not what it is: a key that is rotated is still the same target's.
+// reference says where the secret comes from, not what it is: a key that is rotated is still the
+// same target's.
 func (c credential) reference() string {
 	switch source := c.secret.GetSource().(type) {
 	case *millracev1.Secret_Env:
@@ -399,7 +402,8 @@ type address struct {
 	base string
 }
 
-// place works out the provider and the address of a target: what it says itself, then its base URL, then its provider's.
+// place works out the provider and the address of a target: what it says itself, then its base URL,
+// then its provider's.
 func place(t *millracev1.Target) (schema.Provider, address) {
 	if t.GetProvider().GetBaseUrl() != "" {
 		return placeByURL(t.Provider)

@@ -12,7 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// scalars lets people write three messages as plain values: a provider by name, a secret literally, a size with its unit.
+// scalars lets people write three messages as plain values: a provider by name, a secret literally,
+// a size with its unit.
 type scalars struct{}
 
 // Unmarshal implements protoyaml.CustomUnmarshaler.

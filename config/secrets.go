@@ -30,7 +30,8 @@ func SecretFiles(doc *millracev1.Document) []string {
 	return files
 }
 
-// Elsewhere is a copy of the document for a machine that does not have its secrets: each is replaced by what it is known by.
+// Elsewhere is a copy of the document for a machine that does not have its secrets: each is
+// replaced by what it is known by.
 func Elsewhere(doc *millracev1.Document) *millracev1.Document {
 	doc = proto.CloneOf(doc)
 	_ = protorange.Range(doc.ProtoReflect(), func(at protopath.Values) error { // it returns the function's errors: none
@@ -44,10 +45,11 @@ func Elsewhere(doc *millracev1.Document) *millracev1.Document {
 	return doc
 }
 
-// KeepSecrets puts into next the stored secrets that it names by Redacted: whoever reads a resource, changes something and
-// writes it back keeps what it was not shown. Items of lists are matched by id. A secret is kept only for where it was sent
-// before: the same protocol, host and port, in a header of the same name. Otherwise whoever may write could have it sent to a
-// host of theirs. The error is an Errors; it names the secrets that have to be sent again.
+// KeepSecrets puts into next the stored secrets that it names by Redacted: whoever reads a
+// resource, changes something and writes it back keeps what it was not shown. Items of lists are
+// matched by id. A secret is kept only for where it was sent before: the same protocol, host and
+// port, in a header of the same name. Otherwise whoever may write could have it sent to a host of
+// theirs. The error is an Errors; it names the secrets that have to be sent again.
 func KeepSecrets[M proto.Message](next, stored M) error {
 	k := &keeper{why: "there is none"}
 	k.message("", next.ProtoReflect(), stored.ProtoReflect())
@@ -132,7 +134,8 @@ func (k *keeper) secret(path string, next, stored *millracev1.Secret) {
 	next.Source = &millracev1.Secret_Literal{Literal: stored.GetLiteral()}
 }
 
-// headers keeps the values of the headers that carry credentials. stored is nil where there is none.
+// headers keeps the values of the headers that carry credentials. stored is nil where there is
+// none.
 func (k *keeper) headers(path string, next, stored *millracev1.Target) {
 	for _, name := range slices.Sorted(maps.Keys(next.Headers)) {
 		if next.Headers[name] != Redacted || !IsCredential(name) {
@@ -162,7 +165,8 @@ func moved(next, was *millracev1.Target) string {
 	return ""
 }
 
-// newAddress says why next must not have the secrets that was sends to its targets with health checks; "" when it may.
+// newAddress says why next must not have the secrets that was sends to its targets with health
+// checks; "" when it may.
 func newAddress(next, was *millracev1.Upstream) string {
 	known := map[address]bool{}
 	for _, t := range was.GetTargets() {
@@ -176,8 +180,8 @@ func newAddress(next, was *millracev1.Upstream) string {
 	return ""
 }
 
-// addressOf is where a target is, as far as a secret must not go elsewhere. A target that does not say has no host:
-// it is static, or Validate refuses it.
+// addressOf is where a target is, as far as a secret must not go elsewhere. A target that does not
+// say has no host: it is static, or Validate refuses it.
 func addressOf(t *millracev1.Target) address {
 	if _, err := url.Parse(t.GetProvider().GetBaseUrl()); t == nil || err != nil {
 		return address{}

@@ -14,11 +14,12 @@ import (
 	"millrace/schema"
 )
 
-// Validate checks what no single field can: references, uniqueness, combinations. doc has its defaults. The errors have
-// paths and no lines.
+// Validate checks what no single field can: references, uniqueness, combinations. doc has its
+// defaults. The errors have paths and no lines.
 func Validate(doc *millracev1.Document) Errors { return validate(doc, doc.Gateway) }
 
-// validate is Validate for a document beside that of the main gateway, which speaks for the process.
+// validate is Validate for a document beside that of the main gateway, which speaks for the
+// process.
 func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	v := &validation{}
 	v.values(doc)
@@ -280,7 +281,8 @@ func (v *validation) target(path string, t *millracev1.Target) {
 	}
 }
 
-// hostless tells whether a provider's name does not say where it is. Of an unknown one that is not said here.
+// hostless tells whether a provider's name does not say where it is. Of an unknown one that is not
+// said here.
 func hostless(name string) bool {
 	p, known := schema.Named(name)
 	return name == "" || known && p.Host == ""
@@ -383,7 +385,8 @@ func badTargetHeader(name string) string {
 	return ""
 }
 
-// badForward says why a header of the client's is not passed on, "" when it can be. A name may end in *.
+// badForward says why a header of the client's is not passed on, "" when it can be. A name may end
+// in *.
 func badForward(name string) string {
 	begins := strings.ToLower(strings.TrimSuffix(name, "*"))
 	if begins == "" && name != "" {
@@ -482,8 +485,9 @@ func (v *validation) keys(keys []*millracev1.Key) {
 	}
 }
 
-// NotYet lists what a document asks for that this version does not do. Serving it all the same would be a promise broken in
-// silence, so whoever serves refuses; whoever only reads may show it as a warning.
+// NotYet lists what a document asks for that this version does not do. Serving it all the same
+// would be a promise broken in silence, so whoever serves refuses; whoever only reads may show it
+// as a warning.
 func NotYet(doc *millracev1.Document) Errors {
 	v := &validation{}
 	for i, k := range doc.Keys {
@@ -495,7 +499,8 @@ func NotYet(doc *millracev1.Document) Errors {
 	return v.found
 }
 
-// Doubtful lists what is allowed and probably not meant, or has no effect, with what to write instead.
+// Doubtful lists what is allowed and probably not meant, or has no effect, with what to write
+// instead.
 func Doubtful(doc *millracev1.Document) Errors {
 	v := &validation{}
 	v.withoutEffect(doc)
@@ -516,7 +521,8 @@ func Doubtful(doc *millracev1.Document) Errors {
 	return v.found
 }
 
-// detachedSilent names the services whose streams get no comments, which the gateway's streams are to get.
+// detachedSilent names the services whose streams get no comments, which the gateway's streams are
+// to get.
 func (v *validation) detachedSilent(doc *millracev1.Document) {
 	if doc.Gateway.GetStreaming().GetKeepAlive() == nil {
 		return

@@ -17,13 +17,15 @@ const (
 	maxName = 128 // bytes
 	maxHost = 253
 
-	// MaxModel bounds the names of models, in bytes, a configuration's and those that clients give: they stand in headers and metadata.
-	// It is more than any provider's names have; resource names of clouds have under 200.
+	// MaxModel bounds the names of models, in bytes, a configuration's and those that clients give:
+	// they stand in headers and metadata. It is more than any provider's names have; resource names
+	// of clouds have under 200.
 	MaxModel = 512
 )
 
-// values checks what texts are made of, where they end in a path, a header, a host or the name of something at Envoy: a value
-// that cannot stand there would be found out with the first request, or by Envoy's refusal of everything.
+// values checks what texts are made of, where they end in a path, a header, a host or the name of
+// something at Envoy: a value that cannot stand there would be found out with the first request, or
+// by Envoy's refusal of everything.
 func (v *validation) values(doc *millracev1.Document) {
 	v.name("gateway.name", doc.GetGateway().GetName())
 	if strings.Contains(doc.GetGateway().GetName(), ":") {
@@ -88,7 +90,8 @@ func (v *validation) targetValues(path string, t *millracev1.Target) {
 	}
 }
 
-// name checks a name or an id. People choose them freely; they are segments of the API's paths and parts of names at Envoy.
+// name checks a name or an id. People choose them freely; they are segments of the API's paths and
+// parts of names at Envoy.
 func (v *validation) name(path, name string) {
 	switch {
 	case len(name) > maxName:
@@ -155,7 +158,8 @@ func (v *validation) headerValue(path, value string) {
 	}
 }
 
-// sameHeader refuses names that differ in case alone: they are one header, and which of its values counts would be chance.
+// sameHeader refuses names that differ in case alone: they are one header, and which of its values
+// counts would be chance.
 func sameHeader[V any](v *validation, path string, headers map[string]V) {
 	first := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {

@@ -1,8 +1,10 @@
-// Package control is the one path of a configuration change: from a file or a REST call, through the store, to both halves
-// of the gateway, and back with what Envoy said. A change is refused whole or applied whole.
+// Package control is the one path of a configuration change: from a file or a REST call, through
+// the store, to both halves of the gateway, and back with what Envoy said. A change is refused
+// whole or applied whole.
 //
-// Everything that can fail happens first: validate the merged documents, compile the sidecar's half, build Envoy's. Then the
-// store takes the new version, the sidecar takes its half, Envoy is offered its own. Envoy's refusal puts back what this sidecar has changed.
+// Everything that can fail happens first: validate the merged documents, compile the sidecar's
+// half, build Envoy's. Then the store takes the new version, the sidecar takes its half, Envoy is
+// offered its own. Envoy's refusal puts back what this sidecar has changed.
 package control
 
 import (
@@ -15,8 +17,9 @@ import (
 // State is how far a change has come.
 type State string
 
-// A change is accepted once the store has it, offered once Envoy was told, applied once Envoy has acknowledged every
-// resource, and rejected when Envoy refused one; then the gateway is on the version before.
+// A change is accepted once the store has it, offered once Envoy was told, applied once Envoy has
+// acknowledged every resource, and rejected when Envoy refused one; then the gateway is on the
+// version before.
 const (
 	Accepted State = "accepted"
 	Offered  State = "offered"
@@ -50,7 +53,8 @@ type Result struct {
 	Version  string // of the configuration; equal ones have equal versions
 	State    State
 	Reason   string // Envoy's own words when it rejected
-	// Warnings are about what was not in the configuration before: config.Doubtful, each with the name of its gateway.
+	// Warnings are about what was not in the configuration before: config.Doubtful, each with the
+	// name of its gateway.
 	Warnings []string
 }
 
@@ -59,7 +63,8 @@ type Status struct {
 	Result
 	Envoy Envoy
 	File  File
-	// Store says what is wrong with the store; "" while it can be read and the last write went well, or when there is none.
+	// Store says what is wrong with the store; "" while it can be read and the last write went
+	// well, or when there is none.
 	Store string
 	// Doubtful lists all that Result.Warnings would say of a new configuration.
 	Doubtful []string

@@ -39,7 +39,8 @@ func (c *cooling) told(v *version) {
 	c.wake()
 }
 
-// Cool has the target, by its identity, asked only when no other can serve, for so long. It returns at once.
+// Cool has the target, by its identity, asked only when no other can serve, for so long. It returns
+// at once.
 func (c *cooling) Cool(target string, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,7 +90,8 @@ func (c *cooling) run(ctx context.Context) {
 	}
 }
 
-// resting are the targets that cool or are out now, and when the first of them comes back; nil when there are none.
+// resting are the targets that cool or are out now, and when the first of them comes back; nil when
+// there are none.
 func (c *cooling) resting() (map[string]bool, <-chan time.Time) {
 	now, rest := time.Now(), map[string]bool{}
 	next := c.present(rest, now)
@@ -103,7 +105,8 @@ func (c *cooling) resting() (map[string]bool, <-chan time.Time) {
 	return rest, time.After(next.Sub(now))
 }
 
-// present adds to targets those that cool now. It returns when the first of them has done so, the zero time when none cools.
+// present adds to targets those that cool now. It returns when the first of them has done so, the
+// zero time when none cools.
 func (c *cooling) present(targets map[string]bool, now time.Time) (next time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

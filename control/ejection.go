@@ -8,8 +8,9 @@ import (
 	"millrace/config"
 )
 
-// ejection takes out the targets that fail requests. It counts requests, not attempts: whatever a request meets at a target, and
-// however often it was tried there, is one failure. See docs/rationale.md, "Who counts a target's failures?".
+// ejection takes out the targets that fail requests. It counts requests, not attempts: whatever a
+// request meets at a target, and however often it was tried there, is one failure. See
+// docs/rationale.md, "Who counts a target's failures?".
 type ejection struct {
 	mu       sync.Mutex
 	accounts map[string]*account // by the target's identity
@@ -52,7 +53,8 @@ func (c *cooling) judge(target, request, failure string) {
 	}
 }
 
-// judge notes what a request says, and tells for how long the target is taken out by it; 0: it is not.
+// judge notes what a request says, and tells for how long the target is taken out by it; 0: it is
+// not.
 func (e *ejection) judge(u *config.Upstream, target, request, failure string, now time.Time) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -103,8 +105,8 @@ func (a *account) share() uint32 {
 	return uint32(100 * failed / max(len(a.window), 1))
 }
 
-// eject takes the target out for as many times base as it was taken out before, and once more. Every base of good time makes up
-// for one of them.
+// eject takes the target out for as many times base as it was taken out before, and once more.
+// Every base of good time makes up for one of them.
 func (a *account) eject(base time.Duration, why string, now time.Time) time.Duration {
 	if good := now.Sub(a.until); !a.until.IsZero() {
 		a.times = max(a.times-int(good/base), 0)
@@ -126,8 +128,8 @@ func alone(u *config.Upstream, target string) bool {
 	return true
 }
 
-// present adds to targets those that are out now. It returns when the first of them comes back, the zero time when none is out,
-// and which have come back since it was asked before.
+// present adds to targets those that are out now. It returns when the first of them comes back, the
+// zero time when none is out, and which have come back since it was asked before.
 func (e *ejection) present(targets map[string]bool, now time.Time) (next time.Time, back []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -145,7 +147,8 @@ func (e *ejection) present(targets map[string]bool, now time.Time) (next time.Ti
 	return next, back
 }
 
-// keep forgets the targets that are not among those of these upstreams, or are not taken out any more.
+// keep forgets the targets that are not among those of these upstreams, or are not taken out any
+// more.
 func (e *ejection) keep(upstreams map[string]*config.Upstream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -156,7 +159,8 @@ func (e *ejection) keep(upstreams map[string]*config.Upstream) {
 	}
 }
 
-// Out tells until when a target, by its identity, is taken out for its failures, and why; the zero time when it is not.
+// Out tells until when a target, by its identity, is taken out for its failures, and why; the zero
+// time when it is not.
 func (c *cooling) Out(target string) (until time.Time, why string) {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()

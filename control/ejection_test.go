@@ -13,7 +13,8 @@ func pair(passive *config.Passive, breaker *config.Breaker) *config.Upstream {
 	return &config.Upstream{Passive: passive, Breaker: breaker, Targets: []*config.Target{{Identity: "a", Weight: 1}, {Identity: "b", Weight: 1}}}
 }
 
-// step is one report about target a: r is the request, bad why it failed, and out the seconds for which the target is then out.
+// step is one report about target a: r is the request, bad why it failed, and out the seconds for
+// which the target is then out.
 type step struct {
 	at  int // seconds
 	r   string
@@ -21,8 +22,8 @@ type step struct {
 	out int
 }
 
-// TestEjection: requests are counted, not attempts; the time out grows with each time, is bounded, and shrinks with good time; who is
-// alone stays.
+// TestEjection: requests are counted, not attempts; the time out grows with each time, is bounded,
+// and shrinks with good time; who is alone stays.
 func TestEjection(t *testing.T) {
 	passive := &config.Passive{Failures: 3, Out: 60 * time.Second}
 	alone := pair(passive, nil)
@@ -93,7 +94,8 @@ func TestEjection(t *testing.T) {
 	}
 }
 
-// TestEjectionForgets: what a change takes out of the configuration is not remembered, nor who stays alone.
+// TestEjectionForgets: what a change takes out of the configuration is not remembered, nor who
+// stays alone.
 func TestEjectionForgets(t *testing.T) {
 	passive := &config.Passive{Failures: 1, Out: time.Minute}
 	alone := pair(passive, nil)

@@ -10,8 +10,9 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestEventsTo: where events go is asked of the file's configurations alone, before anything changes; what cannot be is refused
-// like any other wrong value, at a start and later, and when Envoy refuses the configuration events go back to where they went.
+// TestEventsTo: where events go is asked of the file's configurations alone, before anything
+// changes; what cannot be is refused like any other wrong value, at a start and later, and when
+// Envoy refuses the configuration events go back to where they went.
 func TestEventsTo(t *testing.T) {
 	to := func(path string) string { return file + "events: {file: " + path + "}\n" }
 	s := newSite(t, to("/a"))

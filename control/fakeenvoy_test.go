@@ -22,8 +22,8 @@ import (
 // refusal is what the fake Envoy says of what it refuses.
 const refusal = "the fake Envoy does not like it"
 
-// fakeEnvoy is an ADS client over a real gRPC connection. Like Envoy it says on a new stream what it
-// has, takes or refuses each response as a whole, and keeps the resources of a type that it has.
+// fakeEnvoy is an ADS client over a real gRPC connection. Like Envoy it says on a new stream what
+// it has, takes or refuses each response as a whole, and keeps the resources of a type that it has.
 type fakeEnvoy struct {
 	t      *testing.T
 	client discoveryv3.AggregatedDiscoveryServiceClient

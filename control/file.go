@@ -45,8 +45,8 @@ func (f *files) read() (*millracev1.Document, string, error) {
 	return doc, string(data), nil
 }
 
-// toFollow are the files to follow, with hashes of what was read of them for the present version, or
-// else for the document that could not be applied.
+// toFollow are the files to follow, with hashes of what was read of them for the present version,
+// or else for the document that could not be applied.
 func (f *files) toFollow(now *version) map[string]sum {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,7 +82,8 @@ func (f *files) look() {
 	f.detached(f.follower.detached(f.toFollow(f.now())))
 }
 
-// reload offers what the files say now. A bad edit changes nothing and is said in the status and the log.
+// reload offers what the files say now. A bad edit changes nothing and is said in the status and
+// the log.
 func (p *Plane) reload() {
 	p.changing.Lock()
 	defer p.changing.Unlock()
@@ -97,7 +98,8 @@ func (p *Plane) reload() {
 	p.settler.offer(next)
 }
 
-// reread makes a version of what the files say now and of what was written over REST. changing is held.
+// reread makes a version of what the files say now and of what was written over REST. changing is
+// held.
 func (p *Plane) reread() (*version, error) {
 	was, stored := p.current(), p.settler.wanted()
 	next := &version{file: was.file, state: stored.State, revision: stored.Revision, edited: true}

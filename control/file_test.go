@@ -7,8 +7,8 @@ import (
 	"millrace/config"
 )
 
-// TestWithoutRestart: what a running process cannot change is refused, so that it is never said to be
-// applied; a token can be replaced or added, and not be taken away.
+// TestWithoutRestart: what a running process cannot change is refused, so that it is never said to
+// be applied; a token can be replaced or added, and not be taken away.
 func TestWithoutRestart(t *testing.T) {
 	is := config.Config{Admin: config.Admin{Listen: "a", Token: "a", MetricsListen: "a", MetricsToken: "a"}}
 	for want, change := range map[string]func(*config.Config){

@@ -82,8 +82,8 @@ func read(path string) sum {
 }
 
 // detached says why a file cannot be followed though it can be read; "" when there is none. A file
-// that is mounted by itself, as with `docker run -v FILE:FILE` and subPath, stays the same file when
-// another one is put in its place outside. It then has no name left in any folder.
+// that is mounted by itself, as with `docker run -v FILE:FILE` and subPath, stays the same file
+// when another one is put in its place outside. It then has no name left in any folder.
 func (f *follower) detached(files map[string]sum) string {
 	if f.linked == nil {
 		f.linked = map[string]bool{}

@@ -47,8 +47,8 @@ func document(host, secret string) string {
 	return fmt.Sprintf("gateway: {auth: none}\nproviders: {targets: [{id: a, provider: {base_url: \"http://%s.test/v1\", secret_key_ref: %s}}]}\n", host, secret)
 }
 
-// followed is a plane without an Envoy that follows one file. A test makes it look, so nothing waits
-// for time to pass.
+// followed is a plane without an Envoy that follows one file. A test makes it look, so nothing
+// waits for time to pass.
 type followed struct {
 	*Plane
 	t   *testing.T
@@ -278,7 +278,8 @@ func place(t *testing.T, kind int, path string, put func(d folder, text string))
 }
 
 // TestArrangementsAreFollowed: each arrangement of either kind of file is followed. An edit is
-// applied once, and only after two looks have found the same; no step on the way is taken for an edit.
+// applied once, and only after two looks have found the same; no step on the way is taken for an
+// edit.
 func TestArrangementsAreFollowed(t *testing.T) {
 	for kind, k := range kinds {
 		for _, a := range arrangements {
@@ -312,7 +313,8 @@ func TestArrangementsAreFollowed(t *testing.T) {
 	}
 }
 
-// intruders are what can stand in the file's place. None may make the reader wait, or read for ever.
+// intruders are what can stand in the file's place. None may make the reader wait, or read for
+// ever.
 var intruders = []struct {
 	name string
 	make func(d folder)
@@ -530,9 +532,9 @@ func TestSecretOfTheStore(t *testing.T) {
 	f.wantError("")
 }
 
-// TestFileMountedByItself: a file that was mounted by itself and replaced outside is still read, and
-// the status says that it cannot be followed. The mount is played by a descriptor under /proc: it too
-// leads to a file that no folder has any more, until it is given another file.
+// TestFileMountedByItself: a file that was mounted by itself and replaced outside is still read,
+// and the status says that it cannot be followed. The mount is played by a descriptor under /proc:
+// it too leads to a file that no folder has any more, until it is given another file.
 func TestFileMountedByItself(t *testing.T) {
 	for kind, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Last is what was applied last, as far as the data directory remembers. File and store are compared with it, so that what they
-// have lost is not taken for a change.
+// Last is what was applied last, as far as the data directory remembers. File and store are
+// compared with it, so that what they have lost is not taken for a change.
 type Last struct {
 	store.Applied // zero but for the State when nothing was found
 	found         bool
@@ -48,8 +48,9 @@ func (l Last) CheckFile(path string, doc *millracev1.Document) error {
 	return keysKept(path, was, doc)
 }
 
-// Check tries all that Start would try before anything serves, for the document of the configuration file beside what was applied
-// last. The result is what would be served. With path "" there is no file: REST has said all, and doc is nil.
+// Check tries all that Start would try before anything serves, for the document of the
+// configuration file beside what was applied last. The result is what would be served. With path ""
+// there is no file: REST has said all, and doc is nil.
 func (l Last) Check(path string, doc *millracev1.Document) (*config.Config, error) {
 	switch {
 	case path != "":

@@ -38,7 +38,8 @@ const (
 	keyed = file + "keys: [{name: k, hash: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}]\n"
 )
 
-// site is a gateway's files, and what it is started with. There is no Envoy: what is applied is written by hand.
+// site is a gateway's files, and what it is started with. There is no Envoy: what is applied is
+// written by hand.
 type site struct {
 	t         *testing.T
 	look      func()         // unless nil, is called before something is logged
@@ -174,7 +175,8 @@ func filled(t *testing.T) *site {
 	return s
 }
 
-// keysOf are the names of the keys that let somebody in; it fails when anyone is let in without one.
+// keysOf are the names of the keys that let somebody in; it fails when anyone is let in without
+// one.
 func keysOf(t *testing.T, p *Plane) string {
 	t.Helper()
 	g := p.Config().Gateways[0]
@@ -188,8 +190,9 @@ func keysOf(t *testing.T, p *Plane) string {
 	return strings.Join(names, " ")
 }
 
-// TestDamagedStore: whatever byte of the store's files is flipped, and wherever one of them is cut, the gateway starts with the keys
-// it had, or says why not. Where the store has lost them it is not written either, and status says so.
+// TestDamagedStore: whatever byte of the store's files is flipped, and wherever one of them is cut,
+// the gateway starts with the keys it had, or says why not. Where the store has lost them it is not
+// written either, and status says so.
 func TestDamagedStore(t *testing.T) {
 	s := filled(t)
 	const step = 17 // bytes between two flips
@@ -225,7 +228,8 @@ func TestDamagedStore(t *testing.T) {
 	t.Logf("%d damages, in %d what was applied last stood in", len(damage), standing.Load())
 }
 
-// startsDamaged starts a gateway on a copy of the site whose store has these files, and tells whether what was applied last stood in.
+// startsDamaged starts a gateway on a copy of the site whose store has these files, and tells
+// whether what was applied last stood in.
 func (s *site) startsDamaged(t *testing.T, what string, files map[string][]byte) (stoodIn bool) {
 	dir := t.TempDir()
 	damaged := &site{t: t, data: dir, path: s.path, log: &strings.Builder{}, within: 5 * time.Second} // one of them hangs
@@ -330,7 +334,8 @@ func TestBothDamaged(t *testing.T) {
 	}
 }
 
-// TestAppliedDamaged: an intact store serves without what was applied last, and the log says what could not be compared.
+// TestAppliedDamaged: an intact store serves without what was applied last, and the log says what
+// could not be compared.
 func TestAppliedDamaged(t *testing.T) {
 	s := filled(t)
 	flip(t, filepath.Join(s.data, "applied"))
@@ -343,7 +348,8 @@ func TestAppliedDamaged(t *testing.T) {
 	}
 }
 
-// TestSayingYes: restore and accept are followed by a gateway that starts, in either case without opening.
+// TestSayingYes: restore and accept are followed by a gateway that starts, in either case without
+// opening.
 func TestSayingYes(t *testing.T) {
 	for name, c := range map[string]struct {
 		decide func(*store.Store, store.Applied) error
@@ -389,8 +395,9 @@ func TestSayingYes(t *testing.T) {
 	}
 }
 
-// TestWipedExternalStore: a gateway that runs stays with what it has, one that starts serves what was applied last, both say so and
-// refuse writes; with a yes both follow. A rollback is no step back.
+// TestWipedExternalStore: a gateway that runs stays with what it has, one that starts serves what
+// was applied last, both say so and refuse writes; with a yes both follow. A rollback is no step
+// back.
 func TestWipedExternalStore(t *testing.T) {
 	s := newSite(t, file)
 	nats := startNATS(t, t.TempDir(), 0)
@@ -482,7 +489,8 @@ func TestDeletedByHand(t *testing.T) {
 	}
 }
 
-// TestFileThatLostItsKeys: such a file is refused while the gateway runs and when it starts, and taken once it says who may enter.
+// TestFileThatLostItsKeys: such a file is refused while the gateway runs and when it starts, and
+// taken once it says who may enter.
 func TestFileThatLostItsKeys(t *testing.T) {
 	s := newSite(t, "gateway: {auth: required}\n"+keyed)
 	p, end := s.mustStart()
@@ -528,8 +536,9 @@ func TestFileThatLostItsKeys(t *testing.T) {
 	}
 }
 
-// TestKeyedGatewayStaysClosed: revoking the last key closes the gateway, for this process and the next one, with and without a
-// file, until somebody says auth: none. Without a data directory the store remembers.
+// TestKeyedGatewayStaysClosed: revoking the last key closes the gateway, for this process and the
+// next one, with and without a file, until somebody says auth: none. Without a data directory the
+// store remembers.
 func TestKeyedGatewayStaysClosed(t *testing.T) {
 	for name, prepare := range map[string]func(s *site){
 		"data directory": func(*site) {},
@@ -567,7 +576,8 @@ func TestKeyedGatewayStaysClosed(t *testing.T) {
 	}
 }
 
-// TestOvertakenVersion: a version that the watch brings after a write of our own has overtaken it is no loss.
+// TestOvertakenVersion: a version that the watch brings after a write of our own has overtaken it
+// is no loss.
 func TestOvertakenVersion(t *testing.T) {
 	s := newSite(t, file)
 	p, _ := s.mustStart()

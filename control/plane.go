@@ -21,8 +21,9 @@ import (
 type Options struct {
 	Sidecar *extproc.Server
 	Envoy   *xds.Server
-	// OpenStore opens the store; nil when there is nothing but the file. Should it not be reachable, the gateway starts with
-	// the configuration that was applied last, and OpenStore is called again until it is.
+	// OpenStore opens the store; nil when there is nothing but the file. Should it not be
+	// reachable, the gateway starts with the configuration that was applied last, and OpenStore is
+	// called again until it is.
 	OpenStore func(context.Context) (*store.Store, error)
 	File      string // path of the configuration file; "" for none
 	DataDir   string // where the last applied configuration is kept; "" keeps none
@@ -31,14 +32,18 @@ type Options struct {
 	Check func(*config.Config) error
 	// Draining tells that the process is about to end; it is then not ready.
 	Draining func() bool
-	// Living asks Envoy which targets, by identity, pass their checks and are not draining; nil when Envoy does not tell.
+	// Living asks Envoy which targets, by identity, pass their checks and are not draining; nil
+	// when Envoy does not tell.
 	Living func() map[string]bool
-	// Admin tells where REST listens, given what the file says; "" when it does not. It is nil where nothing listens.
+	// Admin tells where REST listens, given what the file says; "" when it does not. It is nil
+	// where nothing listens.
 	Admin func(listen string) string
-	// Events tells why events cannot be written, nil while they can; it is nil where there are none.
+	// Events tells why events cannot be written, nil while they can; it is nil where there are
+	// none.
 	Events func() error
-	// EventsTo makes events go where the configuration says; an error refuses the configuration. The file alone says that, so it
-	// is called for what the file brings, before anything else changes. nil: they go nowhere.
+	// EventsTo makes events go where the configuration says; an error refuses the configuration.
+	// The file alone says that, so it is called for what the file brings, before anything else
+	// changes. nil: they go nowhere.
 	EventsTo func(*config.Config) error
 	// OpenLogs opens the audit logs that the configuration writes; an error refuses the
 	// configuration. It is called before anything else changes, for what REST and the store bring
@@ -61,7 +66,8 @@ type Plane struct {
 	changing sync.Mutex
 }
 
-// Start reads the file and the store and offers what they say. Nothing serves before it has returned without an error.
+// Start reads the file and the store and offers what they say. Nothing serves before it has
+// returned without an error.
 func Start(ctx context.Context, o Options) (*Plane, error) {
 	p := newPlane(o)
 	v := &version{file: &millracev1.Document{}, state: &millracev1.State{}}
@@ -132,9 +138,9 @@ func (p *Plane) current() *version { return p.settler.now.Load() }
 // tries bounds how often a change is made again because another sidecar wrote first.
 const tries = 10
 
-// Change carries out one change. The error says why it was refused; then nothing has changed. Errors
-// are what Edit returned, a config.Errors, or the store's. The change goes on without its caller: when
-// ctx ends, that ends the wait for Envoy alone.
+// Change carries out one change. The error says why it was refused; then nothing has changed.
+// Errors are what Edit returned, a config.Errors, or the store's. The change goes on without its
+// caller: when ctx ends, that ends the wait for Envoy alone.
 func (p *Plane) Change(ctx context.Context, c Change) (Result, error) {
 	if _, err := p.need(); err != nil && !c.DryRun {
 		return Result{}, err
@@ -288,8 +294,8 @@ func (p *Plane) take(latest store.Version) error {
 	return nil
 }
 
-// watched offers a version that the watch has brought. A write of our own may have overtaken it: then
-// what counts is what the store holds now.
+// watched offers a version that the watch has brought. A write of our own may have overtaken it:
+// then what counts is what the store holds now.
 func (p *Plane) watched(ctx context.Context, latest store.Version) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
@@ -327,8 +333,8 @@ func (p *Plane) First(ctx context.Context) Result {
 	return v.fate.after(ctx, Result{Revision: v.revision, Version: v.config.Version, State: Offered})
 }
 
-// Snapshot returns what REST calls read: the stored state and the file's effective document, which without a file is an empty
-// one's. Neither must be changed.
+// Snapshot returns what REST calls read: the stored state and the file's effective document, which
+// without a file is an empty one's. Neither must be changed.
 func (p *Plane) Snapshot(context.Context) (uint64, *millracev1.State, *millracev1.Document, error) {
 	stored := p.settler.wanted()
 	return stored.Revision, stored.State, p.current().file, nil

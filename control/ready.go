@@ -7,9 +7,9 @@ import (
 	"millrace/extproc"
 )
 
-// Ready tells whether requests are served: Envoy has taken a configuration, which it serves whatever
-// it makes of the next one, nobody has asked us to go, and of the targets that rules lead to so many
-// can serve as gateway.ready_when wants.
+// Ready tells whether requests are served: Envoy has taken a configuration, which it serves
+// whatever it makes of the next one, nobody has asked us to go, and of the targets that rules lead
+// to so many can serve as gateway.ready_when wants.
 func (p *Plane) Ready() extproc.Readiness {
 	c := p.Config()
 	switch {
@@ -49,8 +49,9 @@ func served(c *config.Config) []*config.Upstream {
 	return all
 }
 
-// down names those of the upstreams that have no target that can serve: each fails its checks, drains, or is out. Without an answer
-// from Envoy, what it has acknowledged is all there is to go by, and none is.
+// down names those of the upstreams that have no target that can serve: each fails its checks,
+// drains, or is out. Without an answer from Envoy, what it has acknowledged is all there is to go
+// by, and none is.
 func (p *Plane) down(upstreams []*config.Upstream) []string {
 	living := p.Living()
 	if living == nil {

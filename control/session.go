@@ -78,8 +78,9 @@ func (s *session) failed(err error) {
 	s.said(err)
 }
 
-// start opens the store and reads what it holds. What was applied last stands in for it when it does not answer, cannot be
-// read, or holds less; then nothing is written to it either, until it is well again or a person has said which of the two is right.
+// start opens the store and reads what it holds. What was applied last stands in for it when it
+// does not answer, cannot be read, or holds less; then nothing is written to it either, until it is
+// well again or a person has said which of the two is right.
 func (s *session) start(ctx context.Context, last Last) (store.Version, error) {
 	latest, err := s.read(ctx, last)
 	switch {
@@ -115,7 +116,8 @@ func (s *session) read(ctx context.Context, last Last) (store.Version, error) {
 	return latest, opened.Continues(ctx, store.Version{Revision: last.Revision, State: last.State}, latest)
 }
 
-// isLoss tells whether the error is about what the store holds: it is then not written until that is mended.
+// isLoss tells whether the error is about what the store holds: it is then not written until that
+// is mended.
 func isLoss(err error) bool {
 	return errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrCorrupt)
 }

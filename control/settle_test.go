@@ -150,7 +150,8 @@ func (p *pairing) add(name string, wait bool, want State) {
 // edit writes the configuration file; the plane finds it by itself.
 func (p *pairing) edit(upstream string) { p.t.Helper(); p.site.write(open(upstream)) }
 
-// TestAppliedWhileEnvoyWasAway: what Envoy takes when it comes back is what a later refusal goes back to.
+// TestAppliedWhileEnvoyWasAway: what Envoy takes when it comes back is what a later refusal goes
+// back to.
 func TestAppliedWhileEnvoyWasAway(t *testing.T) {
 	p := pairUp(t, newSite(t, open("f")))
 	p.leave()
@@ -165,7 +166,8 @@ func TestAppliedWhileEnvoyWasAway(t *testing.T) {
 	}
 }
 
-// TestRefusedWhenEnvoyComesBack: a change that was offered to nobody is put back when Envoy refuses it in the end.
+// TestRefusedWhenEnvoyComesBack: a change that was offered to nobody is put back when Envoy refuses
+// it in the end.
 func TestRefusedWhenEnvoyComesBack(t *testing.T) {
 	p := pairUp(t, newSite(t, open("f")))
 	p.leave()
@@ -206,8 +208,8 @@ func shared(t *testing.T) (a, b *pairing) {
 	return pairUp(t, site()), pairUp(t, site())
 }
 
-// TestOthersChangeStays: with a shared store, what this Envoy refuses of another sidecar's change, or
-// of its own on top of that, does not undo what the other has applied.
+// TestOthersChangeStays: with a shared store, what this Envoy refuses of another sidecar's change,
+// or of its own on top of that, does not undo what the other has applied.
 func TestOthersChangeStays(t *testing.T) {
 	t.Run("its own is refused", func(t *testing.T) {
 		a, b := shared(t)
@@ -248,8 +250,9 @@ func TestOthersChangeStays(t *testing.T) {
 	})
 }
 
-// TestReadyWhileOffered: a gateway that serves stays ready while Envoy thinks about a change, refuses
-// one, and is away; before its first configuration is applied, and while it drains, it is not.
+// TestReadyWhileOffered: a gateway that serves stays ready while Envoy thinks about a change,
+// refuses one, and is away; before its first configuration is applied, and while it drains, it is
+// not.
 func TestReadyWhileOffered(t *testing.T) {
 	s := newSite(t, "gateway: {auth: none, ready_when: configured}\n"+strings.TrimPrefix(open("f"), "gateway: {auth: none}\n"))
 	p := away(t, s)
@@ -330,7 +333,8 @@ func TestStatusIsOfOneMoment(t *testing.T) {
 	p.wants("it is applied", Applied, "f", "one")
 }
 
-// TestClientHangsUp: a change goes on without its client, from the write of the store to Envoy's word.
+// TestClientHangsUp: a change goes on without its client, from the write of the store to Envoy's
+// word.
 func TestClientHangsUp(t *testing.T) {
 	for name, hangUp := range map[string]func(p *pairing, cancel func()) Change{
 		"before the write": func(_ *pairing, cancel func()) Change {
@@ -368,8 +372,8 @@ func TestClientHangsUp(t *testing.T) {
 	}
 }
 
-// TestStoreIsAwayAtTheRefusal: both halves go back at once, the status says what the store holds, and
-// the store is put back when it is there again.
+// TestStoreIsAwayAtTheRefusal: both halves go back at once, the status says what the store holds,
+// and the store is put back when it is there again.
 func TestStoreIsAwayAtTheRefusal(t *testing.T) {
 	dir := t.TempDir()
 	nats := startNATS(t, dir, 0)
@@ -417,8 +421,8 @@ func TestSlowAnswerStallsNobody(t *testing.T) {
 	p.wants("all is applied", Applied, "g", "one", "two")
 }
 
-// TestFileIsRefused: what Envoy refuses of the file changes nothing in the store, is said, and is over
-// with the next good edit.
+// TestFileIsRefused: what Envoy refuses of the file changes nothing in the store, is said, and is
+// over with the next good edit.
 func TestFileIsRefused(t *testing.T) {
 	for name, here := range map[string]bool{"while Envoy is there": true, "when Envoy comes back": false} {
 		t.Run(name, func(t *testing.T) {
@@ -447,8 +451,8 @@ func TestFileIsRefused(t *testing.T) {
 	}
 }
 
-// TestFirstIsRefused: with nothing to go back to the gateway is not ready, says why, and is as soon as
-// Envoy takes what it has, or something else.
+// TestFirstIsRefused: with nothing to go back to the gateway is not ready, says why, and is as soon
+// as Envoy takes what it has, or something else.
 func TestFirstIsRefused(t *testing.T) {
 	for name, mend := range map[string]func(p *pairing) string{
 		"another change": func(p *pairing) string { p.edit("g"); return "g" },
@@ -473,7 +477,8 @@ func TestFirstIsRefused(t *testing.T) {
 	}
 }
 
-// TestMendedInPart: an edit that mends one of several resources that were refused together is applied.
+// TestMendedInPart: an edit that mends one of several resources that were refused together is
+// applied.
 func TestMendedInPart(t *testing.T) {
 	s := newSite(t, strings.Replace(open("f"), "upstreams: [", "upstreams: [{name: bad, targets: [{id: t, host: 127.0.0.1, port: 2, protocol: http}]}, ", 1))
 	p := away(t, s)
@@ -484,8 +489,8 @@ func TestMendedInPart(t *testing.T) {
 	p.wants("it is mended", Applied, "f")
 }
 
-// TestRestart: what was applied is what the next process has, with an Envoy that lived on or one that
-// starts anew; and a refusal goes back to it.
+// TestRestart: what was applied is what the next process has, with an Envoy that lived on or one
+// that starts anew; and a refusal goes back to it.
 func TestRestart(t *testing.T) {
 	for name, forgets := range map[string]bool{"Envoy lives on": false, "Envoy starts anew": true} {
 		t.Run(name, func(t *testing.T) {
@@ -511,8 +516,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestReconnect: an Envoy that comes back with what it had is told nothing anew and has all at once;
-// a fresh one gets everything.
+// TestReconnect: an Envoy that comes back with what it had is told nothing anew and has all at
+// once; a fresh one gets everything.
 func TestReconnect(t *testing.T) {
 	p := pairUp(t, newSite(t, open("f")))
 	p.add("one", true, Applied)

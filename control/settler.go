@@ -18,8 +18,8 @@ import (
 )
 
 // settler owns what both halves are told, what Envoy has taken of it, and what goes back when Envoy
-// refuses. Whoever has a new version hands it to offer, which returns at once; run follows what Envoy
-// says for as long as the process lives, and acts on it whatever began the change.
+// refuses. Whoever has a new version hands it to offer, which returns at once; run follows what
+// Envoy says for as long as the process lives, and acts on it whatever began the change.
 type settler struct {
 	sidecar *extproc.Server
 	envoy   *xds.Server
@@ -37,8 +37,8 @@ type settler struct {
 	status atomic.Pointer[Status]  // see publish
 	saved  *version                // the one in dataDir; run's own
 
-	// mu guards what follows, and the order of offers. Nobody waits for Envoy, the store or the disk
-	// while holding it.
+	// mu guards what follows, and the order of offers. Nobody waits for Envoy, the store or the
+	// disk while holding it.
 	mu      sync.Mutex
 	applied *version // the last one that Envoy took whole; nil before the first
 	head    store.Version
@@ -162,7 +162,8 @@ func (s *settler) settle() {
 	}
 }
 
-// word is what Envoy says of the present version. mu is held, so that no other is offered meanwhile.
+// word is what Envoy says of the present version. mu is held, so that no other is offered
+// meanwhile.
 func (s *settler) word() xds.Status {
 	word := s.envoy.Status()
 	if word.Version != s.now.Load().config.Version {
@@ -197,7 +198,8 @@ func (s *settler) take() (taken []*fate) {
 
 // refuse goes back from the present version to the one offered before it, if Envoy has not judged
 // that, else to what was applied last. Without either it stays: Envoy keeps what it could take, and
-// may take the rest when it comes back. It returns the fate that can be told now, if any. mu is held.
+// may take the rest when it comes back. It returns the fate that can be told now, if any. mu is
+// held.
 func (s *settler) refuse(reason string) *fate {
 	bad := s.now.Load()
 	if bad.refused {
@@ -306,7 +308,8 @@ func (s *settler) renumber(from uint64, to store.Version) {
 	s.now.Store(now)
 }
 
-// announce tells those who wait that their versions were refused. It was tried to put the store back.
+// announce tells those who wait that their versions were refused. It was tried to put the store
+// back.
 func (s *settler) announce() {
 	s.mu.Lock()
 	waiting, reason := s.waiting, s.reason

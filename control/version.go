@@ -35,8 +35,8 @@ type version struct {
 	refused bool     // Envoy has refused it, and not taken it since
 }
 
-// mostBefore bounds how many versions that Envoy has not taken can be gone back to. Those before them
-// stand or fall together.
+// mostBefore bounds how many versions that Envoy has not taken can be gone back to. Those before
+// them stand or fall together.
 const mostBefore = 16
 
 // shorten forgets the versions that are too far back.
@@ -110,7 +110,8 @@ func (v *version) prepare(admin func(listen string) string) error {
 	return err
 }
 
-// reaching refuses targets that lead to the REST API. admin tells where that is, given what the file says; nil: there is none.
+// reaching refuses targets that lead to the REST API. admin tells where that is, given what the
+// file says; nil: there is none.
 func reaching(documents []*millracev1.Document, admin func(listen string) string) error {
 	if admin == nil {
 		return nil

@@ -18,8 +18,8 @@ var (
 	aTest  = regexp.MustCompile("`(?:[a-z0-9/]+\\.)?(Test[A-Z]\\w+)")
 )
 
-// TestNames: what the pages name is there, a file where they lead, a function or a field in the file
-// beside it, a test.
+// TestNames: what the pages name is there, a file where they lead, a function or a field in the
+// file beside it, a test.
 func TestNames(t *testing.T) {
 	var tests []string
 	for _, names := range testsOf(t) {

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestAdminTokenRotates: a new admin token in its file, and one written into the document, holds from
-// the moment that it is applied on, and the one before is refused; the same for the metrics' own. What
-// would only change with a restart is refused and not said to be applied (B6).
+// TestAdminTokenRotates: a new admin token in its file, and one written into the document, holds
+// from the moment that it is applied on, and the one before is refused; the same for the metrics'
+// own. What would only change with a restart is refused and not said to be applied (B6).
 func TestAdminTokenRotates(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

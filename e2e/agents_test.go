@@ -34,10 +34,12 @@ var agentTargets = []struct{ name, schema, model string }{
 	{"gpt-oss", fakellm.GroqChat, "openai/gpt-oss-120b"},
 }
 
-// TestAgentSessions: two agents, one as Claude Code is and one as Codex is, each with the official SDK of its schema, get through
-// ten turns with tools at every provider, streamed and whole. No provider refuses anything, and what comes back has the names that
-// the agent knows and ids that are its own to answer. The agents ask for what each of the providers would refuse in some part: names
-// of 70 characters, a user id of 150, an answer of 32,000 tokens, thinking beside temperature, reasoning beside tools.
+// TestAgentSessions: two agents, one as Claude Code is and one as Codex is, each with the official
+// SDK of its schema, get through ten turns with tools at every provider, streamed and whole. No
+// provider refuses anything, and what comes back has the names that the agent knows and ids that
+// are its own to answer. The agents ask for what each of the providers would refuse in some part:
+// names of 70 characters, a user id of 150, an answer of 32,000 tokens, thinking beside
+// temperature, reasoning beside tools.
 func TestAgentSessions(t *testing.T) {
 	t.Parallel()
 	var upstreams, services, rules strings.Builder
@@ -94,7 +96,8 @@ func toolsOf(t *testing.T, body []byte) string {
 	return fmt.Sprint(request.Tools)
 }
 
-// agent is one side of a conversation: it keeps what was said and sends it all each time, as its SDK does.
+// agent is one side of a conversation: it keeps what was said and sends it all each time, as its
+// SDK does.
 type agent interface {
 	say(text string, more extras) reply
 	answer(results []toolResult, text string) reply
@@ -119,8 +122,8 @@ type reply struct {
 	err   error
 }
 
-// The tools of the agents. The model of the fakes calls those that have "weather" in their names, and the first of them for want of
-// a better one.
+// The tools of the agents. The model of the fakes calls those that have "weather" in their names,
+// and the first of them for want of a better one.
 const (
 	weatherTool = "mcp__weather_forecast_service__get_current_weather_for_a_named_city_v2" // 70 characters, as Anthropic's schema allows
 	shortTool   = "mcp__weather__get_weather"

@@ -98,8 +98,8 @@ func measured(t *testing.T, settings, resources string) (*gateway, []part) {
 	return g, []part{{"envoy", beside.PID()}, {"sidecar", g.cmd.Process.Pid}}
 }
 
-// TestSlowReadersMemory: clients that read 4 KB/s, while the target sends as fast as it can, do not make the gateway hold what they have
-// not read. `make soak`: 30 clients and 200 MB each.
+// TestSlowReadersMemory: clients that read 4 KB/s, while the target sends as fast as it can, do not
+// make the gateway hold what they have not read. `make soak`: 30 clients and 200 MB each.
 func TestSlowReadersMemory(t *testing.T) {
 	clients, size, allowed, lasting := 10, 60<<20, 600, 4*time.Second
 	if soak {
@@ -156,8 +156,8 @@ func TestSlowReadersMemory(t *testing.T) {
 	}
 }
 
-// TestLargeAnswersSlowAndFast: the target has ended when the client begins to read, or while it reads; every byte arrives and nothing
-// crashes. `make soak`: 500 answers of each kind.
+// TestLargeAnswersSlowAndFast: the target has ended when the client begins to read, or while it
+// reads; every byte arrives and nothing crashes. `make soak`: 500 answers of each kind.
 func TestLargeAnswersSlowAndFast(t *testing.T) {
 	answers := 40
 	if soak {
@@ -213,8 +213,9 @@ func (a asking) wholeOf(url string, least int, pause bool) error {
 	return nil
 }
 
-// TestStreamsEndedEarly: a target falls silent in mid-stream. Its clients are told in their dialect and their answers end as HTTP wants
-// it; no request is left open at the target. `make soak`: 600 of each kind.
+// TestStreamsEndedEarly: a target falls silent in mid-stream. Its clients are told in their dialect
+// and their answers end as HTTP wants it; no request is left open at the target. `make soak`: 600
+// of each kind.
 func TestStreamsEndedEarly(t *testing.T) {
 	streams := 60
 	if soak {

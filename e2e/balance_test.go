@@ -14,14 +14,16 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// three starts fake providers a, b and c, and writes a target for each; more[i] are further fields of the i-th.
+// three starts fake providers a, b and c, and writes a target for each; more[i] are further fields
+// of the i-th.
 func three(t *testing.T, more ...string) (fakes []*fakellm.Provider, targets []string) {
 	t.Helper()
 	return threeAt(t, provider, more...)
 }
 
-// atTheSameAddress starts a fake where it is in every run: what is chosen by a hash of where targets are is then the same in every run.
-// A run of this test that another process has under way is waited for.
+// atTheSameAddress starts a fake where it is in every run: what is chosen by a hash of where
+// targets are is then the same in every run. A run of this test that another process has under way
+// is waited for.
 func atTheSameAddress(t *testing.T, p *fakellm.Provider) *fakellm.Server {
 	t.Helper()
 	addr := "127.71.0." + strconv.Itoa(int(p.Name[0])) + ":19471" // an address that nothing else listens on
@@ -53,7 +55,8 @@ func threeAt(t *testing.T, start func(*testing.T, *fakellm.Provider) *fakellm.Se
 	return fakes, targets
 }
 
-// chatTurns is turn n of a conversation: everything said so far, and asks for another model each time.
+// chatTurns is turn n of a conversation: everything said so far, and asks for another model each
+// time.
 func chatTurns(conversation string, n int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `{"model":"m%d","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"this is %s"}`, n, conversation)
@@ -63,8 +66,9 @@ func chatTurns(conversation string, n int) string {
 	return b.String() + "]}"
 }
 
-// TestPromptHash shows the stickiness of A28 that pays for LLMs: all turns of a conversation go to one target, conversations
-// are shared by weight (A17), and when the target fails another one answers (B30) and later turns go on.
+// TestPromptHash shows the stickiness of A28 that pays for LLMs: all turns of a conversation go to
+// one target, conversations are shared by weight (A17), and when the target fails another one
+// answers (B30) and later turns go on.
 func TestPromptHash(t *testing.T) {
 	t.Parallel()
 	for _, choice := range []string{"any", "listed"} {
@@ -123,7 +127,8 @@ func TestPromptHash(t *testing.T) {
 	}
 }
 
-// TestPromptHashIsBounded: a conversation that asks for more at once than twice a target's share overflows to the others.
+// TestPromptHashIsBounded: a conversation that asks for more at once than twice a target's share
+// overflows to the others.
 func TestPromptHashIsBounded(t *testing.T) {
 	t.Parallel()
 	fakes, targets := three(t)
@@ -154,8 +159,8 @@ func TestPromptHashIsBounded(t *testing.T) {
 	wg.Wait()
 }
 
-// TestHashes: what has the same header, path, address or cookie goes to one target (A28, C07), and its failure moves the
-// request on to the next priority (B30).
+// TestHashes: what has the same header, path, address or cookie goes to one target (A28, C07), and
+// its failure moves the request on to the next priority (B30).
 func TestHashes(t *testing.T) {
 	t.Parallel()
 	jar := func() *http.Client {

@@ -60,7 +60,8 @@ func (g *gateway) announce(path string, header ...string) *answer {
 	return g.begin("", path, header...)
 }
 
-// begin sends the headers of a request and a part of its body as it goes over the wire, and returns the answer.
+// begin sends the headers of a request and a part of its body as it goes over the wire, and returns
+// the answer.
 func (g *gateway) begin(part, path string, header ...string) *answer {
 	g.t.Helper()
 	conn := g.dial()
@@ -73,8 +74,9 @@ func (g *gateway) begin(part, path string, header ...string) *answer {
 	return g.read(r)
 }
 
-// TestBodiesAreBounded: the bodies of all requests under way together stay within their bound. What would go beyond is refused
-// before its body is taken in, whether it says how large it is or not, and served when there is room again (C08).
+// TestBodiesAreBounded: the bodies of all requests under way together stay within their bound. What
+// would go beyond is refused before its body is taken in, whether it says how large it is or not,
+// and served when there is room again (C08).
 func TestBodiesAreBounded(t *testing.T) {
 	t.Parallel()
 	g, a, gate := held(t, "max_request_bytes: 2MiB\nmax_request_bytes_total: 4MiB")
@@ -137,8 +139,9 @@ func TestBodiesAreBounded(t *testing.T) {
 	})
 }
 
-// TestManyOfUnknownSize: what does not say how large it is takes what has come of it, and not the most that it may be: by the defaults
-// a hundred requests whose bodies come bit by bit are served beside each other, over HTTP/1.1 and HTTP/2.
+// TestManyOfUnknownSize: what does not say how large it is takes what has come of it, and not the
+// most that it may be: by the defaults a hundred requests whose bodies come bit by bit are served
+// beside each other, over HTTP/1.1 and HTTP/2.
 func TestManyOfUnknownSize(t *testing.T) {
 	t.Parallel()
 	h2 := new(http.Protocols)
@@ -186,7 +189,8 @@ func TestManyOfUnknownSize(t *testing.T) {
 	}
 }
 
-// TestRefusedBeforeTheBody: a large request that cannot be served is refused by its headers: nobody without a key fills memory.
+// TestRefusedBeforeTheBody: a large request that cannot be served is refused by its headers: nobody
+// without a key fills memory.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -200,7 +204,8 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	g.announce("/v1/models", "Content-Length: 1500000").want(401)
 }
 
-// TestMoreThanAnnounced: a body cannot be longer than its content-length said, in HTTP/2 either, where the two are independent.
+// TestMoreThanAnnounced: a body cannot be longer than its content-length said, in HTTP/2 either,
+// where the two are independent.
 func TestMoreThanAnnounced(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -238,8 +243,9 @@ func TestMoreThanAnnounced(t *testing.T) {
 	}
 }
 
-// TestSidecarMemory: the bodies under way stay within a third of the sidecar's memory limit, however many come in one moment, whether
-// they say how large they are or not; the rest is refused, health answers, and what was let in is served.
+// TestSidecarMemory: the bodies under way stay within a third of the sidecar's memory limit,
+// however many come in one moment, whether they say how large they are or not; the rest is refused,
+// health answers, and what was let in is served.
 func TestSidecarMemory(t *testing.T) {
 	t.Parallel()
 	const all, fit = 16, 3

@@ -73,8 +73,9 @@ func (c *container) ends(t *testing.T) {
 	}
 }
 
-// TestBothAreTold: a pod's end, a SIGTERM to sidecar and Envoy in one moment, and the same by `millrace drain`: no connection is taken
-// any more, every stream ends complete, and both end with exit status 0, Envoy last (A30-A32).
+// TestBothAreTold: a pod's end, a SIGTERM to sidecar and Envoy in one moment, and the same by
+// `millrace drain`: no connection is taken any more, every stream ends complete, and both end with
+// exit status 0, Envoy last (A30-A32).
 func TestBothAreTold(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"signals", "drain"} {
@@ -195,8 +196,8 @@ func wholeStream(g *gateway, path, body, words, last string, began chan<- error)
 	return nil
 }
 
-// TestBothAreToldAndHang: what does not end is ended. A stream beyond drain_timeout gets the sidecar's words; should the sidecar hang,
-// Envoy ends by itself when the grace period is over.
+// TestBothAreToldAndHang: what does not end is ended. A stream beyond drain_timeout gets the
+// sidecar's words; should the sidecar hang, Envoy ends by itself when the grace period is over.
 func TestBothAreToldAndHang(t *testing.T) {
 	t.Parallel()
 	for _, hangs := range []string{"stream", "sidecar"} {
@@ -233,8 +234,8 @@ func TestBothAreToldAndHang(t *testing.T) {
 	}
 }
 
-// TestSidecarRestarts: a sidecar that is told to end closes Envoy's listener, and the next one opens it again. An open service is served
-// meanwhile.
+// TestSidecarRestarts: a sidecar that is told to end closes Envoy's listener, and the next one
+// opens it again. An open service is served meanwhile.
 func TestSidecarRestarts(t *testing.T) {
 	t.Parallel()
 	for _, failure := range []string{"closed", "open"} {
@@ -266,7 +267,8 @@ func TestSidecarRestarts(t *testing.T) {
 	}
 }
 
-// TestDrainCommandAlone: where there is no sidecar, `millrace drain` says so; `millrace run` is ended by it as well.
+// TestDrainCommandAlone: where there is no sidecar, `millrace drain` says so; `millrace run` is
+// ended by it as well.
 func TestDrainCommandAlone(t *testing.T) {
 	t.Parallel()
 	dir := shortTempDir(t)

@@ -24,7 +24,8 @@ import (
 // soak is true for `make soak`, the long form of the tests that have one.
 var soak = os.Getenv("MILLRACE_SOAK") != ""
 
-// api calls the REST API and returns the answer; errors are for the caller, which may be any goroutine.
+// api calls the REST API and returns the answer; errors are for the caller, which may be any
+// goroutine.
 func api(method, url string, body any, header ...string) (int, http.Header, map[string]any, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -84,8 +85,9 @@ func newPool(t *testing.T, base, name, path string, targets ...map[string]any) {
 	must(t, "POST", base+"/rules", map[string]any{"path": path, "service": name, "strip_path": true})
 }
 
-// TestChangesUnderLoad: changes of every kind, while requests and long streams run. No request fails, no stream is cut, every
-// change is applied. `make soak`: 1,000 changes in 60 s, 200 requests/s, 200 streams.
+// TestChangesUnderLoad: changes of every kind, while requests and long streams run. No request
+// fails, no stream is cut, every change is applied. `make soak`: 1,000 changes in 60 s, 200
+// requests/s, 200 streams.
 func TestChangesUnderLoad(t *testing.T) {
 	changes, streams, rate := 60, 30, 50
 	if soak {
@@ -179,7 +181,8 @@ func TestChangesUnderLoad(t *testing.T) {
 		requests.Load(), streams, times[len(times)/2], times[len(times)*99/100], failed.Load())
 }
 
-// TestManyTargets: 1,000 targets in 100 upstreams are applied, and one weight touches one resource of one type.
+// TestManyTargets: 1,000 targets in 100 upstreams are applied, and one weight touches one resource
+// of one type.
 func TestManyTargets(t *testing.T) {
 	t.Parallel()
 	var document strings.Builder
@@ -210,7 +213,8 @@ func TestManyTargets(t *testing.T) {
 	}
 }
 
-// TestEnvoyRefuses: what only Envoy can refuse is rejected with its own words, and both halves stay as they were.
+// TestEnvoyRefuses: what only Envoy can refuse is rejected with its own words, and both halves stay
+// as they were.
 func TestEnvoyRefuses(t *testing.T) {
 	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}
@@ -290,7 +294,8 @@ func TestWritesAreConditional(t *testing.T) {
 	}
 }
 
-// TestKill9: sidecar and Envoy are killed in the middle of writes; what was acknowledged is there afterwards, whole.
+// TestKill9: sidecar and Envoy are killed in the middle of writes; what was acknowledged is there
+// afterwards, whole.
 func TestKill9(t *testing.T) {
 	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}

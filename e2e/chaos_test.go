@@ -19,8 +19,9 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// fault is what a provider does to a request, and what comes of it. Cells read "what the client gets | attempts | the event's
-// error"; the event's status and attempts are the client's own, or the test fails.
+// fault is what a provider does to a request, and what comes of it. Cells read "what the client
+// gets | attempts | the event's error"; the event's status and attempts are the client's own, or
+// the test fails.
 type fault struct {
 	name   string
 	does   string                    // for readers of the document
@@ -31,7 +32,8 @@ type fault struct {
 	both   cells // in place of plain and stream
 }
 
-// cells are the three situations: the target is alone, a good one of the other schema is next, the next has the same fault.
+// cells are the three situations: the target is alone, a good one of the other schema is next, the
+// next has the same fault.
 type cells struct{ alone, next, down string }
 
 // scene is what a reply may depend on.
@@ -520,8 +522,9 @@ func (c *cell) kind() string {
 
 func (c *cell) got() string { return c.client + " | " + c.attempts + " | " + c.err }
 
-// TestFaultMatrix tries every fault on every kind of request in every situation, and keeps docs/failure-modes.md. Each cell
-// has targets of its own and nothing is ejected, so that none influences another.
+// TestFaultMatrix tries every fault on every kind of request in every situation, and keeps
+// docs/failure-modes.md. Each cell has targets of its own and nothing is ejected, so that none
+// influences another.
 func TestFaultMatrix(t *testing.T) {
 	all := matrix()
 	var providers []*fakellm.Provider
@@ -626,7 +629,8 @@ func (n *noticing) Read(p []byte) (int, error) {
 	return count, err
 }
 
-// ending words how the answer ended. What is not one of the known endings is shown as it is, which no cell expects.
+// ending words how the answer ended. What is not one of the known endings is shown as it is, which
+// no cell expects.
 func (c *cell) ending(body string, err error) string {
 	streamed := strings.HasPrefix(c.header.Get("content-type"), "text/event-stream")
 	switch {
@@ -665,7 +669,8 @@ func brokenOff(err error) string {
 	return "cut"
 }
 
-// streamEnding: a stream is complete with a finish reason and [DONE], broken with an error as its last event, and never both.
+// streamEnding: a stream is complete with a finish reason and [DONE], broken with an error as its
+// last event, and never both.
 func streamEnding(body string) string {
 	rest, terminated := strings.CutSuffix(body, "\n\n")
 	events := strings.Split(rest, "\n\n")
@@ -865,7 +870,8 @@ func failureModes(all []*cell) string {
 	return b.String()
 }
 
-// keepDocument prints a document that a run wrote, and checks that the file is it. MILLRACE_WRITE_DOCS=1 rewrites the file.
+// keepDocument prints a document that a run wrote, and checks that the file is it.
+// MILLRACE_WRITE_DOCS=1 rewrites the file.
 func keepDocument(t *testing.T, file, text string) {
 	t.Helper()
 	if testing.Verbose() {

@@ -51,8 +51,9 @@ var sdks = []sdk{
 	{"Anthropic", "/v1/messages", claudeHello, claudeStream, "data: {\"type\":\"message_stop\"}\n\n"},
 }
 
-// TestContentTypes: a stream is one whatever its content-type says, at the first attempt; a whole answer to a request for a stream becomes
-// one, and the other way round. (cases: stream-with-another-content-type)
+// TestContentTypes: a stream is one whatever its content-type says, at the first attempt; a whole
+// answer to a request for a stream becomes one, and the other way round. (cases:
+// stream-with-another-content-type)
 func TestContentTypes(t *testing.T) {
 	t.Parallel()
 	everyPair(t, func(t *testing.T, g *gateway, p *fakellm.Provider, c sdk) {
@@ -124,8 +125,9 @@ func capture(t *testing.T, p *fakellm.Provider, stream bool) string {
 	return string(said)
 }
 
-// TestFinishWithoutDone: the client has the end of its message when the provider has said why it stopped, whatever the provider does with
-// the connection then: heartbeats without [DONE], or [DONE] and silence. (cases: finish-without-done)
+// TestFinishWithoutDone: the client has the end of its message when the provider has said why it
+// stopped, whatever the provider does with the connection then: heartbeats without [DONE], or
+// [DONE] and silence. (cases: finish-without-done)
 func TestFinishWithoutDone(t *testing.T) {
 	t.Parallel()
 	everyPair(t, func(t *testing.T, g *gateway, p *fakellm.Provider, c sdk) {
@@ -183,7 +185,8 @@ func TestFinishWithoutDone(t *testing.T) {
 	})
 }
 
-// TestProviderThatNeverEnds: a client that waits for the end of a complete answer gets it within a second, and the provider is let go (B20).
+// TestProviderThatNeverEnds: a client that waits for the end of a complete answer gets it within a
+// second, and the provider is let go (B20).
 func TestProviderThatNeverEnds(t *testing.T) {
 	t.Parallel()
 	p := openAI("p")
@@ -239,7 +242,8 @@ func TestTaken(t *testing.T) {
 	})
 }
 
-// TestOpenContentEncoding: while the sidecar is dead nobody unpacks an answer, so the client is told that it is packed.
+// TestOpenContentEncoding: while the sidecar is dead nobody unpacks an answer, so the client is
+// told that it is packed.
 func TestOpenContentEncoding(t *testing.T) {
 	t.Parallel()
 	p := openAI("p")

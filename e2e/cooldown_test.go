@@ -10,8 +10,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestCooldown: a target that answers 429 and says when to come back gets no request until then, however it is chosen, and then its
-// share again; its health says so (C06). Where no other can serve it is asked all the same.
+// TestCooldown: a target that answers 429 and says when to come back gets no request until then,
+// however it is chosen, and then its share again; its health says so (C06). Where no other can
+// serve it is asked all the same.
 func TestCooldown(t *testing.T) {
 	t.Parallel()
 	const rest = 3 * time.Second

@@ -83,8 +83,9 @@ func containsAll(list, items []string) bool {
 	return !slices.ContainsFunc(items, func(i string) bool { return !slices.Contains(list, i) })
 }
 
-// TestCORS: a page of an allowed origin may ask, without a key, on any path, and read every answer, errors and streams included. To pages
-// of other origins, and where no origin is allowed, the gateway says what it says without the option. A preflight goes nowhere and is no event.
+// TestCORS: a page of an allowed origin may ask, without a key, on any path, and read every answer,
+// errors and streams included. To pages of other origins, and where no origin is allowed, the
+// gateway says what it says without the option. A preflight goes nowhere and is no event.
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	const page = "http://localhost:5173"
@@ -162,8 +163,9 @@ keys: [{name: k, hash: %s}]
 	}
 }
 
-// TestCORSOfAnyOrigin: with * every page may use the gateway, one without an origin too. What Envoy answers while the sidecar is dead
-// can be read like the rest: its own errors, and what it sends on for an open service.
+// TestCORSOfAnyOrigin: with * every page may use the gateway, one without an origin too. What Envoy
+// answers while the sidecar is dead can be read like the rest: its own errors, and what it sends on
+// for an open service.
 func TestCORSOfAnyOrigin(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

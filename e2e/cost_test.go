@@ -32,7 +32,8 @@ func (g *gateway) traffic() traffic {
 	return v
 }
 
-// TestMessagesOfARequest: each kind of request costs the streams and messages of its plan (docs/request-path.md), and no more.
+// TestMessagesOfARequest: each kind of request costs the streams and messages of its plan
+// (docs/request-path.md), and no more.
 func TestMessagesOfARequest(t *testing.T) {
 	t.Parallel()
 	a, o := anthropicAI("a"), openAI("o")
@@ -58,8 +59,8 @@ func TestMessagesOfARequest(t *testing.T) {
 	}
 }
 
-// costs checks what a request makes Envoy and the sidecar say to each other. An answer's end may come with its body, or in a message of
-// its own.
+// costs checks what a request makes Envoy and the sidecar say to each other. An answer's end may
+// come with its body, or in a message of its own.
 func (g *gateway) costs(name string, want traffic, do func()) {
 	g.t.Helper()
 	before := g.traffic()

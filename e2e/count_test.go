@@ -34,7 +34,8 @@ func toBeCounted() anthropic.MessageCountTokensParams {
 	}
 }
 
-// TestCountTokens: Anthropic's SDK counts tokens. A target of its schema is asked; for any other the gateway estimates, and says so.
+// TestCountTokens: Anthropic's SDK counts tokens. A target of its schema is asked; for any other
+// the gateway estimates, and says so.
 func TestCountTokens(t *testing.T) {
 	sdkTargets(t, func(t *testing.T, g *gateway, p *fakellm.Provider) {
 		n, header, err := counted(g, toBeCounted())
@@ -69,7 +70,8 @@ func TestCountTokens(t *testing.T) {
 	})
 }
 
-// TestCountTokensElsewhere: what is no count is no answer, and another target is asked; in the end the gateway estimates.
+// TestCountTokensElsewhere: what is no count is no answer, and another target is asked; in the end
+// the gateway estimates.
 func TestCountTokensElsewhere(t *testing.T) {
 	t.Parallel()
 	a, b := anthropicAI("a"), anthropicAI("b")

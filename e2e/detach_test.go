@@ -13,9 +13,10 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestDetach: with inspect: first-token a stream of the client's own schema is read until its first token and goes on without the
-// sidecar, byte for byte; its event says how it has ended and what it has used. Failures before that token are retried, however long it
-// takes. What is not the client's as it comes is read to its end.
+// TestDetach: with inspect: first-token a stream of the client's own schema is read until its first
+// token and goes on without the sidecar, byte for byte; its event says how it has ended and what it
+// has used. Failures before that token are retried, however long it takes. What is not the client's
+// as it comes is read to its end.
 func TestDetach(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -128,7 +129,8 @@ func pacedStream(t *testing.T, p *fakellm.Provider, words int, rest <-chan struc
 	}
 }
 
-// TestDetachedSilence: the head and the first pieces are held for longer than the sidecar has for an answer of its own.
+// TestDetachedSilence: the head and the first pieces are held for longer than the sidecar has for
+// an answer of its own.
 func TestDetachedSilence(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

@@ -28,8 +28,9 @@ var requestFailures = map[string]struct {
 	"silence":              {fakellm.Reply{NoHead: true, End: fakellm.Hang}, chatHello},
 }
 
-// TestOneRequestDecidesForNobody: in the README's own short form, whatever all attempts of one request meet at the only target, the
-// next request is answered by it (one-request-takes-the-target-out.json; B18-B20).
+// TestOneRequestDecidesForNobody: in the README's own short form, whatever all attempts of one
+// request meet at the only target, the next request is answered by it
+// (one-request-takes-the-target-out.json; B18-B20).
 func TestOneRequestDecidesForNobody(t *testing.T) {
 	t.Parallel()
 	for name, c := range requestFailures {
@@ -51,8 +52,9 @@ func TestOneRequestDecidesForNobody(t *testing.T) {
 	}
 }
 
-// TestEjectionCountsRequests: a request that fails at both targets, at one of them twice, is one failure of each. The second one takes
-// them out, and health says why and until when; they are asked all the same, for there is no other (B18-B20, B33).
+// TestEjectionCountsRequests: a request that fails at both targets, at one of them twice, is one
+// failure of each. The second one takes them out, and health says why and until when; they are
+// asked all the same, for there is no other (B18-B20, B33).
 func TestEjectionCountsRequests(t *testing.T) {
 	t.Parallel()
 	for name, c := range requestFailures {
@@ -73,7 +75,8 @@ func TestEjectionCountsRequests(t *testing.T) {
 						if got := g.post("/v1/chat/completions", c.body); got.Status < 429 {
 							t.Fatalf("answered: %s", got.Body)
 						}
-						// Every attempt has been seen: its event is written after Envoy's account of its end.
+						// Every attempt has been seen: its event is written after Envoy's account
+						// of its end.
 						g.eventually("the event", func() error {
 							if len(g.chatEvents()) != n {
 								return errors.New("not yet")
@@ -123,8 +126,9 @@ func (g *gateway) chatEvents() (ids []string) {
 	return ids
 }
 
-// TestClientsThatLeave: a client that goes away says nothing of the target it was waiting for, before the answer and in the middle of
-// a stream, and neither does a request that the target finds wrong.
+// TestClientsThatLeave: a client that goes away says nothing of the target it was waiting for,
+// before the answer and in the middle of a stream, and neither does a request that the target finds
+// wrong.
 func TestClientsThatLeave(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -164,8 +168,9 @@ func TestClientsThatLeave(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-attempts", "a=200")
 }
 
-// TestEjectionIsLeftAlone: while another target can serve, one that is out is not asked, whatever the algorithm and the priorities; when
-// its time is over it is asked again, and its reason is forgotten (B20, B32).
+// TestEjectionIsLeftAlone: while another target can serve, one that is out is not asked, whatever
+// the algorithm and the priorities; when its time is over it is asked again, and its reason is
+// forgotten (B20, B32).
 func TestEjectionIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for algorithm, more := range map[string]string{"round-robin": "", "least-connections": "", "header-hash": "hash_header: x-user"} {
@@ -211,7 +216,8 @@ func TestEjectionIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestBrokenStreams: streams that break off when they have begun say nothing of their target: it answered.
+// TestBrokenStreams: streams that break off when they have begun say nothing of their target: it
+// answered.
 func TestBrokenStreams(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")

@@ -13,9 +13,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestEveryRequestHasOneEvent: a gateway that is told to end right after its last answers has written
-// one event for each of them: for those that targets answered, for those that the sidecar refused, and
-// for those that Envoy refused before the sidecar saw them.
+// TestEveryRequestHasOneEvent: a gateway that is told to end right after its last answers has
+// written one event for each of them: for those that targets answered, for those that the sidecar
+// refused, and for those that Envoy refused before the sidecar saw them.
 func TestEveryRequestHasOneEvent(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

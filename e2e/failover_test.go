@@ -13,8 +13,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestLevelIsTriedFirst: an attempt that fails is followed by one at another target of its priority, and the next priority is for
-// when the attempts there have failed (B12, B30, B31).
+// TestLevelIsTriedFirst: an attempt that fails is followed by one at another target of its
+// priority, and the next priority is for when the attempts there have failed (B12, B30, B31).
 func TestLevelIsTriedFirst(t *testing.T) {
 	t.Parallel()
 	a, b, c := openAI("a"), openAI("b"), openAI("c")
@@ -40,8 +40,8 @@ const (
 	sorry     = `{id: sorry, provider: static, answer: "` + sorryText + `", priority: 9}`
 )
 
-// TestStaticTarget: when all else has failed, or nothing else is healthy, clients of either schema get the operator's words as an
-// answer, whole or streamed (E24).
+// TestStaticTarget: when all else has failed, or nothing else is healthy, clients of either schema
+// get the operator's words as an answer, whole or streamed (E24).
 func TestStaticTarget(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")

@@ -17,7 +17,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// checks answers health checks, over HTTP and gRPC. Until it is ill, only some of its answers are bad, never three in a row.
+// checks answers health checks, over HTTP and gRPC. Until it is ill, only some of its answers are
+// bad, never three in a row.
 type checks struct {
 	healthpb.UnimplementedHealthServer
 	bad  atomic.Int64 // of three in a row
@@ -47,8 +48,8 @@ func (c *checks) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// TestFall: a check that answers badly counts like one that does not answer: a target stays until fall of them have failed in a row (A18,
-// A23, C18), over HTTP and gRPC.
+// TestFall: a check that answers badly counts like one that does not answer: a target stays until
+// fall of them have failed in a row (A18, A23, C18), over HTTP and gRPC.
 func TestFall(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -40,8 +40,9 @@ func (g *gateway) answers(target string) {
 	})
 }
 
-// TestFileIsFollowed: an edit of the file is applied while requests run; one that is wrong, and one that only Envoy can
-// refuse, change nothing and are said in the log, and the next good one is applied.
+// TestFileIsFollowed: an edit of the file is applied while requests run; one that is wrong, and one
+// that only Envoy can refuse, change nothing and are said in the log, and the next good one is
+// applied.
 func TestFileIsFollowed(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -73,8 +74,8 @@ func TestFileIsFollowed(t *testing.T) {
 	g.answers("a")
 }
 
-// TestFileIsFollowedInABusyFolder: the events file and a log are beside the configuration and are written all the time, and an
-// edit is applied nevertheless.
+// TestFileIsFollowedInABusyFolder: the events file and a log are beside the configuration and are
+// written all the time, and an edit is applied nevertheless.
 func TestFileIsFollowedInABusyFolder(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")

@@ -1,5 +1,6 @@
-// Package e2e shows the promises of the gateway against the real thing: the millrace binary as a user starts it, the real
-// Envoy, official SDKs as clients, and providers that refuse what the real ones refuse.
+// Package e2e shows the promises of the gateway against the real thing: the millrace binary as a
+// user starts it, the real Envoy, official SDKs as clients, and providers that refuse what the real
+// ones refuse.
 package e2e
 
 import (
@@ -63,8 +64,9 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// dependOnSources looks at every source file, so that the go command does not repeat a result from before a change: it does not
-// see what the tests build, and notes what they look at only while one runs.
+// dependOnSources looks at every source file, so that the go command does not repeat a result from
+// before a change: it does not see what the tests build, and notes what they look at only while one
+// runs.
 var dependOnSources = sync.OnceValue(func() error {
 	return filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -118,8 +120,9 @@ const preamble = `gateway:
 events: {file: %s}
 `
 
-// start runs a gateway and waits until it is ready. settings are lines below `gateway:`, resources the rest of the document.
-// At the end of the test it is told to stop, and must do so with exit status 0.
+// start runs a gateway and waits until it is ready. settings are lines below `gateway:`, resources
+// the rest of the document. At the end of the test it is told to stop, and must do so with exit
+// status 0.
 func start(t *testing.T, settings, resources string) *gateway {
 	t.Helper()
 	g := prepare(t, settings, resources)
@@ -326,7 +329,8 @@ func (a *answer) want(status int, texts ...string) *answer {
 	return a
 }
 
-// openAIError and anthropicError check that the body is an error of that schema, and return its message.
+// openAIError and anthropicError check that the body is an error of that schema, and return its
+// message.
 func (a *answer) openAIError(kind string) string {
 	a.t.Helper()
 	var e struct {
@@ -424,8 +428,8 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// freePort returns a port that nothing listens on right now, below those that the system gives to outgoing connections: one of
-// them could take it before it is used.
+// freePort returns a port that nothing listens on right now, below those that the system gives to
+// outgoing connections: one of them could take it before it is used.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {

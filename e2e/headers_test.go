@@ -9,8 +9,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestForwardHeaders: a target gets the client's headers that it names, and no other target does; what carries a credential goes only by
-// its whole name, and the key that let the request in nowhere. A header that the target is configured with wins.
+// TestForwardHeaders: a target gets the client's headers that it names, and no other target does;
+// what carries a credential goes only by its whole name, and the key that let the request in
+// nowhere. A header that the target is configured with wins.
 func TestForwardHeaders(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -40,7 +41,8 @@ func TestForwardHeaders(t *testing.T) {
 	}
 }
 
-// TestResponseHeaders: answers of every kind carry the headers that the gateway sets, as they are written.
+// TestResponseHeaders: answers of every kind carry the headers that the gateway sets, as they are
+// written.
 func TestResponseHeaders(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -59,8 +61,8 @@ func TestResponseHeaders(t *testing.T) {
 	}
 }
 
-// TestOneModel: GET …/models/NAME answers in both schemas for what a target lists, also for a name with a slash, and is 404 in the
-// client's schema for any other.
+// TestOneModel: GET …/models/NAME answers in both schemas for what a target lists, also for a name
+// with a slash, and is 404 in the client's schema for any other.
 func TestOneModel(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -80,8 +82,9 @@ func TestOneModel(t *testing.T) {
 	g.read(r).want(200)
 }
 
-// TestPromptHashOfClaudeCode: a conversation of Claude Code's stays on one target, though the first line of its system prompt is new in
-// every request (case prompt-hash-claude-code); a target of another schema is not sent that line.
+// TestPromptHashOfClaudeCode: a conversation of Claude Code's stays on one target, though the first
+// line of its system prompt is new in every request (case prompt-hash-claude-code); a target of
+// another schema is not sent that line.
 func TestPromptHashOfClaudeCode(t *testing.T) {
 	t.Parallel()
 	var fakes []*fakellm.Provider

@@ -35,8 +35,9 @@ func (g *gateway) answeredBy(target string) {
 	})
 }
 
-// TestActiveHealthCheck: targets are asked at their own path, host and credential (A18, C05, C18); one that fails so often is
-// left without costing a request, the next priority serves, and it gets requests again when it has recovered (B32).
+// TestActiveHealthCheck: targets are asked at their own path, host and credential (A18, C05, C18);
+// one that fails so often is left without costing a request, the next priority serves, and it gets
+// requests again when it has recovered (B32).
 func TestActiveHealthCheck(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -80,7 +81,8 @@ func TestActiveHealthCheck(t *testing.T) {
 	}
 }
 
-// TestActiveHealthCheckByTCP: without a path a connection is all that is asked for (C05). One that is refused takes the target out.
+// TestActiveHealthCheckByTCP: without a path a connection is all that is asked for (C05). One that
+// is refused takes the target out.
 func TestActiveHealthCheckByTCP(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -119,8 +121,8 @@ func TestActiveHealthCheckByTLS(t *testing.T) {
 	}
 }
 
-// TestActiveHealthCheckByGRPC: a target that has grpc.health.v1 beside its API is asked for it, for one service or as a whole, in plain
-// text and with TLS (C05).
+// TestActiveHealthCheckByGRPC: a target that has grpc.health.v1 beside its API is asked for it, for
+// one service or as a whole, in plain text and with TLS (C05).
 func TestActiveHealthCheckByGRPC(t *testing.T) {
 	t.Parallel()
 	for name, encrypted := range map[string]bool{"plain text": false, "TLS": true} {
@@ -154,7 +156,8 @@ func TestActiveHealthCheckByGRPC(t *testing.T) {
 	}
 }
 
-// withHealth serves a provider's API and grpc.health.v1 at one address, with TLS where conf is given.
+// withHealth serves a provider's API and grpc.health.v1 at one address, with TLS where conf is
+// given.
 func withHealth(t *testing.T, p *fakellm.Provider, conf *tls.Config) (*health.Server, string) {
 	t.Helper()
 	state, calls := health.NewServer(), grpc.NewServer()
@@ -181,8 +184,8 @@ func withHealth(t *testing.T, p *fakellm.Provider, conf *tls.Config) (*health.Se
 	return state, "https://localhost:" + port
 }
 
-// TestActiveHealthCheckHeaders: a check has headers of its own, which Envoy shows to nobody; a new secret in their file is sent from
-// then on (C05, A18).
+// TestActiveHealthCheckHeaders: a check has headers of its own, which Envoy shows to nobody; a new
+// secret in their file is sent from then on (C05, A18).
 func TestActiveHealthCheckHeaders(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "probe-key")

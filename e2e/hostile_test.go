@@ -23,7 +23,8 @@ type hostileInput struct {
 	says   string // in the answer
 }
 
-// hostileInputs are for a chat request whose target speaks another schema, so that all of it is decoded and encoded.
+// hostileInputs are for a chat request whose target speaks another schema, so that all of it is
+// decoded and encoded.
 func hostileInputs() []hostileInput {
 	chat := func(rest string) string { return `{"model":"m","max_tokens":9` + rest + `}` }
 	user := `,"messages":[{"role":"user","content":"hi"}]`
@@ -72,8 +73,9 @@ func hostileInputs() []hostileInput {
 	}
 }
 
-// TestHostile: whatever a client sends, the answer is one clear refusal or a result, what it costs follows its size, and nobody else
-// notices: a bystander asks all the time and is always served. `make hostile` prints the table.
+// TestHostile: whatever a client sends, the answer is one clear refusal or a result, what it costs
+// follows its size, and nobody else notices: a bystander asks all the time and is always served.
+// `make hostile` prints the table.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	b := anthropicAI("b")

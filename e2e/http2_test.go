@@ -11,8 +11,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestHTTP2: targets with TLS are spoken to in the protocol that they choose, and what holds for HTTP/1.1 holds there: clients that read
-// slowly, large answers both ways, many at once. With a plain-text target beside it, the upstream stays with HTTP/1.1.
+// TestHTTP2: targets with TLS are spoken to in the protocol that they choose, and what holds for
+// HTTP/1.1 holds there: clients that read slowly, large answers both ways, many at once. With a
+// plain-text target beside it, the upstream stays with HTTP/1.1.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)

@@ -17,8 +17,9 @@ func inspectHeaders(t *testing.T, fakes ...*fakellm.Provider) string {
 	return strings.ReplaceAll(doc, "failure: open", "inspect: headers")
 }
 
-// TestInspectHeaders: where no body is read Envoy asks the targets by itself, after the key is checked where one is needed, with what the
-// sidecar would have sent; the event says who answered. Whatever else comes is read as ever.
+// TestInspectHeaders: where no body is read Envoy asks the targets by itself, after the key is
+// checked where one is needed, with what the sidecar would have sent; the event says who answered.
+// Whatever else comes is read as ever.
 func TestInspectHeaders(t *testing.T) {
 	t.Parallel()
 	for name, gatewayFields := range map[string]string{"without keys": "", "with keys": "auth: required"} {

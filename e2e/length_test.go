@@ -11,8 +11,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// sentWithLength checks that every request that the providers got said how long its body is, and was as long. A request with
-// transfer-encoding has no length (RFC 9112, section 6.3), so none has that either.
+// sentWithLength checks that every request that the providers got said how long its body is, and
+// was as long. A request with transfer-encoding has no length (RFC 9112, section 6.3), so none has
+// that either.
 func sentWithLength(t *testing.T, fakes ...*fakellm.Provider) {
 	t.Helper()
 	for _, p := range fakes {
@@ -27,8 +28,8 @@ func sentWithLength(t *testing.T, fakes ...*fakellm.Provider) {
 	}
 }
 
-// fromEveryClient posts both schemas' requests, plain and streamed, with a length and without, small and large (Envoy collects them in
-// different ways).
+// fromEveryClient posts both schemas' requests, plain and streamed, with a length and without,
+// small and large (Envoy collects them in different ways).
 func (g *gateway) fromEveryClient() {
 	g.t.Helper()
 	for _, large := range []string{"", strings.Repeat("much text ", 20_000)} {
@@ -46,8 +47,9 @@ func (g *gateway) fromEveryClient() {
 	}
 }
 
-// TestContentLength: the body is whole before a request is sent, so a provider gets its content-length and no transfer-encoding:
-// at the first attempt and at a retry, the target speaking the client's schema or another.
+// TestContentLength: the body is whole before a request is sent, so a provider gets its
+// content-length and no transfer-encoding: at the first attempt and at a retry, the target speaking
+// the client's schema or another.
 func TestContentLength(t *testing.T) {
 	t.Parallel()
 	for _, schemas := range [][2]func(string) *fakellm.Provider{{openAI, anthropicAI}, {anthropicAI, openAI}, {openAI, openAI}} {

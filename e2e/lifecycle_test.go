@@ -26,7 +26,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestReady: readiness goes when no target is left that could serve, and comes back with one; liveness stays (A08).
+// TestReady: readiness goes when no target is left that could serve, and comes back with one;
+// liveness stays (A08).
 func TestReady(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -48,8 +49,8 @@ func TestReady(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200)
 }
 
-// TestSidecarKilled: without its sidecar Envoy says so at once, as JSON in the client's schema, and serves again within 2 s of
-// the sidecar's return.
+// TestSidecarKilled: without its sidecar Envoy says so at once, as JSON in the client's schema, and
+// serves again within 2 s of the sidecar's return.
 func TestSidecarKilled(t *testing.T) {
 	a := openAI("a")
 	g := prepare(t, "", pool("", to("a", a, provider(t, a))))
@@ -134,7 +135,8 @@ func shortTempDir(t *testing.T) string {
 	return dir
 }
 
-// TestEnvoyKilled: `millrace run` does not restart Envoy in silence: it ends, and its exit status and last words say why.
+// TestEnvoyKilled: `millrace run` does not restart Envoy in silence: it ends, and its exit status
+// and last words say why.
 func TestEnvoyKilled(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -174,8 +176,8 @@ func TestParentKilled(t *testing.T) {
 	})
 }
 
-// TestLeftovers: the next run removes the folder that a killed one has left, and no living one's. It has a folder for temporary
-// files of its own, for runs of other tests are killed too.
+// TestLeftovers: the next run removes the folder that a killed one has left, and no living one's.
+// It has a folder for temporary files of its own, for runs of other tests are killed too.
 func TestLeftovers(t *testing.T) {
 	t.Setenv("TMPDIR", shortTempDir(t))
 	a := openAI("a")
@@ -210,8 +212,8 @@ func (g *gateway) sockets() string {
 	return filepath.Dir(said[1])
 }
 
-// TestWideFolders: a data directory and a folder of sockets that others could write into are made the gateway's own, and Envoy and
-// the sidecar serve with them.
+// TestWideFolders: a data directory and a folder of sockets that others could write into are made
+// the gateway's own, and Envoy and the sidecar serve with them.
 func TestWideFolders(t *testing.T) {
 	t.Parallel()
 	data, sockets := t.TempDir(), shortTempDir(t)
@@ -261,8 +263,9 @@ func child(t *testing.T, parent int) int {
 	return pid
 }
 
-// TestDrain: told to stop, the gateway is no longer ready, serves new requests for the drain delay without keeping their connections,
-// then takes no connection any more, lets a running stream finish, and ends with exit status 0 (A30-A32).
+// TestDrain: told to stop, the gateway is no longer ready, serves new requests for the drain delay
+// without keeping their connections, then takes no connection any more, lets a running stream
+// finish, and ends with exit status 0 (A30-A32).
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -312,8 +315,9 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestDrainTimeout: what has not ended when the drain timeout is over gets an end in the client's schema: an error event where the
-// client has a part of a stream, else a 503. There is an event for each, and the exit status is 0.
+// TestDrainTimeout: what has not ended when the drain timeout is over gets an end in the client's
+// schema: an error event where the client has a part of a stream, else a 503. There is an event for
+// each, and the exit status is 0.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
 	silent := fakellm.Reply{NoHead: true, End: fakellm.Hang}
@@ -449,7 +453,8 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// TestHardStop: a process that hangs while it ends is ended all the same. Here it hangs because nobody reads what it logs.
+// TestHardStop: a process that hangs while it ends is ended all the same. Here it hangs because
+// nobody reads what it logs.
 func TestHardStop(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -520,8 +525,9 @@ func TestDrainBesideEnvoy(t *testing.T) {
 	g.event("of the stream", func(e *millracev1.Event) bool { return e.Stream && strings.Contains(e.Error, "shutting down") })
 }
 
-// TestSlowClient: answers much larger than any buffer, to clients that read late or leave, arrive whole and hurt nobody: the provider is not
-// read meanwhile, and that is not taken for silence (docs/rationale.md, "How is a slow client told from a silent target?").
+// TestSlowClient: answers much larger than any buffer, to clients that read late or leave, arrive
+// whole and hurt nobody: the provider is not read meanwhile, and that is not taken for silence
+// (docs/rationale.md, "How is a slow client told from a silent target?").
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -575,8 +581,9 @@ func TestTwoSidecarsOnOneSocket(t *testing.T) {
 	g.stop()
 }
 
-// TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without a
-// restart, in the steps in which Kubernetes changes a volume and in those in which others replace files.
+// TestListenerTLS: the listener speaks TLS with HTTP/2 by ALPN, and takes a new certificate without
+// a restart, in the steps in which Kubernetes changes a volume and in those in which others replace
+// files.
 func TestListenerTLS(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -639,7 +646,8 @@ func TestListenerTLS(t *testing.T) {
 	}
 }
 
-// TestValidateCommand: errors with file, line and column and exit status 1; the effective document and 0 otherwise.
+// TestValidateCommand: errors with file, line and column and exit status 1; the effective document
+// and 0 otherwise.
 func TestValidateCommand(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "c.yaml")
@@ -666,7 +674,8 @@ func TestValidateCommand(t *testing.T) {
 	}
 }
 
-// TestRefusesWhatItCannotKeep: a configuration that asks for checks this version does not make is not served.
+// TestRefusesWhatItCannotKeep: a configuration that asks for checks this version does not make is
+// not served.
 func TestRefusesWhatItCannotKeep(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

@@ -19,8 +19,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestSlowStart: a target that health checks find well again gets little at first and its share in the end, and so does one that is
-// new (B32).
+// TestSlowStart: a target that health checks find well again gets little at first and its share in
+// the end, and so does one that is new (B32).
 func TestSlowStart(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range []string{"round-robin", "least-connections"} {
@@ -83,8 +83,8 @@ func (g *gateway) answersSome(target string) {
 	})
 }
 
-// TestMaxRequests: what is more than the upstream may have under way is refused at once, in the client's schema, and nobody else is
-// (C22, E14).
+// TestMaxRequests: what is more than the upstream may have under way is refused at once, in the
+// client's schema, and nobody else is (C22, E14).
 func TestMaxRequests(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -115,8 +115,9 @@ func TestMaxRequests(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200)
 }
 
-// TestMaxPerTarget: a target has no more connections than it may have, each of Envoy's two threads one of its own; what is beyond
-// that waits, as many as may, and is answered later; the rest is refused at once (C09, C22, C27).
+// TestMaxPerTarget: a target has no more connections than it may have, each of Envoy's two threads
+// one of its own; what is beyond that waits, as many as may, and is answered later; the rest is
+// refused at once (C09, C22, C27).
 func TestMaxPerTarget(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -192,8 +193,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// TestTCPKeepAlive: connections to targets stay open for the next request (A36), at most for idle_timeout (E13), and TCP asks meanwhile
-// whether the target is there.
+// TestTCPKeepAlive: connections to targets stay open for the next request (A36), at most for
+// idle_timeout (E13), and TCP asks meanwhile whether the target is there.
 func TestTCPKeepAlive(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -248,7 +249,8 @@ func (g *gateway) stat(name string) int {
 	return n
 }
 
-// tcpConnection is a connection's kernel timer: which one runs, and in how many hundredths of a second it ends.
+// tcpConnection is a connection's kernel timer: which one runs, and in how many hundredths of a
+// second it ends.
 type tcpConnection struct{ timer, in int64 }
 
 // connectionsTo lists the established connections to an address.
@@ -282,8 +284,9 @@ func connectionsTo(t *testing.T, addr string) []tcpConnection {
 	return found
 }
 
-// TestSlowUpload: a client that sends its body byte by byte is ended with 408 in its schema, and so is one whose headers do not come
-// to an end; everybody else is served meanwhile (C08, A14, C14, A20).
+// TestSlowUpload: a client that sends its body byte by byte is ended with 408 in its schema, and so
+// is one whose headers do not come to an end; everybody else is served meanwhile (C08, A14, C14,
+// A20).
 func TestSlowUpload(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -329,8 +332,9 @@ func TestSlowUpload(t *testing.T) {
 	}
 }
 
-// TestLargeHeaders: headers beyond the bounds, in size or in number, are 431 (C08). Envoy has not read the path by then, so the
-// schema is OpenAI's; over HTTP/2 it resets the stream, and the connection goes on.
+// TestLargeHeaders: headers beyond the bounds, in size or in number, are 431 (C08). Envoy has not
+// read the path by then, so the schema is OpenAI's; over HTTP/2 it resets the stream, and the
+// connection goes on.
 func TestLargeHeaders(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -358,8 +362,8 @@ func TestLargeHeaders(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello, many[:10]...).want(200)
 }
 
-// TestMaxConnections: connections beyond the bound are closed, those within it are served; the bound follows the file and closes
-// nobody's connection (C08, C12, A19).
+// TestMaxConnections: connections beyond the bound are closed, those within it are served; the
+// bound follows the file and closes nobody's connection (C08, C12, A19).
 func TestMaxConnections(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -404,8 +408,9 @@ func TestIdleClient(t *testing.T) {
 	})
 }
 
-// TestMaxMemory: close to the bound new requests are refused in the client's schema; those under way are finished, and active health
-// checks go on; with more memory requests are served again (C08).
+// TestMaxMemory: close to the bound new requests are refused in the client's schema; those under
+// way are finished, and active health checks go on; with more memory requests are served again
+// (C08).
 func TestMaxMemory(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

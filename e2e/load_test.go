@@ -42,7 +42,8 @@ func (s shot) String() string {
 	return fmt.Sprintf("%s %s, of %s to %s: %s", kind, s.id, s.began.Format("05.000"), s.ended.Format("05.000"), s.ending)
 }
 
-// load makes requests at a steady rate and keeps streams open beside them, half of each in either schema.
+// load makes requests at a steady rate and keeps streams open beside them, half of each in either
+// schema.
 type load struct {
 	url    string
 	client *http.Client
@@ -92,7 +93,8 @@ func (l *load) open(streams int) {
 	}
 }
 
-// stop begins no more requests, waits for those under way and returns all there were. Twice is once.
+// stop begins no more requests, waits for those under way and returns all there were. Twice is
+// once.
 func (l *load) stop() []shot {
 	l.end()
 	l.all.Wait()
@@ -174,7 +176,8 @@ func tally(shots []shot) string {
 	return strings.Join(words, ", ")
 }
 
-// loaded is a provider for load: whole answers take a moment, so that some are always under way, and streams a few seconds.
+// loaded is a provider for load: whole answers take a moment, so that some are always under way,
+// and streams a few seconds.
 func loaded(name string) *fakellm.Provider {
 	p := openAI(name)
 	p.Always(fakellm.Reply{Answer: &fakellm.Answer{Text: strings.Repeat("word ", 12)}, Head: fakellm.Pace{Delay: 50 * time.Millisecond}, Each: fakellm.Pace{Delay: 150 * time.Millisecond}})

@@ -12,7 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// asks are the requests of both schemas, whole and streamed, with the type that an error has in each.
+// asks are the requests of both schemas, whole and streamed, with the type that an error has in
+// each.
 var asks = []struct{ operation, body, kind string }{
 	{"/chat/completions", chatHello, "server_error"},
 	{"/chat/completions", chatStream, "server_error"},
@@ -31,7 +32,8 @@ func (a *answer) wantLoop(kind string) {
 	a.header("x-should-retry", "false") // or SDKs send it again
 }
 
-// place puts the port of another gateway, or its own, in the place of a name in a gateway's configuration.
+// place puts the port of another gateway, or its own, in the place of a name in a gateway's
+// configuration.
 func (g *gateway) place(name string, other *gateway) {
 	g.t.Helper()
 	document, err := os.ReadFile(g.Config)
@@ -60,8 +62,9 @@ func (g *gateway) wantEvents(n int) []*millracev1.Event {
 	return g.readEvents()
 }
 
-// TestLoop: a request whose target is the gateway itself, under a name, gets 508 in the client's schema and has one event with one
-// attempt: it is not retried, goes to no other target, and takes none out, with hedging too.
+// TestLoop: a request whose target is the gateway itself, under a name, gets 508 in the client's
+// schema and has one event with one attempt: it is not retried, goes to no other target, and takes
+// none out, with hedging too.
 func TestLoop(t *testing.T) {
 	t.Parallel()
 	spare := openAI("spare")
@@ -100,7 +103,8 @@ rules: [{path: /o, service: o, strip_path: true}, {path: /a, service: a, strip_p
 	}
 }
 
-// TestChain: a request may pass one gateway after another; when it comes back to one that it has passed, all of them answer 508.
+// TestChain: a request may pass one gateway after another; when it comes back to one that it has
+// passed, all of them answer 508.
 func TestChain(t *testing.T) {
 	t.Parallel()
 	p := openAI("p")
@@ -139,8 +143,9 @@ rules:
 	b.wantEvents(2 * len(asks))
 }
 
-// TestLoopThroughABalancer: two gateways behind a balancer that each of them has as its target. Replicas are one gateway: the second
-// one ends the request. Gateways that differ end it when it comes to one for the second time.
+// TestLoopThroughABalancer: two gateways behind a balancer that each of them has as its target.
+// Replicas are one gateway: the second one ends the request. Gateways that differ end it when it
+// comes to one for the second time.
 func TestLoopThroughABalancer(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
@@ -192,8 +197,9 @@ func relay(from net.Conn, address string) {
 	io.Copy(from, to)
 }
 
-// TestVia: what a client puts on the list goes no further unless it is an id, and does not get anybody's request refused but one
-// that has passed eight gateways. Providers that are not to have it do not get it.
+// TestVia: what a client puts on the list goes no further unless it is an id, and does not get
+// anybody's request refused but one that has passed eight gateways. Providers that are not to have
+// it do not get it.
 func TestVia(t *testing.T) {
 	t.Parallel()
 	p, q := openAI("p"), openAI("q")
@@ -233,7 +239,8 @@ rules: [{path: /p, service: p, strip_path: true}, {path: /q, service: q, strip_p
 	}
 }
 
-// TestLoopWithoutTheSidecar: Envoy alone, serving an open service, knows a request that has come back, and tells other gateways of it.
+// TestLoopWithoutTheSidecar: Envoy alone, serving an open service, knows a request that has come
+// back, and tells other gateways of it.
 func TestLoopWithoutTheSidecar(t *testing.T) {
 	t.Parallel()
 	p := openAI("p")
@@ -263,8 +270,8 @@ rules: [{path: /v1, service: self}, {path: /p, service: p, strip_path: true}]
 	}
 }
 
-// TestRefusedUpstreams: an address that is refused is so in the file, at the start and later, over REST, and by validate, in the
-// same words; the configuration before stays.
+// TestRefusedUpstreams: an address that is refused is so in the file, at the start and later, over
+// REST, and by validate, in the same words; the configuration before stays.
 func TestRefusedUpstreams(t *testing.T) {
 	t.Parallel()
 	p := openAI("p")

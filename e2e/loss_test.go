@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// millrace runs a command to its end and returns what it said and its exit status. One that does not end is told to.
+// millrace runs a command to its end and returns what it said and its exit status. One that does
+// not end is told to.
 func millrace(t *testing.T, args ...string) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -33,8 +34,9 @@ func millrace(t *testing.T, args ...string) (string, int) {
 	return string(out), 0
 }
 
-// TestLostStore: a gateway whose store is deleted starts with what it had applied: a request without a key is refused, one with
-// the key is served. Log and status say so, nothing is written, and millrace store restore puts the store right.
+// TestLostStore: a gateway whose store is deleted starts with what it had applied: a request
+// without a key is refused, one with the key is served. Log and status say so, nothing is written,
+// and millrace store restore puts the store right.
 func TestLostStore(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -87,7 +89,8 @@ func TestLostStore(t *testing.T) {
 	must(t, "POST", admin+"/api/v1/gateways/default/keys", map[string]any{"name": "more"})
 	g.stop()
 
-	// What was applied last is damaged: the store alone serves. Both are: nothing does, until a person has chosen.
+	// What was applied last is damaged: the store alone serves. Both are: nothing does, until a
+	// person has chosen.
 	applied := filepath.Join(data, "applied")
 	if err := os.WriteFile(applied, []byte("mra?"), 0o600); err != nil {
 		t.Fatal(err)
@@ -112,8 +115,8 @@ func TestLostStore(t *testing.T) {
 	}
 }
 
-// TestFileThatLostItsKeys: a file that is emptied or cut changes nothing while the gateway runs, and does not start one that had
-// keys. validate says the same.
+// TestFileThatLostItsKeys: a file that is emptied or cut changes nothing while the gateway runs,
+// and does not start one that had keys. validate says the same.
 func TestFileThatLostItsKeys(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -158,7 +161,8 @@ func TestFileThatLostItsKeys(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200)
 }
 
-// TestNothingToServe: without a file and a store there is nothing to run; with a store alone, REST says all, but not nothing.
+// TestNothingToServe: without a file and a store there is nothing to run; with a store alone, REST
+// says all, but not nothing.
 func TestNothingToServe(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"run", "serve"} {

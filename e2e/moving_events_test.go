@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestEventsFileMoves: the file that events go to is changed while requests flow. Each request has one event, in the old file or in
-// the new one; the old one ends where the new one begins. A file that cannot be opened is refused, and REST, which has no say in it,
-// moves nothing.
+// TestEventsFileMoves: the file that events go to is changed while requests flow. Each request has
+// one event, in the old file or in the new one; the old one ends where the new one begins. A file
+// that cannot be opened is refused, and REST, which has no say in it, moves nothing.
 func TestEventsFileMoves(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

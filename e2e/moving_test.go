@@ -22,8 +22,8 @@ var movingTargets = []struct{ name, schema, model string }{
 	{"groq", fakellm.GroqChat, "llama-3.3-70b-versatile"},
 }
 
-// movingAgents are clients of each schema. Those of OpenAI's send back what its SDK keeps of an answer, or all of it, as those do that know of
-// reasoning_content and thinking_blocks.
+// movingAgents are clients of each schema. Those of OpenAI's send back what its SDK keeps of an
+// answer, or all of it, as those do that know of reasoning_content and thinking_blocks.
 var movingAgents = []struct {
 	name string
 	make func(url string, streamed bool) agent
@@ -37,9 +37,10 @@ var movingAgents = []struct {
 	}},
 }
 
-// TestMovingConversations: a conversation of five turns with tools goes to and fro between two providers, by failover, for every pair of
-// kinds, client and way of answering: with each turn, or in the middle of each, between the calls and their results. No
-// provider refuses anything, none is told what another thought, and what it thought itself it gets back.
+// TestMovingConversations: a conversation of five turns with tools goes to and fro between two
+// providers, by failover, for every pair of kinds, client and way of answering: with each turn, or
+// in the middle of each, between the calls and their results. No provider refuses anything, none is
+// told what another thought, and what it thought itself it gets back.
 func TestMovingConversations(t *testing.T) {
 	t.Parallel()
 	var upstreams, services, rules strings.Builder
@@ -140,7 +141,8 @@ func (c *movingConversation) run(t *testing.T) {
 	}
 }
 
-// at has the provider answer the next request, by failover if it is not the first, and returns its name.
+// at has the provider answer the next request, by failover if it is not the first, and returns its
+// name.
 func (c *movingConversation) at(i int) string {
 	if i == 1 {
 		c.providers[c.order[0]].Script(fakellm.Fail(http.StatusServiceUnavailable, "down"))
@@ -169,7 +171,8 @@ func (c *movingConversation) check(t *testing.T, name, other string, r fakellm.R
 	}
 }
 
-// thought is what a provider's thoughts have in them and nothing else has, "" for those that show none.
+// thought is what a provider's thoughts have in them and nothing else has, "" for those that show
+// none.
 func (c *movingConversation) thought(name string) string {
 	if name == "anthropic" || name == "deepseek" {
 		return name + " answers politely."
@@ -177,7 +180,8 @@ func (c *movingConversation) thought(name string) string {
 	return ""
 }
 
-// kimiAnswer is the case's answer of an OpenAI-shaped target, and kimiReplayed what a client of Anthropic's schema makes of it.
+// kimiAnswer is the case's answer of an OpenAI-shaped target, and kimiReplayed what a client of
+// Anthropic's schema makes of it.
 var kimiAnswer = fakellm.Reply{Answer: &fakellm.Answer{
 	Thinking: "I need the tool.",
 	Calls:    []fakellm.Call{{ID: "functions.get_weather:0", Name: "get_weather", Arguments: `{"city":"Oslo"}`}},
@@ -191,8 +195,9 @@ const (
 		`{"role":"user","content":[{"type":"tool_result","tool_use_id":"functions.get_weather:0","content":"3 C"}]}`
 )
 
-// TestAnswerReplayedAtAnotherProvider is the case answer-replayed-at-another-provider: what one target said goes on at another, whole and
-// streamed, when the first fails and when they take turns.
+// TestAnswerReplayedAtAnotherProvider is the case answer-replayed-at-another-provider: what one
+// target said goes on at another, whole and streamed, when the first fails and when they take
+// turns.
 func TestAnswerReplayedAtAnotherProvider(t *testing.T) {
 	t.Parallel()
 	for name, priority := range map[string]string{"failover": "priority: 2", "turns": "priority: 1"} {

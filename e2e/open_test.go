@@ -23,7 +23,8 @@ var private = []string{
 	"Accept-Encoding: gzip", "X-Unheard-Of: client-secret", "X-Team: client-secret", "X-Team-Token: client-secret", "User-Agent: app/1",
 }
 
-// twoProcesses starts sidecar and Envoy as two processes, so that either can die alone. It returns what starts the sidecar.
+// twoProcesses starts sidecar and Envoy as two processes, so that either can die alone. It returns
+// what starts the sidecar.
 func twoProcesses(t *testing.T, g *gateway) (sidecar []string, dir string) {
 	t.Helper()
 	dir = shortTempDir(t)
@@ -40,7 +41,8 @@ func (g *gateway) kill() {
 	<-g.exited
 }
 
-// openAndClosed is a document with an open service below /v1 and /ai for each schema, and the same upstreams closed.
+// openAndClosed is a document with an open service below /v1 and /ai for each schema, and the same
+// upstreams closed.
 func openAndClosed(t *testing.T, schemas map[string][]*fakellm.Provider) string {
 	t.Helper()
 	var upstreams, services, rules strings.Builder
@@ -59,9 +61,9 @@ func openAndClosed(t *testing.T, schemas map[string][]*fakellm.Provider) string 
 	return "upstreams:\n" + upstreams.String() + "services:\n" + services.String() + "rules:\n" + rules.String()
 }
 
-// TestOpenWithoutTheSidecar: while the sidecar is dead Envoy serves an open service by itself, with the target's own host, path,
-// headers and credential and with nothing that is private to the client; retries go on; a closed service has its 503. With the
-// sidecar back all is as before.
+// TestOpenWithoutTheSidecar: while the sidecar is dead Envoy serves an open service by itself, with
+// the target's own host, path, headers and credential and with nothing that is private to the
+// client; retries go on; a closed service has its 503. With the sidecar back all is as before.
 func TestOpenWithoutTheSidecar(t *testing.T) {
 	t.Parallel()
 	a, b, c := openAI("a"), openAI("b"), anthropicAI("c")
@@ -147,8 +149,8 @@ func TestOpenWithoutTheSidecar(t *testing.T) {
 	g.stop()
 }
 
-// TestOpenPools: without the sidecar, too, the services of an A/B test share, a hash with priorities is a pool for each under one name,
-// checks are made, and TLS and HTTP/2 are spoken.
+// TestOpenPools: without the sidecar, too, the services of an A/B test share, a hash with
+// priorities is a pool for each under one name, checks are made, and TLS and HTTP/2 are spoken.
 func TestOpenPools(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)
@@ -207,8 +209,8 @@ rules:
 	}
 }
 
-// TestOpenIsChanged: a service can be opened and closed while requests run, none of which Envoy then serves alone; what would make
-// an open one unsafe is refused.
+// TestOpenIsChanged: a service can be opened and closed while requests run, none of which Envoy
+// then serves alone; what would make an open one unsafe is refused.
 func TestOpenIsChanged(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -282,8 +284,8 @@ func checkServedOpen(t *testing.T, p *fakellm.Provider, r fakellm.Request) {
 	}
 }
 
-// TestSidecarDiesUnderARequest: what an open service's sidecar was doing when it died ends as a failure, never as an answer that is
-// short; so does what breaks while Envoy serves alone.
+// TestSidecarDiesUnderARequest: what an open service's sidecar was doing when it died ends as a
+// failure, never as an answer that is short; so does what breaks while Envoy serves alone.
 func TestSidecarDiesUnderARequest(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

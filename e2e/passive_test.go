@@ -9,8 +9,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestPassiveHealth: threshold failures in a row take a target out: 5xx, 429, 529, an error inside a stream; and when its time is up it
-// is asked again (B18-B20, B32, D19).
+// TestPassiveHealth: threshold failures in a row take a target out: 5xx, 429, 529, an error inside
+// a stream; and when its time is up it is asked again (B18-B20, B32, D19).
 func TestPassiveHealth(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -46,7 +46,8 @@ func TestPassiveHealth(t *testing.T) {
 	}
 }
 
-// TestClientsFaults: what is the client's fault is not tried elsewhere, and never takes a target out.
+// TestClientsFaults: what is the client's fault is not tried elsewhere, and never takes a target
+// out.
 func TestClientsFaults(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")

@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// TestOnePortOneGateway: a port that another gateway, or another program, has is refused, in one line and before anything else is said.
-// With Envoy's default a second gateway would get a share of the requests.
+// TestOnePortOneGateway: a port that another gateway, or another program, has is refused, in one
+// line and before anything else is said. With Envoy's default a second gateway would get a share of
+// the requests.
 func TestOnePortOneGateway(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -35,8 +36,9 @@ func TestOnePortOneGateway(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200)
 }
 
-// TestOnePortTwoProcesses: where Envoy is a process of its own, it is Envoy that refuses; the sidecar says so, in the log and by
-// readiness. The same goes for a port that a running gateway is told to move to: it stays where it is.
+// TestOnePortTwoProcesses: where Envoy is a process of its own, it is Envoy that refuses; the
+// sidecar says so, in the log and by readiness. The same goes for a port that a running gateway is
+// told to move to: it stays where it is.
 func TestOnePortTwoProcesses(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -69,7 +71,8 @@ func TestOnePortTwoProcesses(t *testing.T) {
 	first.post("/v1/chat/completions", chatHello).want(200).header("x-millrace-target", "a")
 }
 
-// TestChecksOfAGatewayThatListensEverywhere: the listener of health checks does not need the port that the gateway itself has there.
+// TestChecksOfAGatewayThatListensEverywhere: the listener of health checks does not need the port
+// that the gateway itself has there.
 func TestChecksOfAGatewayThatListensEverywhere(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -79,8 +82,8 @@ func TestChecksOfAGatewayThatListensEverywhere(t *testing.T) {
 	g.answeredBy("a")
 }
 
-// TestValidateIsRun: what run refuses validate refuses in the same words, each in lines that name the field or file, and without the
-// usage of the command.
+// TestValidateIsRun: what run refuses validate refuses in the same words, each in lines that name
+// the field or file, and without the usage of the command.
 func TestValidateIsRun(t *testing.T) {
 	t.Parallel()
 	const one = "providers: {targets: [{provider: openai}]}\n"

@@ -8,8 +8,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestPreferredModel: when nothing is said of it, a model that one of three targets of different providers lists is asked of that one,
-// streamed or not, whatever its priority; when it fails, the others answer within the request; and a model that nobody lists is shared by weight.
+// TestPreferredModel: when nothing is said of it, a model that one of three targets of different
+// providers lists is asked of that one, streamed or not, whatever its priority; when it fails, the
+// others answer within the request; and a model that nobody lists is shared by weight.
 func TestPreferredModel(t *testing.T) {
 	t.Parallel()
 	a, b, c := openAI("a"), anthropicAI("b"), openAI("c")

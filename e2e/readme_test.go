@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestReadme runs the commands of README.md as they stand, against what `make run` starts, and checks what the page promises
-// of their output.
+// TestReadme runs the commands of README.md as they stand, against what `make run` starts, and
+// checks what the page promises of their output.
 func TestReadme(t *testing.T) {
 	g := startDemo(t)
 	commands := readmeCommands(t)
@@ -41,7 +41,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// startDemo is what `make run` starts once it has built: the ports are those of README.md, not free ones.
+// startDemo is what `make run` starts once it has built: the ports are those of README.md, not free
+// ones.
 func startDemo(t *testing.T) *gateway {
 	t.Helper()
 	for _, port := range []string{"41002", "9101", "9102", "9103"} {
@@ -71,7 +72,8 @@ func startDemo(t *testing.T) *gateway {
 
 var tested = regexp.MustCompile("(?m)^<!-- tested: (\\w+) -->\n```sh\n((?s:.*?))\n```$")
 
-// readmeCommands are the commands in the blocks of README.md that are marked as tested, by their mark.
+// readmeCommands are the commands in the blocks of README.md that are marked as tested, by their
+// mark.
 func readmeCommands(t *testing.T) map[string]string {
 	t.Helper()
 	page, err := os.ReadFile("../README.md")
@@ -87,8 +89,9 @@ func readmeCommands(t *testing.T) map[string]string {
 
 var curl = regexp.MustCompile(`^curl (-s|-sN|-si) (\S+) -d '([^']*)'$`)
 
-// perform gives the command to a shell and returns its output. A machine without curl, which is not among what `make test` needs,
-// makes the same request here; so a command can say no more than the pattern.
+// perform gives the command to a shell and returns its output. A machine without curl, which is not
+// among what `make test` needs, makes the same request here; so a command can say no more than the
+// pattern.
 func perform(t *testing.T, command string) string {
 	t.Helper()
 	m := curl.FindStringSubmatch(command)
@@ -190,8 +193,8 @@ func checkFailover(t *testing.T, output string) {
 	wantAnswer(t, body, "heard: Are you there?")
 }
 
-// TestExamplesValidate: every example, and the configuration README.md shows, is right and asks for nothing that this version
-// cannot do.
+// TestExamplesValidate: every example, and the configuration README.md shows, is right and asks for
+// nothing that this version cannot do.
 func TestExamplesValidate(t *testing.T) {
 	files, err := filepath.Glob("../examples/*.yaml")
 	if err != nil || len(files) < 2 {

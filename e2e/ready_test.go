@@ -9,8 +9,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestReadyWhen: /health/ready says which upstreams have no target that can serve, and gateway.ready_when what it is 200 for (A08). An
-// upstream that no rule leads to does not count.
+// TestReadyWhen: /health/ready says which upstreams have no target that can serve, and
+// gateway.ready_when what it is 200 for (A08). An upstream that no rule leads to does not count.
 func TestReadyWhen(t *testing.T) {
 	t.Parallel()
 	const (

@@ -13,8 +13,9 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestNoKeyIsEchoed: a provider that quotes the gateway's credential wherever it can tells it to nobody: not to the client of
-// either schema, not to the events, the log, the status or Envoy's configuration dump.
+// TestNoKeyIsEchoed: a provider that quotes the gateway's credential wherever it can tells it to
+// nobody: not to the client of either schema, not to the events, the log, the status or Envoy's
+// configuration dump.
 func TestNoKeyIsEchoed(t *testing.T) {
 	t.Parallel()
 	const key, token = "sk-proj-e2e4fJq8ZtR2mWcX7vBnLk3hYdTs9", "tk-9vQ4xW7zB2nM5kL8jH1g"
@@ -80,8 +81,8 @@ func TestNoKeyIsEchoed(t *testing.T) {
 	}
 }
 
-// TestKeptKeyStaysHome: a write that keeps the key and leads elsewhere is refused, and the new host hears nothing; with the key sent
-// again it is taken.
+// TestKeptKeyStaysHome: a write that keeps the key and leads elsewhere is refused, and the new host
+// hears nothing; with the key sent again it is taken.
 func TestKeptKeyStaysHome(t *testing.T) {
 	t.Parallel()
 	home, elsewhere := openAI("home"), openAI("elsewhere")
@@ -116,8 +117,8 @@ func TestKeptKeyStaysHome(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200, "elsewhere heard")
 }
 
-// TestTrailersStayHere: a provider's trailers do not reach a client that could read them, and the answer is whole, with the sidecar
-// and without.
+// TestTrailersStayHere: a provider's trailers do not reach a client that could read them, and the
+// answer is whole, with the sidecar and without.
 func TestTrailersStayHere(t *testing.T) {
 	t.Parallel()
 	caFile, conf := certificate(t)

@@ -303,8 +303,9 @@ func TestFirstFailureIsKept(t *testing.T) {
 	}
 }
 
-// TestRefusedKeyTakesTheTargetOut: what will not pass by itself, a refused key and an empty account, counts against the target, so that
-// requests go to another at once; what may be about one input or one model does not (provider-refuses-the-gateways-key.json).
+// TestRefusedKeyTakesTheTargetOut: what will not pass by itself, a refused key and an empty
+// account, counts against the target, so that requests go to another at once; what may be about one
+// input or one model does not (provider-refuses-the-gateways-key.json).
 func TestRefusedKeyTakesTheTargetOut(t *testing.T) {
 	t.Parallel()
 	for _, r := range refusals[:4] {

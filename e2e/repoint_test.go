@@ -15,7 +15,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// canary is a provider that counts the requests, health checks among them, that bring a credential of another one.
+// canary is a provider that counts the requests, health checks among them, that bring a credential
+// of another one.
 type canary struct {
 	*fakellm.Provider
 	url     string
@@ -23,7 +24,8 @@ type canary struct {
 	probes  atomic.Int64 // with its own key
 }
 
-// canaries start one provider for each name and schema. Each has a key, and a header with another secret, of its own.
+// canaries start one provider for each name and schema. Each has a key, and a header with another
+// secret, of its own.
 func canaries(t *testing.T, fakes ...*fakellm.Provider) []*canary {
 	t.Helper()
 	var all []*canary
@@ -62,7 +64,8 @@ func (c *canary) target(id string, more ...string) string {
 	return "{" + strings.Join(fields, ", ") + "}"
 }
 
-// changer makes a document the gateway's, by an edit of its file or by calls of its API, and waits until that is applied.
+// changer makes a document the gateway's, by an edit of its file or by calls of its API, and waits
+// until that is applied.
 type changer interface {
 	// targets sets those of the upstream "chat". algorithm is the upstream's.
 	targets(targets ...string)
@@ -102,8 +105,8 @@ func (c byFile) targets(targets ...string) {
 	})
 }
 
-// eventsElsewhere has events written to another folder than the configuration's, before the gateway runs: what goes on in that
-// one puts the reading of an edit off.
+// eventsElsewhere has events written to another folder than the configuration's, before the gateway
+// runs: what goes on in that one puts the reading of an edit off.
 func (g *gateway) eventsElsewhere() {
 	g.t.Helper()
 	events := filepath.Join(g.t.TempDir(), "events.jsonl")
@@ -171,8 +174,9 @@ func (r repointing) eachWay(t *testing.T, test func(t *testing.T, g *gateway, al
 	})
 }
 
-// TestRepointedWhileWaiting: while a request waits at one target, the next one is re-pointed to another provider, and back. The
-// request then fails over to that one, and is served: nobody gets a credential that is not its own.
+// TestRepointedWhileWaiting: while a request waits at one target, the next one is re-pointed to
+// another provider, and back. The request then fails over to that one, and is served: nobody gets a
+// credential that is not its own.
 func TestRepointedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	repointing{
@@ -207,8 +211,8 @@ func awaitArrival(t *testing.T, p *fakellm.Provider, n int) {
 	}
 }
 
-// load sends requests and streams, one after the other in each worker, until the returned function is called. It returns how many
-// there were, and how many were not served.
+// load sends requests and streams, one after the other in each worker, until the returned function
+// is called. It returns how many there were, and how many were not served.
 func (g *gateway) load(workers int, header ...string) func() (sent, failed int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -240,9 +244,9 @@ func (g *gateway) load(workers int, header ...string) func() (sent, failed int64
 	}
 }
 
-// TestRepointedUnderLoad: a target is re-pointed to another provider and back, again and again, under load. Nobody gets a
-// credential that is not its own, with requests or with health checks, and no request fails; not even where the target is
-// the only one.
+// TestRepointedUnderLoad: a target is re-pointed to another provider and back, again and again,
+// under load. Nobody gets a credential that is not its own, with requests or with health checks,
+// and no request fails; not even where the target is the only one.
 func TestRepointedUnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, upstream := range map[string]string{
@@ -257,8 +261,8 @@ func TestRepointedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestRepointedWithChecks is the same with active health checks. It has the machine for itself: where a check a tenth of a second apart
-// cannot be answered in time, targets are down.
+// TestRepointedWithChecks is the same with active health checks. It has the machine for itself:
+// where a check a tenth of a second apart cannot be answered in time, targets are down.
 func TestRepointedWithChecks(t *testing.T) {
 	repointUnderLoad(t, "checked", "algorithm: \"round-robin\"\nhealth_checks: {\"active\": {\"path\": \"/v1/models\", \"interval\": \"0.1s\"}}")
 }

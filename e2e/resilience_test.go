@@ -11,8 +11,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestCircuitBreaker: a target that fails for half of the requests, never in a row, is taken out by its share of failures (C20, E23, E24)
-// and is asked again after the reset.
+// TestCircuitBreaker: a target that fails for half of the requests, never in a row, is taken out by
+// its share of failures (C20, E23, E24) and is asked again after the reset.
 func TestCircuitBreaker(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -37,7 +37,8 @@ func TestCircuitBreaker(t *testing.T) {
 	g.answeredBy("a")
 }
 
-// TestRetryBudget: when everything fails over at once, only so many further attempts are made (E24's reason: no storms).
+// TestRetryBudget: when everything fails over at once, only so many further attempts are made
+// (E24's reason: no storms).
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -69,8 +70,8 @@ func TestRetryBudget(t *testing.T) {
 	g.post("/v1/chat/completions", chatHello).want(200)
 }
 
-// TestBackOff: attempts are apart by a random wait that grows; a target that is alone and says when to come back is asked then and
-// not before; and with another target to ask nothing is waited for.
+// TestBackOff: attempts are apart by a random wait that grows; a target that is alone and says when
+// to come back is asked then and not before; and with another target to ask nothing is waited for.
 func TestBackOff(t *testing.T) {
 	t.Parallel()
 	t.Run("retry-after of the only target", func(t *testing.T) {

@@ -12,9 +12,11 @@ import (
 // backWithin is the bound on a restart: from the start of the process to readiness.
 const backWithin = 2 * time.Second
 
-// TestKilledUnderLoad: sidecar and Envoy run as two processes, and each is killed and started again while requests and streams run.
-// Only what was in flight on the killed part fails, and clearly; what comes while it is away gets clear errors; the gateway is ready
-// within 2 s of the restart, and nothing that begins afterwards fails. `make soak`: 200 requests/s, 200 streams, five kills of each.
+// TestKilledUnderLoad: sidecar and Envoy run as two processes, and each is killed and started again
+// while requests and streams run. Only what was in flight on the killed part fails, and clearly;
+// what comes while it is away gets clear errors; the gateway is ready within 2 s of the restart,
+// and nothing that begins afterwards fails. `make soak`: 200 requests/s, 200 streams, five kills of
+// each.
 func TestKilledUnderLoad(t *testing.T) {
 	size := killing{rate: 50, streams: 50, away: time.Second}
 	rounds := 1
@@ -72,8 +74,8 @@ type killing struct {
 	away          time.Duration
 }
 
-// once is one kill and restart under load. meanwhile is how requests end that begin while the part is away. It returns the time from the
-// restart to readiness.
+// once is one kill and restart under load. meanwhile is how requests end that begin while the part
+// is away. It returns the time from the restart to readiness.
 func (k killing) once(t *testing.T, g *gateway, meanwhile string, kill, restart func()) time.Duration {
 	t.Helper()
 	l := startLoad(t, g.URL, k.rate, k.streams)
@@ -113,7 +115,8 @@ func (k killing) once(t *testing.T, g *gateway, meanwhile string, kill, restart 
 		case s.began.Before(ready):
 			between = append(between, s)
 			allowed[meanwhile] = true
-			// Envoy that dies holds on to connections in its backlog; one that starts may accept before it is ready.
+			// Envoy that dies holds on to connections in its backlog; one that starts may accept
+			// before it is ready.
 			allowed[clearError] = true
 		default:
 			after = append(after, s)

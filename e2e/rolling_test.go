@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// TestRollingRestart: two gateways behind a real balancer, with its file in deploy/, are restarted in turn by SIGTERM while requests
-// and streams run. No request fails, no stream is cut (A08, A09, A18, A21, A23, A29-A33).
+// TestRollingRestart: two gateways behind a real balancer, with its file in deploy/, are restarted
+// in turn by SIGTERM while requests and streams run. No request fails, no stream is cut (A08, A09,
+// A18, A21, A23, A29-A33).
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	rate, streams, rounds := 30, 20, 1
@@ -88,8 +89,9 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-// balance runs a balancer in front of two gateways, with the project's own file but for addresses and certificate, and checks that
-// are as much more frequent as the notice that the gateways give is shorter. It returns the balancer's address.
+// balance runs a balancer in front of two gateways, with the project's own file but for addresses
+// and certificate, and checks that are as much more frequent as the notice that the gateways give
+// is shorter. It returns the balancer's address.
 func balance(t *testing.T, name, file string, args func(file string) []string, gateways ...string) string {
 	t.Helper()
 	program, err := exec.LookPath(name)
@@ -158,7 +160,8 @@ func balance(t *testing.T, name, file string, args func(file string) []string, g
 	}
 }
 
-// behind waits until the balancer sends requests to so many gateways, which tell their names on /health (A33).
+// behind waits until the balancer sends requests to so many gateways, which tell their names on
+// /health (A33).
 func behind(t *testing.T, l *load, gateways int) {
 	t.Helper()
 	seen := map[string]bool{}

@@ -14,10 +14,11 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// The tests here show what the seeds ask of a load balancer and no other test does. docs/requirements.md lists all.
+// The tests here show what the seeds ask of a load balancer and no other test does.
+// docs/requirements.md lists all.
 
-// TestRoundRobin: targets take turns when nothing else is said (A06, B03); and over one connection of a client's, which stays
-// open (A15, A36).
+// TestRoundRobin: targets take turns when nothing else is said (A06, B03); and over one connection
+// of a client's, which stays open (A15, A36).
 func TestRoundRobin(t *testing.T) {
 	t.Parallel()
 	fakes, targets := three(t)
@@ -78,8 +79,9 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-// TestFailuresInARow: after so many failures in a row, 429 among them (B18, B19, D19), a target gets nothing for the time given
-// (B20); the others of its priority share on (B31), and the backup waits until none is left (C19, B12, B30).
+// TestFailuresInARow: after so many failures in a row, 429 among them (B18, B19, D19), a target
+// gets nothing for the time given (B20); the others of its priority share on (B31), and the backup
+// waits until none is left (C19, B12, B30).
 func TestFailuresInARow(t *testing.T) {
 	t.Parallel()
 	fakes, targets := three(t, "priority: 3", "priority: 3", "priority: 3")
@@ -118,8 +120,8 @@ func TestFailuresInARow(t *testing.T) {
 	g.answeredBy("spare")
 }
 
-// TestStreamIsNotBuffered: what a provider says is at the client before it says more (A13, A22), and proxies in front are asked
-// not to collect it (A29). The provider is not asked to compress.
+// TestStreamIsNotBuffered: what a provider says is at the client before it says more (A13, A22),
+// and proxies in front are asked not to collect it (A29). The provider is not asked to compress.
 func TestStreamIsNotBuffered(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -156,8 +158,9 @@ func TestStreamIsNotBuffered(t *testing.T) {
 	}
 }
 
-// TestTargetFields: a target's own path takes the place of its provider's (B09), its headers win over the client's (B15), its
-// models decide which one is asked for (B13, B14, D03, D04, D18); a base URL may be plain HTTP, without a credential (E17).
+// TestTargetFields: a target's own path takes the place of its provider's (B09), its headers win
+// over the client's (B15), its models decide which one is asked for (B13, B14, D03, D04, D18); a
+// base URL may be plain HTTP, without a credential (E17).
 func TestTargetFields(t *testing.T) {
 	t.Parallel()
 	a := &fakellm.Provider{Name: "a", Schema: fakellm.OpenAIChat, Key: "key-a"}
@@ -221,7 +224,8 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// TestAdminSocketIsPrivate: Envoy's own administration interface is a socket for the gateway's user alone (C13, A24).
+// TestAdminSocketIsPrivate: Envoy's own administration interface is a socket for the gateway's user
+// alone (C13, A24).
 func TestAdminSocketIsPrivate(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")

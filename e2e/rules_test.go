@@ -13,8 +13,8 @@ func hashOf(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// TestKeys: a gateway with keys takes none but them, from any header an SDK uses, and says so in the client's schema (D07,
-// D10, A34). The client's key goes nowhere.
+// TestKeys: a gateway with keys takes none but them, from any header an SDK uses, and says so in
+// the client's schema (D07, D10, A34). The client's key goes nowhere.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -41,7 +41,8 @@ func TestKeys(t *testing.T) {
 	g.get("/health").want(200)
 }
 
-// TestKeysAndRollback: neither revoking the last key nor going back to a version without keys opens a gateway.
+// TestKeysAndRollback: neither revoking the last key nor going back to a version without keys opens
+// a gateway.
 func TestKeysAndRollback(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -66,8 +67,8 @@ func TestKeysAndRollback(t *testing.T) {
 	g.answers("a") // somebody has said so
 }
 
-// TestRules: the longest path wins, among equal paths the rule with more conditions; methods, headers, query, model and
-// strip_path count; weighted services share (B22, C26).
+// TestRules: the longest path wins, among equal paths the rule with more conditions; methods,
+// headers, query, model and strip_path count; weighted services share (B22, C26).
 func TestRules(t *testing.T) {
 	t.Parallel()
 	names := []string{"plain", "header", "query", "model", "longer", "ai", "left", "right"}

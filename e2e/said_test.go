@@ -8,7 +8,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestRoundRobinByWeight: a weight is a share with round-robin as well, from the file and over REST (D04, D16).
+// TestRoundRobinByWeight: a weight is a share with round-robin as well, from the file and over REST
+// (D04, D16).
 func TestRoundRobinByWeight(t *testing.T) {
 	t.Parallel()
 	fakes, targets := three(t, "weight: 3", "weight: 2", "weight: 1")
@@ -53,8 +54,8 @@ func (g *gateway) base(p *fakellm.Provider, target string) string {
 	return base
 }
 
-// TestWithoutEffectIsSaid: what the source documents write and nothing can act on is served, and said: by validate, in the log, in
-// the status, and to whoever writes it over REST (E11, E12, E22).
+// TestWithoutEffectIsSaid: what the source documents write and nothing can act on is served, and
+// said: by validate, in the log, in the status, and to whoever writes it over REST (E11, E12, E22).
 func TestWithoutEffectIsSaid(t *testing.T) {
 	t.Parallel()
 	fields := []string{"policy_timeout", "buffer_size", "max_idle_per_host"}
@@ -89,8 +90,8 @@ func TestWithoutEffectIsSaid(t *testing.T) {
 	}
 }
 
-// TestMaxTotalIsForAll: max_total bounds the connections to all targets of the gateway, whatever upstream they are in (E14): the parts
-// that pools get in Envoy are no more together.
+// TestMaxTotalIsForAll: max_total bounds the connections to all targets of the gateway, whatever
+// upstream they are in (E14): the parts that pools get in Envoy are no more together.
 func TestMaxTotalIsForAll(t *testing.T) {
 	t.Parallel()
 	var document strings.Builder

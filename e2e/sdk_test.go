@@ -31,7 +31,8 @@ func sdkTargets(t *testing.T, f func(t *testing.T, g *gateway, p *fakellm.Provid
 // onePixel is a PNG.
 const onePixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
-// TestOpenAISDK: the official SDK talks to either kind of target: chat, stream, tools in parallel, images, errors.
+// TestOpenAISDK: the official SDK talks to either kind of target: chat, stream, tools in parallel,
+// images, errors.
 func TestOpenAISDK(t *testing.T) {
 	sdkTargets(t, func(t *testing.T, g *gateway, p *fakellm.Provider) {
 		client := openai.NewClient(openaioption.WithBaseURL(g.URL+"/v1/"), openaioption.WithAPIKey("client-key"), openaioption.WithMaxRetries(0))

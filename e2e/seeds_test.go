@@ -28,7 +28,8 @@ var (
 	curlBody   = regexp.MustCompile(`(?s)-d '(.*?)'`)
 )
 
-// commandsOf reads the commands out of a document as a person would: from the word curl to the quote that closes its body.
+// commandsOf reads the commands out of a document as a person would: from the word curl to the
+// quote that closes its body.
 func commandsOf(t *testing.T, file string) []command {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -94,8 +95,8 @@ func withAdmin(t *testing.T, settings, resources string) (*gateway, string) {
 	return g, "http://" + admin
 }
 
-// TestSeedCommands: every curl of seeds 001 and 003 runs as it stands, in order, against a running gateway, and ends with a
-// balanced, translated answer (B01-B31, D01-D15).
+// TestSeedCommands: every curl of seeds 001 and 003 runs as it stands, in order, against a running
+// gateway, and ends with a balanced, translated answer (B01-B31, D01-D15).
 func TestSeedCommands(t *testing.T) {
 	t.Parallel()
 	oa := &fakellm.Provider{Name: "oa", Schema: fakellm.OpenAIChat}
@@ -177,7 +178,8 @@ func replacer(pairs map[string]string) *strings.Replacer {
 	return strings.NewReplacer(flat...)
 }
 
-// pointAtFakes puts the same document again, with host, port and protocol added to each target and nothing else changed.
+// pointAtFakes puts the same document again, with host, port and protocol added to each target and
+// nothing else changed.
 func pointAtFakes(t *testing.T, create command, fill *strings.Replacer, id string, fakes map[string]*fakellm.Server) {
 	t.Helper()
 	var document map[string]any

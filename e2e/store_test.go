@@ -30,8 +30,9 @@ func natsServer(t *testing.T, dir string, port int) *server.Server {
 	return s
 }
 
-// TestSharedStore: a write through one sidecar is applied by every other that shares the store; with the store gone both go on
-// serving, refuse writes, start again with what was applied last, and follow the store once it is back.
+// TestSharedStore: a write through one sidecar is applied by every other that shares the store;
+// with the store gone both go on serving, refuse writes, start again with what was applied last,
+// and follow the store once it is back.
 func TestSharedStore(t *testing.T) {
 	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat}

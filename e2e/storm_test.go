@@ -16,10 +16,12 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// TestFaultStorm: providers that do a bit of everything wrong, at random, under clients that leave at random: nobody crashes, nothing is left
-// open, no request has two events, and who stays to the end gets an answer, an error of its schema, or a cut, but never a
-// short answer that looks complete. The seed is in the log. `make soak`: five minutes for each of the configurations, of which there is one
-// for each plan (docs/request-path.md) and one for all that an answer's clocks can do.
+// TestFaultStorm: providers that do a bit of everything wrong, at random, under clients that leave
+// at random: nobody crashes, nothing is left open, no request has two events, and who stays to the
+// end gets an answer, an error of its schema, or a cut, but never a short answer that looks
+// complete. The seed is in the log. `make soak`: five minutes for each of the configurations, of
+// which there is one for each plan (docs/request-path.md) and one for all that an answer's clocks
+// can do.
 func TestFaultStorm(t *testing.T) {
 	t.Parallel()
 	duration := 3 * time.Second

@@ -21,9 +21,11 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// TestManyStreams: so many streams at once, one chunk a second each, end complete, all in one moment, and what they took is there for
-// the next. The start that memory is compared with is an idle gateway that has carried as many streams before: allocators keep what
-// they once got. Envoy's own account of what it has allocated shows that nothing of it is in use. `make soak`: 5,000 streams for 60 s.
+// TestManyStreams: so many streams at once, one chunk a second each, end complete, all in one
+// moment, and what they took is there for the next. The start that memory is compared with is an
+// idle gateway that has carried as many streams before: allocators keep what they once got. Envoy's
+// own account of what it has allocated shows that nothing of it is in use. `make soak`: 5,000
+// streams for 60 s.
 func TestManyStreams(t *testing.T) {
 	streams, chunks := 300, 3
 	if soak {
@@ -75,8 +77,9 @@ type streaming struct {
 	parts    [2]part // Envoy and the sidecar
 }
 
-// wave opens all streams, has each deliver its chunks, one a second, and ends them all at once. It returns the most memory of each
-// part, in KiB, and, from the moment when all were open, CPU time and the chunks that came.
+// wave opens all streams, has each deliver its chunks, one a second, and ends them all at once. It
+// returns the most memory of each part, in KiB, and, from the moment when all were open, CPU time
+// and the chunks that came.
 func (s *streaming) wave(chunks int) (peak [2]int, cpu [2]time.Duration, delivered int64) {
 	const (
 		text = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"eleven more words of text as a model says them, "},"finish_reason":null}]}` + "\n\n"
@@ -144,7 +147,8 @@ func (s *streaming) settled() (last [2]int) {
 	return last
 }
 
-// memoryIsBack is an error while a part has more than 20 % more than before; with few streams, twice as much.
+// memoryIsBack is an error while a part has more than 20 % more than before; with few streams,
+// twice as much.
 func (s *streaming) memoryIsBack(beside *envoy.Process, start [2]int, allocatedStart int) (end [2]int, allocatedEnd int, err error) {
 	allocatedEnd = allocated(s.t, beside)
 	if allocatedEnd > allocatedStart*6/5 {
@@ -179,8 +183,9 @@ func allocated(t *testing.T, p *envoy.Process) int {
 	return memory.Allocated >> 10
 }
 
-// readStream reads one stream to its end and returns its length. It costs less than http.Client, so that the machine is the
-// gateway's. open counts the streams that have begun and not ended, got their pieces.
+// readStream reads one stream to its end and returns its length. It costs less than http.Client, so
+// that the machine is the gateway's. open counts the streams that have begun and not ended, got
+// their pieces.
 func readStream(url string, open, got *atomic.Int64) (length int, err error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -222,7 +227,8 @@ func readStream(url string, open, got *atomic.Int64) (length int, err error) {
 	return length, nil
 }
 
-// roomFor checks that this process may open the files that the test takes: a stream has two ends here and two in Envoy.
+// roomFor checks that this process may open the files that the test takes: a stream has two ends
+// here and two in Envoy.
 func roomFor(t *testing.T, streams int) {
 	t.Helper()
 	var limit syscall.Rlimit

@@ -19,7 +19,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// issue makes an authority's file, and a server's configuration with a certificate of it for these addresses and names.
+// issue makes an authority's file, and a server's configuration with a certificate of it for these
+// addresses and names.
 func issue(t *testing.T, addresses []net.IP, names ...string) (caFile string, conf *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -45,8 +46,9 @@ func atPort(id, host, addr, key string, more ...string) string {
 	return "{" + strings.Join(append([]string{fmt.Sprintf("id: %s, host: %q, port: %s, protocol: https, provider: {type: openai, secret_key_ref: %s}", id, host, port, key)}, more...), ", ") + "}"
 }
 
-// TestTLSToAnAddress: the certificate of a target whose host is an IP address is checked against its IP addresses, also beside targets
-// with names, with HTTP/2 and by active health checks; one for another address, or for a name alone, is refused.
+// TestTLSToAnAddress: the certificate of a target whose host is an IP address is checked against
+// its IP addresses, also beside targets with names, with HTTP/2 and by active health checks; one
+// for another address, or for a name alone, is refused.
 func TestTLSToAnAddress(t *testing.T) {
 	t.Parallel()
 	ca, conf := issue(t, []net.IP{net.IPv4(127, 0, 0, 1)}, "localhost")
@@ -86,8 +88,8 @@ func TestTLSToAnAddress(t *testing.T) {
 	}
 }
 
-// TestTLSFailureIsSaid: what was wrong with the TLS of a target is in the log and in the target's health, also when another target has
-// answered the request.
+// TestTLSFailureIsSaid: what was wrong with the TLS of a target is in the log and in the target's
+// health, also when another target has answered the request.
 func TestTLSFailureIsSaid(t *testing.T) {
 	t.Parallel()
 	ca, good := issue(t, []net.IP{net.IPv4(127, 0, 0, 1)})

@@ -34,8 +34,9 @@ func has(t *testing.T, p *fakellm.Provider, want map[string]string) {
 	}
 }
 
-// TestUnionMembers: one body with OpenAI's and Anthropic's members gets what each means to the target that has it, and what was not
-// sent is named, no more and no less (B24, B27). A server of which nothing is known keeps what no other provider is known by.
+// TestUnionMembers: one body with OpenAI's and Anthropic's members gets what each means to the
+// target that has it, and what was not sent is named, no more and no less (B24, B27). A server of
+// which nothing is known keeps what no other provider is known by.
 func TestUnionMembers(t *testing.T) {
 	t.Parallel()
 	official, claude, local := openAI("official"), anthropicAI("claude"), &fakellm.Provider{Name: "local", Schema: fakellm.DeepSeekChat, Key: "key-local"}
@@ -75,7 +76,8 @@ func TestUnionMembers(t *testing.T) {
 	has(t, official, map[string]string{"max_tokens": "500", "stop": `["END"]`, "seed": "7", "user": `"u2"`})
 }
 
-// TestOutputLimits: how much a target is asked for, when the client says nothing and when it wants more than there is.
+// TestOutputLimits: how much a target is asked for, when the client says nothing and when it wants
+// more than there is.
 func TestOutputLimits(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -108,8 +110,8 @@ func TestOutputLimits(t *testing.T) {
 	}
 }
 
-// TestLongUserID: the user id of Claude Code is longer than OpenAI takes one. Equal ids arrive as equal ones; an id that a client
-// writes in the target's own schema stays as it is.
+// TestLongUserID: the user id of Claude Code is longer than OpenAI takes one. Equal ids arrive as
+// equal ones; an id that a client writes in the target's own schema stays as it is.
 func TestLongUserID(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -129,8 +131,8 @@ func TestLongUserID(t *testing.T) {
 	g.post("/v1/chat/completions", `{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}],"user":"`+own+`"}`).want(400, "string too long")
 }
 
-// TestUsageIsNotForced: stream_options are put into a stream only where the provider is known to take them, and a client never sees
-// the usage that it did not ask for.
+// TestUsageIsNotForced: stream_options are put into a stream only where the provider is known to
+// take them, and a client never sees the usage that it did not ask for.
 func TestUsageIsNotForced(t *testing.T) {
 	t.Parallel()
 	official, mistral, local := openAI("official"), &fakellm.Provider{Name: "mi", Schema: fakellm.MistralChat, Key: "key-mi"}, openAI("local")
@@ -158,7 +160,8 @@ func TestUsageIsNotForced(t *testing.T) {
 	}
 }
 
-// TestSchemasAreAdapted: what a provider refuses of a JSON Schema is said in its descriptions, and named.
+// TestSchemasAreAdapted: what a provider refuses of a JSON Schema is said in its descriptions, and
+// named.
 func TestSchemasAreAdapted(t *testing.T) {
 	t.Parallel()
 	an, ds := anthropicAI("an"), &fakellm.Provider{Name: "ds", Schema: fakellm.DeepSeekChat, Key: "key-ds"}
@@ -178,8 +181,8 @@ func TestSchemasAreAdapted(t *testing.T) {
 	}
 }
 
-// TestToolNamesComeBack: a name that a provider would refuse goes out as another and comes back as the client's own, whole and
-// streamed, in every turn.
+// TestToolNamesComeBack: a name that a provider would refuse goes out as another and comes back as
+// the client's own, whole and streamed, in every turn.
 func TestToolNamesComeBack(t *testing.T) {
 	t.Parallel()
 	an := anthropicAI("an")

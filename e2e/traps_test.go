@@ -53,8 +53,9 @@ func failover(t *testing.T, a, b *fakellm.Provider, more ...string) *gateway {
 // oneID is the line of a request that has passed one gateway.
 var oneID = regexp.MustCompile(`^X-Millrace-Via: [0-9a-f]{8}$`)
 
-// TestFailoverCarriesNothingOver: what target A got never reaches target B: credential, configured headers, schema headers,
-// address; and the client's own credentials reach neither. Envoy keeps attempt 1's header mutations for attempt 2.
+// TestFailoverCarriesNothingOver: what target A got never reaches target B: credential, configured
+// headers, schema headers, address; and the client's own credentials reach neither. Envoy keeps
+// attempt 1's header mutations for attempt 2.
 func TestFailoverCarriesNothingOver(t *testing.T) {
 	for _, c := range []struct{ a, b *fakellm.Provider }{
 		{openAI("a"), anthropicAI("b")},
@@ -99,8 +100,9 @@ func TestFailoverCarriesNothingOver(t *testing.T) {
 	}
 }
 
-// TestStreamThatOpensWithAnErrorFailsOverUnseen: a 200 stream whose first event is an error, in either schema and after its
-// preamble too, is another target's to answer. So are an empty stream, a stream that is none, and silence.
+// TestStreamThatOpensWithAnErrorFailsOverUnseen: a 200 stream whose first event is an error, in
+// either schema and after its preamble too, is another target's to answer. So are an empty stream,
+// a stream that is none, and silence.
 func TestStreamThatOpensWithAnErrorFailsOverUnseen(t *testing.T) {
 	preamble := map[string][]fakellm.Step{
 		fakellm.OpenAIChat: fakellm.Chunks("data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"),
@@ -162,7 +164,8 @@ func TestSilenceIsAFirstTokenTimeout(t *testing.T) {
 	}
 }
 
-// TestWeightsCountTargetsNotAddresses: two targets on one host and port, told apart by their keys, get their shares.
+// TestWeightsCountTargetsNotAddresses: two targets on one host and port, told apart by their keys,
+// get their shares.
 func TestWeightsCountTargetsNotAddresses(t *testing.T) {
 	t.Parallel()
 	p := &fakellm.Provider{Name: "p", Schema: fakellm.OpenAIChat, KeepRequests: 4000}
@@ -194,7 +197,8 @@ func parallel(workers, n int, f func(i int)) {
 	wg.Wait()
 }
 
-// TestLargeBodies: a 30 MB request passes both streams, patched and translated; a 5 MB answer comes back.
+// TestLargeBodies: a 30 MB request passes both streams, patched and translated; a 5 MB answer comes
+// back.
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -218,8 +222,8 @@ func TestLargeBodies(t *testing.T) {
 	g.post("/v1/messages", claudeHello).want(200, long)
 }
 
-// TestTooLarge: a body over the limit is 413 in the client's schema, with and without a content-length, and leaves the
-// gateway well.
+// TestTooLarge: a body over the limit is 413 in the client's schema, with and without a
+// content-length, and leaves the gateway well.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -341,7 +345,8 @@ func TestEnvoysOwnErrors(t *testing.T) {
 	})
 }
 
-// TestClientAbort: when the client goes away the provider's request ends within a second, and there is one event.
+// TestClientAbort: when the client goes away the provider's request ends within a second, and there
+// is one event.
 func TestClientAbort(t *testing.T) {
 	for name, reply := range map[string]fakellm.Reply{
 		"before the first token": {Header: http.Header{"Content-Type": {"text/event-stream"}}, End: fakellm.Hang},
@@ -381,8 +386,8 @@ func TestClientAbort(t *testing.T) {
 	}
 }
 
-// TestBrokenStreamEndsInTheClientsDialect: after the first token nothing can be retried; the client is told in a way its SDK
-// understands, and no end is invented.
+// TestBrokenStreamEndsInTheClientsDialect: after the first token nothing can be retried; the client
+// is told in a way its SDK understands, and no end is invented.
 func TestBrokenStreamEndsInTheClientsDialect(t *testing.T) {
 	for _, p := range []func(string) *fakellm.Provider{openAI, anthropicAI} {
 		for name, reply := range map[string]fakellm.Reply{
@@ -410,7 +415,8 @@ func TestBrokenStreamEndsInTheClientsDialect(t *testing.T) {
 	}
 }
 
-// TestNativeTrafficIsByteExact: between client and target of one schema only what must change does, there and back.
+// TestNativeTrafficIsByteExact: between client and target of one schema only what must change does,
+// there and back.
 func TestNativeTrafficIsByteExact(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -444,7 +450,8 @@ func TestAnswersWithoutBody(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotQuoted: a provider that repeats the gateway's credential in its error does not tell the client.
+// TestSecretsAreNotQuoted: a provider that repeats the gateway's credential in its error does not
+// tell the client.
 func TestSecretsAreNotQuoted(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -470,7 +477,8 @@ func TestSecretsAreNotQuoted(t *testing.T) {
 	}
 }
 
-// TestUnionRequest: one body with the fields of both schemas is served by either (seed 001, B24-B28).
+// TestUnionRequest: one body with the fields of both schemas is served by either (seed 001,
+// B24-B28).
 func TestUnionRequest(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -490,8 +498,8 @@ func TestUnionRequest(t *testing.T) {
 	}
 }
 
-// TestModels: the list is the union of what the targets say; with model_choice listed, others are 404 and the listed ones
-// only go where they are.
+// TestModels: the list is the union of what the targets say; with model_choice listed, others are
+// 404 and the listed ones only go where they are.
 func TestModels(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")

@@ -40,8 +40,8 @@ func line(t *testing.T, lines *bufio.Scanner, prefix string) {
 	t.Fatalf("the stream ended before %q: %v", prefix, lines.Err())
 }
 
-// TestCommitAtHeaders: the client has the head while the model still thinks; what fails after that it is told, and no other target is
-// asked. First-token silence is bounded all the same (E10).
+// TestCommitAtHeaders: the client has the head while the model still thinks; what fails after that
+// it is told, and no other target is asked. First-token silence is bounded all the same (E10).
 func TestCommitAtHeaders(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -80,8 +80,9 @@ func linesOf(r *http.Response) string {
 	return b.String()
 }
 
-// TestKeepAlive: a silent stream is kept open by comments, before and behind its first token, of both schemas; they change nothing of
-// what an app reads, and do not pass for life: the limit on silence holds (A27).
+// TestKeepAlive: a silent stream is kept open by comments, before and behind its first token, of
+// both schemas; they change nothing of what an app reads, and do not pass for life: the limit on
+// silence holds (A27).
 func TestKeepAlive(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*fakellm.Provider{openAI("a"), anthropicAI("a")} {
@@ -144,7 +145,8 @@ func TestKeepAliveSDKs(t *testing.T) {
 	})
 }
 
-// TestTargetTimeouts: a target has its own limits for an attempt, shorter and longer than the gateway's (E18).
+// TestTargetTimeouts: a target has its own limits for an attempt, shorter and longer than the
+// gateway's (E18).
 func TestTargetTimeouts(t *testing.T) {
 	t.Parallel()
 	fast, slow := openAI("fast"), openAI("slow")
@@ -163,7 +165,8 @@ func TestTargetTimeouts(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{fast, slow})
 }
 
-// TestLateTargetAlone: where no other target is left to ask, the client is told what was too slow, in its schema.
+// TestLateTargetAlone: where no other target is left to ask, the client is told what was too slow,
+// in its schema.
 func TestLateTargetAlone(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -189,8 +192,8 @@ func TestLateTargetAlone(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a})
 }
 
-// TestErrorBeforeTheTargetEnds: a target that reports an error and then neither ends nor stops talking is cut off, whether another one is
-// asked or not.
+// TestErrorBeforeTheTargetEnds: a target that reports an error and then neither ends nor stops
+// talking is cut off, whether another one is asked or not.
 func TestErrorBeforeTheTargetEnds(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -213,8 +216,8 @@ func TestErrorBeforeTheTargetEnds(t *testing.T) {
 	nothingIsLeft(t, []*fakellm.Provider{a, b})
 }
 
-// TestErrorThatIsNotRetried: where Envoy could ask another target and does not, the retry budget being spent, a target that goes on
-// behind its error is cut off too.
+// TestErrorThatIsNotRetried: where Envoy could ask another target and does not, the retry budget
+// being spent, a target that goes on behind its error is cut off too.
 func TestErrorThatIsNotRetried(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), openAI("b")
@@ -249,7 +252,8 @@ func TestErrorThatIsNotRetried(t *testing.T) {
 	g.post("/v1/chat/completions", chatStream).want(200).header("x-millrace-target", "a")
 }
 
-// TestHedge: a target that is late gets a rival; whoever speaks first wins, and the other is given up.
+// TestHedge: a target that is late gets a rival; whoever speaks first wins, and the other is given
+// up.
 func TestHedge(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")
@@ -321,7 +325,8 @@ func TestHedge(t *testing.T) {
 	}
 }
 
-// TestHedgedFailure: what fails before it is late is not waited for: the next target is asked at once.
+// TestHedgedFailure: what fails before it is late is not waited for: the next target is asked at
+// once.
 func TestHedgedFailure(t *testing.T) {
 	t.Parallel()
 	a, b := openAI("a"), anthropicAI("b")

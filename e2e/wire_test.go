@@ -30,7 +30,8 @@ type wireRequest struct {
 	outcome outcome
 }
 
-// outcome is what is left of a connection after the first answer, and says what the provider has seen.
+// outcome is what is left of a connection after the first answer, and says what the provider has
+// seen.
 type outcome int
 
 const (
@@ -40,7 +41,8 @@ const (
 	closed                    // the provider has seen nothing, and what stands behind the request on the connection is never read
 )
 
-// caseBody is a chat request; the mark is made different for each case, so that the provider tells which one it has seen.
+// caseBody is a chat request; the mark is made different for each case, so that the provider tells
+// which one it has seen.
 const (
 	caseMark = "@@@@"
 	caseBody = `{"model":"m","messages":[{"role":"user","content":"case ` + caseMark + `"}]}`
@@ -53,7 +55,8 @@ func wireRequests() []wireRequest {
 	te := "Transfer-Encoding: chunked\r\n"
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", n, caseBody)
 	chunked := chunk + "0\r\n\r\n"
-	// line has a request line of its own, headers follow the Host and precede the length, framed brings its own length and body.
+	// line has a request line of its own, headers follow the Host and precede the length, framed
+	// brings its own length and body.
 	line := func(line string) string { return line + "\r\n" + host + length + "\r\n" + caseBody }
 	post := func(lines string) string { return "POST /v1/chat/completions HTTP/1.1\r\n" + lines }
 	headers := func(lines string) string { return post(host + lines + length + "\r\n" + caseBody) }
@@ -202,9 +205,10 @@ func wireRequests() []wireRequest {
 	}
 }
 
-// TestWireRequests: a request that is not as HTTP wants it is turnedDown and its connection ended, or has one clear meaning; which,
-// docs/rationale.md says: "How strictly is a client's HTTP read?". Whatever its bytes, the provider sees one well-formed request or
-// none, and no part of one request is read as another.
+// TestWireRequests: a request that is not as HTTP wants it is turnedDown and its connection ended,
+// or has one clear meaning; which, docs/rationale.md says: "How strictly is a client's HTTP read?".
+// Whatever its bytes, the provider sees one well-formed request or none, and no part of one request
+// is read as another.
 func TestWireRequests(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -264,8 +268,8 @@ func TestWireRequests(t *testing.T) {
 
 var providerMaySee = []string{"Accept", "Accept-Encoding", "Authorization", "Content-Length", "Content-Type", "User-Agent", "X-Millrace-Via", "X-Request-Id"}
 
-// wire writes bytes to the listener, and reads the answer. goesOn tells whether what comes after them on the connection, a request for
-// /health, is answered as the request that it is.
+// wire writes bytes to the listener, and reads the answer. goesOn tells whether what comes after
+// them on the connection, a request for /health, is answered as the request that it is.
 func wire(g *gateway, bytes string) (a *wireAnswer, goesOn bool, err error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
 	if err != nil {
@@ -314,8 +318,8 @@ func readAnswer(in *bufio.Reader) (*wireAnswer, error) {
 	}
 }
 
-// TestWireRequestsHTTP2: as TestWireRequests, with HTTP/2. What is malformed ends its stream and no other: a request after it on the
-// same connection is served.
+// TestWireRequestsHTTP2: as TestWireRequests, with HTTP/2. What is malformed ends its stream and no
+// other: a request after it on the same connection is served.
 func TestWireRequestsHTTP2(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
@@ -377,8 +381,9 @@ func TestWireRequestsHTTP2(t *testing.T) {
 	}
 }
 
-// wireHTTP2 sends a request as it is, names and values in turn, and then one as it should be. It returns the status, or reset for a
-// stream that ended without one. The second must be served on the same connection.
+// wireHTTP2 sends a request as it is, names and values in turn, and then one as it should be. It
+// returns the status, or reset for a stream that ended without one. The second must be served on
+// the same connection.
 func wireHTTP2(t *testing.T, g *gateway, header []string, body string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))

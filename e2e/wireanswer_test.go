@@ -13,8 +13,9 @@ import (
 	"testing"
 )
 
-// wireAnswers are what a provider may write, and the status of the client when there is no other target to ask: 200 is an answer, 400
-// an error that is passed on, and what is a failure of the target is 500 or more.
+// wireAnswers are what a provider may write, and the status of the client when there is no other
+// target to ask: 200 is an answer, 400 an error that is passed on, and what is a failure of the
+// target is 500 or more.
 func wireAnswers() []wireBytes {
 	const close = "Connection: close\r\n"
 	const usual = "Content-Type: TYPE\r\nContent-Length: LENGTH\r\n" + close
@@ -121,7 +122,8 @@ data: [DONE]
 `
 )
 
-// rawProvider answers each request with the bytes of the row that the request names, and ends the connection where they say so.
+// rawProvider answers each request with the bytes of the row that the request names, and ends the
+// connection where they say so.
 func rawProvider(t *testing.T, answers []wireBytes) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,8 +171,8 @@ func rawProvider(t *testing.T, answers []wireBytes) (url string) {
 	return "http://" + l.Addr().String() + "/v1"
 }
 
-// withItsEnd has what is written now arrive together with the end of the connection. Else the gateway may have said an answer that lacks
-// its end before it hears that it lacks it.
+// withItsEnd has what is written now arrive together with the end of the connection. Else the
+// gateway may have said an answer that lacks its end before it hears that it lacks it.
 func withItsEnd(conn net.Conn) {
 	const cork = 3 // Linux's TCP_CORK
 	if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
@@ -178,8 +180,9 @@ func withItsEnd(conn net.Conn) {
 	}
 }
 
-// TestWireAnswers: whatever bytes a provider writes, the client gets an answer that is one, or an error of its schema with a status
-// that HTTP has. What is no answer is a failed attempt: another target is asked where there is one.
+// TestWireAnswers: whatever bytes a provider writes, the client gets an answer that is one, or an
+// error of its schema with a status that HTTP has. What is no answer is a failed attempt: another
+// target is asked where there is one.
 func TestWireAnswers(t *testing.T) {
 	t.Parallel()
 	answers := wireAnswers()
@@ -215,7 +218,8 @@ rules: [{path: /two, service: two}, {path: /alone, service: alone}]
 	}
 }
 
-// wireAnswered checks that an answer is what the provider wrote, or an error of the client's schema.
+// wireAnswered checks that an answer is what the provider wrote, or an error of the client's
+// schema.
 func wireAnswered(t *testing.T, at string, r *answer, path string, stream bool) {
 	t.Helper()
 	for name, values := range r.Header {
@@ -270,8 +274,8 @@ func TestWireAnswerCounts(t *testing.T) {
 	}
 }
 
-// TestWireAnswersOpen: while Envoy serves an open service without the sidecar, a status that is neither an answer's nor an error's
-// reaches no client either.
+// TestWireAnswersOpen: while Envoy serves an open service without the sidecar, a status that is
+// neither an answer's nor an error's reaches no client either.
 func TestWireAnswersOpen(t *testing.T) {
 	t.Parallel()
 	var odd []wireBytes

@@ -79,14 +79,16 @@ func (s *embedded) up() bool {
 	}
 }
 
-// stop waits for the start: a server that reads its files cannot be interrupted. Damaged files can hold it for good.
+// stop waits for the start: a server that reads its files cannot be interrupted. Damaged files can
+// hold it for good.
 func (s *embedded) stop() {
 	<-s.started
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
 }
 
-// serverLog passes on the embedded server's warnings and errors. Its notices are of no use to an operator.
+// serverLog passes on the embedded server's warnings and errors. Its notices are of no use to an
+// operator.
 type serverLog struct {
 	log   *slog.Logger
 	fatal chan string // the first one; the server goes on as if it had ended the process

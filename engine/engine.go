@@ -1,9 +1,11 @@
-// Package engine is the one NATS JetStream of this process: a server inside it (no port, files in the data directory), or an
-// external one that several sidecars share. Whoever keeps state in it, the configuration's store first, gets the same Engine
-// and makes a stream of its own there; what a stream holds is its owner's business.
+// Package engine is the one NATS JetStream of this process: a server inside it (no port, files in
+// the data directory), or an external one that several sidecars share. Whoever keeps state in it,
+// the configuration's store first, gets the same Engine and makes a stream of its own there; what a
+// stream holds is its owner's business.
 //
-// The engine owns the data directory: it is created, must be our own, and is locked from the first Connect to Close. That an
-// engine cannot be reached is ErrUnavailable, which may pass; any other error of Connect is for a person to mend.
+// The engine owns the data directory: it is created, must be our own, and is locked from the first
+// Connect to Close. That an engine cannot be reached is ErrUnavailable, which may pass; any other
+// error of Connect is for a person to mend.
 package engine
 
 import (
@@ -34,11 +36,13 @@ const AnswerWithin = 5 * time.Second
 
 // Options say where the engine is.
 type Options struct {
-	// DataDir holds the embedded server's files. It is created, and locked: two sidecars cannot share one. With URL it may be
-	// empty; else it is locked all the same, for what else its sidecar keeps there.
+	// DataDir holds the embedded server's files. It is created, and locked: two sidecars cannot
+	// share one. With URL it may be empty; else it is locked all the same, for what else its
+	// sidecar keeps there.
 	DataDir string
 
-	// URL of an external server, nats://host:4222 or several of one cluster with commas between. The account needs JetStream.
+	// URL of an external server, nats://host:4222 or several of one cluster with commas between.
+	// The account needs JetStream.
 	URL         string
 	Credentials string      // a .creds file; "" where URL says all
 	TLS         *tls.Config // nil: as the server wants it, with the system's certificates
@@ -75,9 +79,10 @@ func (e *Engine) String() string { return e.name }
 // External tells whether other processes may use it too.
 func (e *Engine) External() bool { return e.opts.URL != "" }
 
-// Connect returns the connection, the same for all callers and until Close. The first call locks the data directory, and
-// starts the embedded server or connects to the external one. Where that fails the next call tries again; an embedded server
-// that is still reading its files when ctx ends goes on with it, and the next call waits for the same one.
+// Connect returns the connection, the same for all callers and until Close. The first call locks
+// the data directory, and starts the embedded server or connects to the external one. Where that
+// fails the next call tries again; an embedded server that is still reading its files when ctx ends
+// goes on with it, and the next call waits for the same one.
 func (e *Engine) Connect(ctx context.Context) (*nats.Conn, error) {
 	select {
 	case e.turn <- struct{}{}:
@@ -164,7 +169,8 @@ func (e *Engine) connection() []nats.Option {
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // a server that refuses us twice may know us again after its next reload
 		nats.ReconnectWait(250 * time.Millisecond),
-		// Fail while disconnected. By default a write would wait in a buffer and be done after its caller had given up.
+		// Fail while disconnected. By default a write would wait in a buffer and be done after its
+		// caller had given up.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
@@ -180,8 +186,9 @@ func (e *Engine) connection() []nats.Option {
 	}
 }
 
-// Close disconnects, stops the embedded server and unlocks the data directory. Whoever uses the engine must have ended. A server
-// that is still reading its files cannot be stopped, and is not waited for: the directory stays locked until it has read them.
+// Close disconnects, stops the embedded server and unlocks the data directory. Whoever uses the
+// engine must have ended. A server that is still reading its files cannot be stopped, and is not
+// waited for: the directory stays locked until it has read them.
 func (e *Engine) Close() {
 	e.turn <- struct{}{}
 	defer func() { <-e.turn }()
@@ -212,8 +219,8 @@ func Within[T any](ctx context.Context, call func(context.Context) (T, error)) (
 	return call(ctx)
 }
 
-// Failed words the error of a call: everything that the server did not do is ErrUnavailable or ErrTooLarge, unless it was the
-// caller, whose ctx it is, who gave up.
+// Failed words the error of a call: everything that the server did not do is ErrUnavailable or
+// ErrTooLarge, unless it was the caller, whose ctx it is, who gave up.
 func Failed(ctx context.Context, conn *nats.Conn, err error) error {
 	switch {
 	case ctx.Err() != nil:

@@ -35,7 +35,8 @@ func newEngine(t *testing.T, o Options) *Engine {
 	return e
 }
 
-// TestOneEngineForAll: whoever connects, also at the same time, gets the same connection, and the streams of each are its own.
+// TestOneEngineForAll: whoever connects, also at the same time, gets the same connection, and the
+// streams of each are its own.
 func TestOneEngineForAll(t *testing.T) {
 	e := newEngine(t, Options{DataDir: t.TempDir()})
 	names := []string{"a", "b", "c"}
@@ -78,8 +79,8 @@ func TestOneEngineForAll(t *testing.T) {
 	}
 }
 
-// TestConnectAgain: a server that could not start is started by a later call, once what was in its way is gone; the directory
-// stays ours in between, and is free after Close.
+// TestConnectAgain: a server that could not start is started by a later call, once what was in its
+// way is gone; the directory stays ours in between, and is free after Close.
 func TestConnectAgain(t *testing.T) {
 	dir := t.TempDir()
 	inTheWay := filepath.Join(dir, "nats", "jetstream")
@@ -107,8 +108,8 @@ func TestConnectAgain(t *testing.T) {
 	}
 }
 
-// TestLockedWhileAway: with an external server that does not answer the directory is ours all the same; the same engine connects
-// when the server is there.
+// TestLockedWhileAway: with an external server that does not answer the directory is ours all the
+// same; the same engine connects when the server is there.
 func TestLockedWhileAway(t *testing.T) {
 	srv := runNATS(t, server.RANDOM_PORT)
 	url := srv.ClientURL()
@@ -126,7 +127,8 @@ func TestLockedWhileAway(t *testing.T) {
 	}
 }
 
-// TestStillReading: a server that has not started when the caller gives up is the one that the next call gets.
+// TestStillReading: a server that has not started when the caller gives up is the one that the next
+// call gets.
 func TestStillReading(t *testing.T) {
 	e := newEngine(t, Options{DataDir: t.TempDir()})
 	gone, cancel := context.WithCancel(context.Background())

@@ -11,7 +11,8 @@ import (
 	"millrace/internal/folder"
 )
 
-// lock creates the directory and makes it ours until unlock or the end of the process, however that comes.
+// lock creates the directory and makes it ours until unlock or the end of the process, however that
+// comes.
 func lock(dir string, log *slog.Logger) (unlock func(), err error) {
 	if err := folder.Own(dir, log); err != nil {
 		return nil, err

@@ -11,10 +11,11 @@ import (
 // Stream is what an owner wants of its stream.
 type Stream struct {
 	Name string
-	// Replicas in a cluster. 0 leaves a stream as it is and makes a new one with 3, or 1 where the cluster has fewer than 3
-	// nodes.
+	// Replicas in a cluster. 0 leaves a stream as it is and makes a new one with 3, or 1 where the
+	// cluster has fewer than 3 nodes.
 	Replicas int
-	// Shape fills in what makes a stream the owner's and leaves the rest (replicas, placement) alone.
+	// Shape fills in what makes a stream the owner's and leaves the rest (replicas, placement)
+	// alone.
 	Shape func(jetstream.StreamConfig) jetstream.StreamConfig
 }
 
@@ -49,7 +50,8 @@ func (want Stream) create(ctx context.Context, e *Engine, js jetstream.JetStream
 	stream, err := js.CreateStream(ctx, want.config(jetstream.StreamConfig{}, replicas))
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && want.Replicas == 0 && replicas > 1 {
-		// Only the server knows how many nodes can hold it. Whatever else it may have meant, it will say again.
+		// Only the server knows how many nodes can hold it. Whatever else it may have meant, it
+		// will say again.
 		stream, err = js.CreateStream(ctx, want.config(jetstream.StreamConfig{}, 1))
 		if err == nil && js.Conn().ConnectedClusterName() != "" {
 			e.opts.Log.Warn("NATS: the cluster could not hold 3 copies of a stream, there is 1", "engine", e.name, "stream", want.Name, "reason", refused)

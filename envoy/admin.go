@@ -16,7 +16,8 @@ import (
 // adminPoll is how often a state of Envoy's is asked for while waiting for it.
 const adminPoll = 20 * time.Millisecond
 
-// Admin is the admin interface of an Envoy, on its Unix socket. Methods may be called at the same time.
+// Admin is the admin interface of an Envoy, on its Unix socket. Methods may be called at the same
+// time.
 type Admin struct {
 	// Client reaches the socket whatever the URL's host says: http://envoy/config_dump.
 	Client *http.Client
@@ -29,7 +30,8 @@ func NewAdmin(socket string) *Admin {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		},
-		// A kept connection would be one that Envoy has to close when it stops, and the calls are few.
+		// A kept connection would be one that Envoy has to close when it stops, and the calls are
+		// few.
 		DisableKeepAlives: true,
 	}}}
 }
@@ -40,10 +42,11 @@ func (a *Admin) Ready(ctx context.Context) error {
 	return err
 }
 
-// Drain makes Envoy end client connections as their requests end: every answer says "connection: close" (HTTP/2:
-// GOAWAY), running streams are left alone, and new connections are still accepted. Accepting on is what a rolling restart
-// needs: the load balancer in front learns from /health/ready, through the same listener, that it should go elsewhere.
-// Without skip_exit Envoy would also close the internal listener, and with it the way of retries to their next target.
+// Drain makes Envoy end client connections as their requests end: every answer says "connection:
+// close" (HTTP/2: GOAWAY), running streams are left alone, and new connections are still accepted.
+// Accepting on is what a rolling restart needs: the load balancer in front learns from
+// /health/ready, through the same listener, that it should go elsewhere. Without skip_exit Envoy
+// would also close the internal listener, and with it the way of retries to their next target.
 func (a *Admin) Drain(ctx context.Context) error {
 	_, err := a.do(ctx, http.MethodPost, "/drain_listeners?skip_exit")
 	return err

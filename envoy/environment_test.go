@@ -36,7 +36,8 @@ func clean(t *testing.T, child, environ string, want ...string) {
 	}
 }
 
-// TestEnvoysEnvironment: a real Envoy gets no variable that may hold a key, and those that it reads.
+// TestEnvoysEnvironment: a real Envoy gets no variable that may hold a key, and those that it
+// reads.
 func TestEnvoysEnvironment(t *testing.T) {
 	canaries(t)
 	t.Setenv("RES_OPTIONS", "ndots:1")
@@ -48,7 +49,8 @@ func TestEnvoysEnvironment(t *testing.T) {
 	clean(t, "envoy", string(environ), "RES_OPTIONS=ndots:1", "PATH=")
 }
 
-// TestOtherEnvironments: nor does one that is asked for its version, nor pip, which gets its settings.
+// TestOtherEnvironments: nor does one that is asked for its version, nor pip, which gets its
+// settings.
 func TestOtherEnvironments(t *testing.T) {
 	at := emptyPlaces(t)
 	canaries(t)

@@ -24,8 +24,8 @@ type Config struct {
 	Stdout, Stderr io.Writer     // Envoy logs to stderr; nil discards
 }
 
-// Process is an Envoy that runs as our child, and is killed by the kernel when we die (on Linux). Its methods may be
-// called at the same time.
+// Process is an Envoy that runs as our child, and is killed by the kernel when we die (on Linux).
+// Its methods may be called at the same time.
 type Process struct {
 	Admin *Admin
 
@@ -35,8 +35,9 @@ type Process struct {
 	err      error // set before done is closed
 }
 
-// Start starts Envoy and returns when it runs; Ready waits until it serves. ctx bounds only the start: Envoy outlives it, so
-// that a cancelled context still leaves time to drain. The owner must call Stop or see Done.
+// Start starts Envoy and returns when it runs; Ready waits until it serves. ctx bounds only the
+// start: Envoy outlives it, so that a cancelled context still leaves time to drain. The owner must
+// call Stop or see Done.
 func Start(ctx context.Context, cfg Config) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -49,8 +50,8 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	p := &Process{Admin: NewAdmin(cfg.AdminSocket), cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel's parent-death signal is tied to the thread that started the child, not to the process: keep that
-		// thread for as long as the child lives (golang.org/issue/27505).
+		// The kernel's parent-death signal is tied to the thread that started the child, not to the
+		// process: keep that thread for as long as the child lives (golang.org/issue/27505).
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -87,7 +88,8 @@ func (cfg Config) args() []string {
 	return args
 }
 
-// ended keeps why Envoy ended. Its own end under Stop, exit status 0 or the kill, is no error; a crash then still is.
+// ended keeps why Envoy ended. Its own end under Stop, exit status 0 or the kill, is no error; a
+// crash then still is.
 func (p *Process) ended(err error) {
 	var exit *exec.ExitError
 	killed := errors.As(err, &exit) && !exit.Exited()
@@ -107,7 +109,8 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed when Envoy has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says why Envoy ended: nil if Stop was called or it still runs, otherwise an error, even for exit status 0.
+// Err says why Envoy ended: nil if Stop was called or it still runs, otherwise an error, even for
+// exit status 0.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -143,8 +146,8 @@ func (p *Process) Ready(ctx context.Context) error {
 	}
 }
 
-// Idle waits until no client request is in flight. It fails when ctx ends first: that is how the drain timeout is kept. Before
-// it comes Admin.Drain, behind it Stop in both cases.
+// Idle waits until no client request is in flight. It fails when ctx ends first: that is how the
+// drain timeout is kept. Before it comes Admin.Drain, behind it Stop in both cases.
 func (p *Process) Idle(ctx context.Context) error {
 	tick := time.NewTicker(adminPoll)
 	defer tick.Stop()
@@ -169,8 +172,8 @@ func (p *Process) Idle(ctx context.Context) error {
 	}
 }
 
-// Stop ends Envoy, cutting what still runs, and waits for it. If ctx ends before Envoy has, it is killed and Stop says so.
-// Stopping an ended Envoy returns nil; Err tells why it ended.
+// Stop ends Envoy, cutting what still runs, and waits for it. If ctx ends before Envoy has, it is
+// killed and Stop says so. Stopping an ended Envoy returns nil; Err tells why it ended.
 func (p *Process) Stop(ctx context.Context) error {
 	p.stopping.Store(true)
 	// An error means that it has ended already.

@@ -307,7 +307,8 @@ func TestStartSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestEnvoyDiesWithItsParent kills a parent that has no chance to clean up: this test binary, started again.
+// TestEnvoyDiesWithItsParent kills a parent that has no chance to clean up: this test binary,
+// started again.
 func TestEnvoyDiesWithItsParent(t *testing.T) {
 	realEnvoy(t)
 	parent := exec.Command(os.Args[0])

@@ -31,7 +31,8 @@ func (a *Admin) Targets(ctx context.Context) ([]TargetHealth, error) {
 	return parseTargets([]byte(body))
 }
 
-// clusters is the part of envoy.admin.v3.Clusters that is read. Numbers come as strings, zero values not at all.
+// clusters is the part of envoy.admin.v3.Clusters that is read. Numbers come as strings, zero
+// values not at all.
 type clusters struct {
 	Clusters []struct {
 		Name  string `json:"name"`

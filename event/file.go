@@ -18,10 +18,10 @@ type File struct {
 	lines []byte // of the last Send; its memory is used again
 }
 
-// OpenFile opens the file at its end. It is created with mode 0600 when it is not there. One that is
-// there keeps at most mode 0640: a group may be let in to collect the lines, everybody may not. A pipe
-// that nobody reads is an error: to wait for a reader would hold up the change of configuration that
-// names it.
+// OpenFile opens the file at its end. It is created with mode 0600 when it is not there. One that
+// is there keeps at most mode 0640: a group may be let in to collect the lines, everybody may not.
+// A pipe that nobody reads is an error: to wait for a reader would hold up the change of
+// configuration that names it.
 func OpenFile(path string, log *slog.Logger) (*File, error) {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, syscall.ENXIO) {

@@ -86,8 +86,8 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
-// TestTornPipe: a pipe takes a part of a line, which cannot be taken back; the next line begins on a
-// new one.
+// TestTornPipe: a pipe takes a part of a line, which cannot be taken back; the next line begins on
+// a new one.
 func TestTornPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -152,7 +152,8 @@ func TestFileMode(t *testing.T) {
 	}
 }
 
-// TestPipeWithoutReader: a pipe that nobody reads is refused at once, and one that is read takes lines.
+// TestPipeWithoutReader: a pipe that nobody reads is refused at once, and one that is read takes
+// lines.
 func TestPipeWithoutReader(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

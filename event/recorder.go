@@ -1,6 +1,7 @@
-// Package event takes one record per request to where records go. Recording never blocks a request: records wait in a bounded
-// queue for the one goroutine that owns the destinations. What a destination cannot take waits for better times, up to a bound,
-// and holds up no other destination. Every record that a destination does not get after all is counted as dropped.
+// Package event takes one record per request to where records go. Recording never blocks a request:
+// records wait in a bounded queue for the one goroutine that owns the destinations. What a
+// destination cannot take waits for better times, up to a bound, and holds up no other destination.
+// Every record that a destination does not get after all is counted as dropped.
 package event
 
 import (
@@ -19,7 +20,8 @@ import (
 )
 
 const (
-	// queued bounds the records that wait for Run, and for each destination those that it has not taken.
+	// queued bounds the records that wait for Run, and for each destination those that it has not
+	// taken.
 	queued = 4096
 	// batch is about how many bytes are sent at once.
 	batch = 64 << 10
@@ -27,13 +29,13 @@ const (
 	retryEvery = time.Second
 )
 
-// Destination is where records go. One goroutine calls its methods, so they need no lock and should be quick: the other
-// destinations wait meanwhile.
+// Destination is where records go. One goroutine calls its methods, so they need no lock and should
+// be quick: the other destinations wait meanwhile.
 type Destination interface {
 	// Name is for people, and tells destinations apart.
 	Name() string
-	// Send takes records, in order, and returns how many of them it has for good, from the first on. The others it gets
-	// again, so it must not keep a part of one.
+	// Send takes records, in order, and returns how many of them it has for good, from the first
+	// on. The others it gets again, so it must not keep a part of one.
 	Send(records []Record) (taken int, err error)
 	// Close follows the last Send.
 	Close() error
@@ -63,7 +65,8 @@ type entry struct {
 	next  []Destination
 }
 
-// NewRecorder returns a recorder that queues what it takes until Run is called. It has no destination.
+// NewRecorder returns a recorder that queues what it takes until Run is called. It has no
+// destination.
 func NewRecorder() *Recorder { return &Recorder{wake: make(chan struct{}, 1)} }
 
 // Record queues a record. The caller must not change it afterwards.
@@ -76,9 +79,10 @@ func (r *Recorder) Record(e *millracev1.Event) {
 	}
 }
 
-// Use changes where records go: what was recorded before goes to the destinations until now, and what is recorded afterwards to
-// these. One that stays is given again; one that goes is closed, and what it could not take goes to those that are new. Where none
-// is new that is dropped. Without destinations records are discarded, and not counted as dropped. The recorder closes what it is
+// Use changes where records go: what was recorded before goes to the destinations until now, and
+// what is recorded afterwards to these. One that stays is given again; one that goes is closed, and
+// what it could not take goes to those that are new. Where none is new that is dropped. Without
+// destinations records are discarded, and not counted as dropped. The recorder closes what it is
 // given, also when Run has ended: then that is an error.
 func (r *Recorder) Use(destinations ...Destination) error {
 	if r.add(entry{next: destinations}) {
@@ -91,7 +95,8 @@ func (r *Recorder) Use(destinations ...Destination) error {
 	return errors.Join(errs...)
 }
 
-// add queues an entry. A change of the destinations has no bound: they are rare, and Run gets to them whatever fails.
+// add queues an entry. A change of the destinations has no bound: they are rare, and Run gets to
+// them whatever fails.
 func (r *Recorder) add(e entry) bool {
 	r.mu.Lock()
 	fits := !r.ended && (e.event == nil || len(r.queue) < queued)
@@ -123,8 +128,9 @@ func (r *Recorder) end() {
 	r.ended = true
 }
 
-// Dropped counts the records that were lost, once for each destination that lacks it: the queue was full, or what the destination
-// could not take was too much; it could not take it until Run ended; the record came after that; or it could not be encoded.
+// Dropped counts the records that were lost, once for each destination that lacks it: the queue was
+// full, or what the destination could not take was too much; it could not take it until Run ended;
+// the record came after that; or it could not be encoded.
 func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
 // Waiting counts the records that a destination has not taken yet.
@@ -142,8 +148,9 @@ func (r *Recorder) Err() error {
 	return nil
 }
 
-// Run sends records until ctx ends, then those that are still queued, and closes the destinations. It sends whenever the queue is
-// empty, so that a record is there as soon as its request is over. A destination that fails is tried again every second.
+// Run sends records until ctx ends, then those that are still queued, and closes the destinations.
+// It sends whenever the queue is empty, so that a record is there as soon as its request is over. A
+// destination that fails is tried again every second.
 func (r *Recorder) Run(ctx context.Context, log *slog.Logger) {
 	o := &outputs{recorder: r, log: log}
 	retry := time.NewTicker(retryEvery)
@@ -219,7 +226,8 @@ func (o *outputs) add(e *millracev1.Event) {
 	o.unsent += len(data)
 }
 
-// send gives the destinations what waits for them; to those that have failed only when it is time to try again.
+// send gives the destinations what waits for them; to those that have failed only when it is time
+// to try again.
 func (o *outputs) send(again bool) {
 	o.unsent = 0
 	var errs []error
@@ -269,8 +277,8 @@ func next(records []Record) []Record {
 	return records
 }
 
-// swap goes on with the next destinations. Those that are new begin with what the ones that go have not taken, the most that
-// one of them has.
+// swap goes on with the next destinations. Those that are new begin with what the ones that go have
+// not taken, the most that one of them has.
 func (o *outputs) swap(next []Destination) {
 	var left []Record
 	var list []*output

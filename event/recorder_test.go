@@ -149,8 +149,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// TestLossesAreCounted: every record is written or counted, also those that wait when Run ends, those
-// that find the queue full, those that cannot be encoded and those that come after the end.
+// TestLossesAreCounted: every record is written or counted, also those that wait when Run ends,
+// those that find the queue full, those that cannot be encoded and those that come after the end.
 func TestLossesAreCounted(t *testing.T) {
 	for name, c := range map[string]struct {
 		room, records, late int
@@ -189,7 +189,8 @@ func TestLossesAreCounted(t *testing.T) {
 	}
 }
 
-// TestBeforeRun: what is recorded before Run runs is written, as far as the queue holds it; the rest is counted (B17).
+// TestBeforeRun: what is recorded before Run runs is written, as far as the queue holds it; the
+// rest is counted (B17).
 func TestBeforeRun(t *testing.T) {
 	for _, more := range []int{0, 3} {
 		r, d := NewRecorder(), &disk{room: 1 << 20}
@@ -229,8 +230,8 @@ func TestNoDestination(t *testing.T) {
 	}
 }
 
-// TestSwap: destinations change while records come. Each record goes to one of them, in order, to the one that was in use when it
-// was recorded, and each destination is closed once.
+// TestSwap: destinations change while records come. Each record goes to one of them, in order, to
+// the one that was in use when it was recorded, and each destination is closed once.
 func TestSwap(t *testing.T) {
 	r := NewRecorder()
 	const each, swaps = 500, 8
@@ -258,7 +259,8 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-// TestSwapUnderWriters: many record at the same time as destinations change; none is lost or doubled.
+// TestSwapUnderWriters: many record at the same time as destinations change; none is lost or
+// doubled.
 func TestSwapUnderWriters(t *testing.T) {
 	r := NewRecorder()
 	end := run(t, r)
@@ -295,8 +297,8 @@ func TestSwapUnderWriters(t *testing.T) {
 	}
 }
 
-// TestSwapFromFullDisk: what the old destination could not take goes to the new one, once and before what comes after; where there
-// is no new one it is dropped, and what comes after is not.
+// TestSwapFromFullDisk: what the old destination could not take goes to the new one, once and
+// before what comes after; where there is no new one it is dropped, and what comes after is not.
 func TestSwapFromFullDisk(t *testing.T) {
 	for name, to := range map[string][]Destination{"to another": {&disk{room: 1 << 20}}, "to none": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -331,8 +333,8 @@ func TestSwapFromFullDisk(t *testing.T) {
 	}
 }
 
-// TestOneStays: a destination that is given again goes on: it is not closed, and gets nothing twice; the new one begins with what
-// the one that goes has not taken.
+// TestOneStays: a destination that is given again goes on: it is not closed, and gets nothing
+// twice; the new one begins with what the one that goes has not taken.
 func TestOneStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, stays, full, next := NewRecorder(), &disk{room: 1 << 20}, &disk{}, &disk{room: 1 << 20}
@@ -356,8 +358,8 @@ func TestOneStays(t *testing.T) {
 	})
 }
 
-// TestOneFails: a destination that fails holds up no other, also when more comes than can wait for it, and is tried again while
-// records keep coming.
+// TestOneFails: a destination that fails holds up no other, also when more comes than can wait for
+// it, and is tried again while records keep coming.
 func TestOneFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, good, full := NewRecorder(), &disk{room: 1 << 30}, &disk{}

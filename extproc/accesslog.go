@@ -15,7 +15,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// accessLog receives Envoy's account of every request that has ended, and of the attempts that it gave up.
+// accessLog receives Envoy's account of every request that has ended, and of the attempts that it
+// gave up.
 type accessLog struct {
 	accesslogv3.UnimplementedAccessLogServiceServer
 	server *Server

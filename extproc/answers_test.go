@@ -190,7 +190,8 @@ func reader(codec provider.Codec) llm.AnswerReader {
 	return call.Answer
 }
 
-// An answer in two forms and two schemas, each with a finish that denies its call: what it says, and how the target says it.
+// An answer in two forms and two schemas, each with a finish that denies its call: what it says,
+// and how the target says it.
 var (
 	answered = llm.Response{
 		ID: "r1", Model: "m", Usage: llm.Usage{Input: 5, Output: 7},
@@ -292,9 +293,10 @@ func (p pair) check(t *testing.T, c *call) {
 	}
 }
 
-// TestContentDecides: whatever the headers call an answer, and in whatever form the target gives it, the app gets it in the form that it
-// asked for. The content-type may be wrong, missing, or two; the body packed, called so or not, or begin with a byte order mark.
-// Its finish says tool calls where there are some, between two schemas and within one.
+// TestContentDecides: whatever the headers call an answer, and in whatever form the target gives
+// it, the app gets it in the form that it asked for. The content-type may be wrong, missing, or
+// two; the body packed, called so or not, or begin with a byte order mark. Its finish says tool
+// calls where there are some, between two schemas and within one.
 func TestContentDecides(t *testing.T) {
 	p := newPeer(t)
 	labels := []string{"", "content-type= application/json", "content-type= text/plain; charset=utf-8", "content-type= text/html",
@@ -350,8 +352,8 @@ func TestContentDecidesForEveryCut(t *testing.T) {
 	}
 }
 
-// TestContentAfterTheHead: with commit: headers the client may have the head of a stream before the bytes say that it is none. It gets
-// a stream all the same, and an error in its words.
+// TestContentAfterTheHead: with commit: headers the client may have the head of a stream before the
+// bytes say that it is none. It gets a stream all the same, and an error in its words.
 func TestContentAfterTheHead(t *testing.T) {
 	p := newPeerOf(t, "gateway: {streaming: {commit: headers}}\n"+document)
 	for _, pair := range pairs() {

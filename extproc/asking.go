@@ -18,7 +18,8 @@ import (
 	"millrace/schema"
 )
 
-// asking is a request in the terms of one target: what the target is sent, or what it is answered for.
+// asking is a request in the terms of one target: what the target is sent, or what it is answered
+// for.
 type asking struct {
 	x      *exchange
 	route  *route // of the rule that Envoy took
@@ -32,10 +33,12 @@ type asking struct {
 // outcome is what the target's failures mean.
 func (a asking) outcome() outcome { return outcome{a.x, a.target, a.model} }
 
-// native tells whether client and target speak the same schema, so that bytes are patched and relayed, not translated.
+// native tells whether client and target speak the same schema, so that bytes are patched and
+// relayed, not translated.
 func (a asking) native() bool { return a.x.client.Schema == a.target.codec.Schema }
 
-// codecOf is how the target is asked for what the client asks for, if it can be. A path of its own is that of its conversations.
+// codecOf is how the target is asked for what the client asks for, if it can be. A path of its own
+// is that of its conversations.
 func (x *exchange) codecOf(t *target) (provider.Codec, bool) {
 	if t.codec.Target == nil || x.client.Operation != schema.Conversation && t.config.Path != "" {
 		return provider.Codec{}, false
@@ -59,8 +62,8 @@ func (a asking) clientHeaders() map[string]string {
 	return want
 }
 
-// encode writes the body. sent are the client's headers that go along: with the target's own, which win, they say what
-// version of its API a provider is asked for.
+// encode writes the body. sent are the client's headers that go along: with the target's own, which
+// win, they say what version of its API a provider is asked for.
 func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, error) {
 	o := a.target.options(a.model)
 	o.Headers = http.Header{}
@@ -90,8 +93,8 @@ func (a asking) encode(ctx context.Context, sent map[string]string) (llm.Call, e
 	return codec.Target.EncodeRequest(request, o)
 }
 
-// headers completes want: what the schema needs, what the target is configured with, the address, and at last the credential, which
-// may be a signature of it all.
+// headers completes want: what the schema needs, what the target is configured with, the address,
+// and at last the credential, which may be a signature of it all.
 func (a *asking) headers(want map[string]string, call *llm.Call) error {
 	t := a.target.config
 	want["content-type"] = "application/json"
@@ -175,7 +178,8 @@ func (a asking) fixed() (body []byte, contentType string, err error) {
 	return encoder.Close(body, nil), framing.ContentType, nil
 }
 
-// status is the HTTP status for e: what the client gets, and what Envoy counts for retries and ejection.
+// status is the HTTP status for e: what the client gets, and what Envoy counts for retries and
+// ejection.
 func (a asking) status(e *llm.Error) int {
 	if s := e.HTTPStatus(); s >= 400 {
 		return a.x.client.Schema.Status(s)
@@ -183,7 +187,8 @@ func (a asking) status(e *llm.Error) int {
 	return http.StatusBadGateway
 }
 
-// worded has Envoy word its own errors in the client's schema, should this process not be there to do it. The usual one needs no telling.
+// worded has Envoy word its own errors in the client's schema, should this process not be there to
+// do it. The usual one needs no telling.
 func (a asking) worded(reply *extprocv3.ProcessingResponse) *extprocv3.ProcessingResponse {
 	if client := a.x.client.Schema; client != schema.Usual() {
 		reply.DynamicMetadata = dynamicMetadata(map[string]map[string]string{envoy.Metadata: {envoy.MetadataSchema: string(client.Name)}})

@@ -14,8 +14,8 @@ import (
 
 // Of a request that Envoy has served by itself (config.Plan.Bare) its account is all there is.
 
-// describeBare says what that account tells of the request's rule and of its last attempt. Which targets the attempts before were made at Envoy
-// does not tell. routeName is that of the rule.
+// describeBare says what that account tells of the request's rule and of its last attempt. Which
+// targets the attempts before were made at Envoy does not tell. routeName is that of the rule.
 func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry, routeName string) {
 	common := entry.GetCommonProperties()
 	if path := entry.GetRequest().GetRequestHeaders()[envoy.HeaderPath]; path != "" {
@@ -73,7 +73,8 @@ func (s *Server) addUsage(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry)
 	}
 }
 
-// usageTold is the usage that Envoy found a stream of the target's to tell, nil for none. It is read as the stream itself would be.
+// usageTold is the usage that Envoy found a stream of the target's to tell, nil for none. It is
+// read as the stream itself would be.
 func (t *target) usageTold(found map[string]*structpb.Value) *llm.Usage {
 	call, err := t.codec.Target.PatchRequest(llm.Head{}, []byte("{}"), t.options("any"))
 	if err != nil {

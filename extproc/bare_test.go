@@ -12,7 +12,8 @@ import (
 	"millrace/schema"
 )
 
-// TestUsageTold: what Envoy finds in a stream is read by the rules of its schema; what is no usage is none.
+// TestUsageTold: what Envoy finds in a stream is read by the rules of its schema; what is no usage
+// is none.
 func TestUsageTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		schema schema.Name

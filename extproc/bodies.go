@@ -7,9 +7,9 @@ import (
 	"millrace/extproc/llm"
 )
 
-// bodies counts what the bodies of all requests under way take. A body is counted from the moment its
-// headers announce it, or as it comes where they do not, until the request is refused or has ended:
-// for so long both Envoy and the exchange hold it.
+// bodies counts what the bodies of all requests under way take. A body is counted from the moment
+// its headers announce it, or as it comes where they do not, until the request is refused or has
+// ended: for so long both Envoy and the exchange hold it.
 type bodies struct {
 	mu    sync.Mutex
 	used  int64
@@ -21,9 +21,9 @@ type body struct {
 	since time.Time
 }
 
-// hold counts size for the request, in place of what was counted for it before. It returns false, and
-// changes nothing, where all of them would then take more than most; but one alone may always be as
-// large as it is, or it could never be served.
+// hold counts size for the request, in place of what was counted for it before. It returns false,
+// and changes nothing, where all of them would then take more than most; but one alone may always
+// be as large as it is, or it could never be served.
 func (b *bodies) hold(id string, size, most int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -62,7 +62,8 @@ func (b *bodies) forget(before time.Time, lives func(id string) bool) {
 	}
 }
 
-// answers counts what is collected of answers, beyond the little that each may take, until the client has it.
+// answers counts what is collected of answers, beyond the little that each may take, until the
+// client has it.
 type answers struct {
 	mu   sync.Mutex
 	used int64
@@ -75,7 +76,8 @@ const (
 	stepOfAnswer = 1 << 20
 )
 
-// hold tells whether there is room for an answer of which now so much is collected. One alone always has room.
+// hold tells whether there is room for an answer of which now so much is collected. One alone
+// always has room.
 func (r *answers) hold(x *exchange, bytes, most int64) bool {
 	if bytes <= littleOfAnswer {
 		return true
@@ -102,14 +104,15 @@ func (r *answers) release(x *exchange) {
 	x.collected = 0
 }
 
-// room tells whether there is room for so much of an answer to be collected: what there is for the bodies of requests, once more.
+// room tells whether there is room for so much of an answer to be collected: what there is for the
+// bodies of requests, once more.
 func (s *Server) room(x *exchange, bytes int64) bool {
 	s.memory.short() // which has garbage collected more often when there is less room
 	return s.exchanges.answers.hold(x, bytes, min(x.runtime.maxBodies, s.memory.limit()/3))
 }
 
-// crowded is what a request is told that has to come again. What holds the room is answers under way
-// and uploads, either of which may end any moment.
+// crowded is what a request is told that has to come again. What holds the room is answers under
+// way and uploads, either of which may end any moment.
 func crowded(why string) *llm.Error {
 	e := llm.Errorf(llm.ErrUnavailable, "%s, try again shortly", why)
 	e.RetryAfter = time.Second

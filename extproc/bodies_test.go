@@ -95,8 +95,9 @@ func TestMemoryIsShort(t *testing.T) {
 	})
 }
 
-// TestBodyOfUnknownSize: it is counted as it comes, from a little on, until the request has ended. Where there is no room it is
-// refused, by its headers if it can be; and it makes room at once when it is, or when the client leaves before all of it is there.
+// TestBodyOfUnknownSize: it is counted as it comes, from a little on, until the request has ended.
+// Where there is no room it is refused, by its headers if it can be; and it makes room at once when
+// it is, or when the client leaves before all of it is there.
 func TestBodyOfUnknownSize(t *testing.T) {
 	const most = 1 << 20
 	p := newPeerOf(t, "gateway: {max_request_bytes: 1MiB, max_request_bytes_total: 1536KiB}\n"+document)

@@ -15,8 +15,8 @@ import (
 	"millrace/envoy"
 )
 
-// byModelDocument has rules that the model chooses, each with an upstream that wants something else of
-// the router stream, and one for any other model.
+// byModelDocument has rules that the model chooses, each with an upstream that wants something else
+// of the router stream, and one for any other model.
 const byModelDocument = `
 upstreams:
 - {name: listed, model_choice: listed, targets: [{id: l1, provider: openai, models: [m-listed]}, {id: l2, provider: openai, models: [m-other]}]}
@@ -54,8 +54,8 @@ func (p *peer) routed(t *testing.T, route, body string) *extprocv3.ProcessingRes
 	}})
 }
 
-// TestDecided: what the router stream does with a body goes by the rule that the model chooses, whatever
-// the route was before it was read.
+// TestDecided: what the router stream does with a body goes by the rule that the model chooses,
+// whatever the route was before it was read.
 func TestDecided(t *testing.T) {
 	const undecided = envoy.RouteModel + "default /v1"
 	for name, c := range map[string]struct {
@@ -142,8 +142,8 @@ func TestModelsOfRulesByModel(t *testing.T) {
 	}
 }
 
-// TestAttemptLivesByItsRule: how long an attempt may take goes by the rule that Envoy has taken, though its name comes with the attempt
-// alone: Envoy has read headers that the sidecar has not.
+// TestAttemptLivesByItsRule: how long an attempt may take goes by the rule that Envoy has taken,
+// though its name comes with the attempt alone: Envoy has read headers that the sidecar has not.
 func TestAttemptLivesByItsRule(t *testing.T) { synctest.Test(t, attemptLivesByItsRule) }
 
 func attemptLivesByItsRule(t *testing.T) {

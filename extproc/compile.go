@@ -18,7 +18,8 @@ import (
 	"millrace/schema"
 )
 
-// Runtime is a configuration compiled for the data path: a request only looks things up. It is never changed.
+// Runtime is a configuration compiled for the data path: a request only looks things up. It is
+// never changed.
 type Runtime struct {
 	Version      string
 	maxBodyBytes int64              // of one request
@@ -61,7 +62,8 @@ type tries struct {
 	perTry    time.Duration // how long an attempt at a whole answer may take, whatever its target may; 0: no bound
 	detaches  bool          // from a stream of the client's schema, at its first token
 	atHeaders bool          // the client gets a stream's head before its first token
-	// interChunk is how long a stream may be silent behind its first token, keepAlive when a comment breaks its silence; 0: never.
+	// interChunk is how long a stream may be silent behind its first token, keepAlive when a
+	// comment breaks its silence; 0: never.
 	interChunk, keepAlive time.Duration
 	via                   string // what the gateway puts on x-millrace-via
 }
@@ -97,7 +99,8 @@ type target struct {
 	alone                    bool            // there is no other target to ask
 }
 
-// Compile derives the data path's half of a configuration. The error names the target that cannot be served.
+// Compile derives the data path's half of a configuration. The error names the target that cannot
+// be served.
 func Compile(c *config.Config) (*Runtime, error) {
 	r := &Runtime{
 		Version:      c.Version,
@@ -137,7 +140,8 @@ func Compile(c *config.Config) (*Runtime, error) {
 	return r, nil
 }
 
-// compileRules makes the routes of a gateway. Its rules come in Envoy's order, those of a path together.
+// compileRules makes the routes of a gateway. Its rules come in Envoy's order, those of a path
+// together.
 func (r *Runtime) compileRules(g *config.Gateway, policies *policy.Chain) {
 	keys := compileKeys(g)
 	var byModel []modelRule // of this path, so far
@@ -189,8 +193,8 @@ func undecided(rt *route, byModel []modelRule) *route {
 	return &first
 }
 
-// decided is the route of a request for this model. Where it depends on more than the model, which is
-// for Envoy to look at, it is what holds for all that it may be.
+// decided is the route of a request for this model. Where it depends on more than the model, which
+// is for Envoy to look at, it is what holds for all that it may be.
 func (rt *route) decided(model string) *route {
 	var may *route
 	for _, m := range rt.byModel {
@@ -253,7 +257,8 @@ func compileTarget(u *config.Upstream, t *config.Target) (*target, error) {
 	return compiled, nil
 }
 
-// options are what the target wants of its codec for a request for this model; the headers are the target's own and must not be changed.
+// options are what the target wants of its codec for a request for this model; the headers are the
+// target's own and must not be changed.
 func (t *target) options(model string) llm.Options {
 	return llm.Options{
 		Model: model, Headers: t.config.Headers,
@@ -333,8 +338,10 @@ func (r *Runtime) allow(g *config.Gateway, rule *config.Rule, policies *policy.C
 	existing.refusal = llm.Errorf(llm.ErrMethod, "this path takes %s", existing.allow)
 }
 
-// model is one entry of a list, and the answer to GET …/models/NAME, for clients of either schema: one object has the members that both
-// SDKs read (https://platform.openai.com/docs/api-reference/models, https://docs.anthropic.com/en/api/models).
+// model is one entry of a list, and the answer to GET …/models/NAME, for clients of either schema:
+// one object has the members that both SDKs read
+// (https://platform.openai.com/docs/api-reference/models,
+// https://docs.anthropic.com/en/api/models).
 type model struct {
 	ID          string `json:"id"`
 	Object      string `json:"object"`
@@ -378,7 +385,8 @@ func marshal(v any) []byte {
 	return data
 }
 
-// lacks returns the error for a model that nobody on this route has, nil when any target may serve any model.
+// lacks returns the error for a model that nobody on this route has, nil when any target may serve
+// any model.
 func (rt *route) lacks(model string) *llm.Error {
 	if _, has := rt.owners[model]; !rt.listed || model == "" || has { // a request without a model gets the target's default
 		return nil
@@ -392,7 +400,8 @@ func noModel(name string) *llm.Error {
 	return e
 }
 
-// operation finds what a request wants: the path below the rule and the version segment, without a slash at its end.
+// operation finds what a request wants: the path below the rule and the version segment, without a
+// slash at its end.
 func (rt *route) operation(path string) string {
 	below, ok := strings.CutPrefix(path, rt.path)
 	if !ok {

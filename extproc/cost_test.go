@@ -14,7 +14,8 @@ import (
 	"millrace/envoy"
 )
 
-// script is a stream whose messages are all there from the start. It has no gRPC: what a request costs on it is ours.
+// script is a stream whose messages are all there from the start. It has no gRPC: what a request
+// costs on it is ours.
 type script struct {
 	extprocv3.ExternalProcessor_ProcessServer
 	ctx      context.Context
@@ -94,8 +95,8 @@ func answerOf(contentType string, pieces ...string) []*extprocv3.ProcessingReque
 	return said
 }
 
-// play returns what runs the request through the server, and returns how many messages the sidecar sent on both streams, and what
-// it said of the answer's body.
+// play returns what runs the request through the server, and returns how many messages the sidecar
+// sent on both streams, and what it said of the answer's body.
 func (c costCase) play(t testing.TB, s *Server, identity string) func() (sent int, said string) {
 	request := []*extprocv3.ProcessingRequest{headersMessage("id"), {
 		Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{Body: []byte(c.body), EndOfStream: true}},
@@ -130,7 +131,8 @@ func costServer(t testing.TB) *peer {
 	return p
 }
 
-// TestRequestCost: a request costs no more messages and allocations than it did. Fewer are welcome: note them in costCases.
+// TestRequestCost: a request costs no more messages and allocations than it did. Fewer are welcome:
+// note them in costCases.
 func TestRequestCost(t *testing.T) {
 	p := costServer(t)
 	for _, c := range costCases {

@@ -40,8 +40,8 @@ func newCountPeer(t *testing.T) (*peer, *verdicts) {
 	return p, v
 }
 
-// TestCountEstimated: where the target cannot count, the gateway estimates and says so. Nobody is asked, and it says nothing of the
-// target; what no target of the schema could be told is refused.
+// TestCountEstimated: where the target cannot count, the gateway estimates and says so. Nobody is
+// asked, and it says nothing of the target; what no target of the schema could be told is refused.
 func TestCountEstimated(t *testing.T) {
 	for _, target := range []string{"other", "placed", "sorry"} {
 		for body, want := range map[string]string{
@@ -69,8 +69,8 @@ func TestCountEstimated(t *testing.T) {
 	}
 }
 
-// TestCountNative: a target of the schema is asked. What it says comes back as it is if it is a count, costs nothing, and neither
-// takes the target from conversations nor gives it back to them.
+// TestCountNative: a target of the schema is asked. What it says comes back as it is if it is a
+// count, costs nothing, and neither takes the target from conversations nor gives it back to them.
 func TestCountNative(t *testing.T) {
 	const refused = `{"type":"error","error":{"type":"rate_limit_error","message":"too many counts"}}`
 	for name, c := range map[string]struct {

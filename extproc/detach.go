@@ -14,18 +14,22 @@ import (
 	"millrace/extproc/answer"
 )
 
-// The sidecar detaches from a stream of the client's own schema at its first token, where nobody has to read more of it
-// (config.Plan.Detaches). The body's mode is STREAMED there: Envoy sends the head and the pieces as they come, and keeps each
-// until it has a reply, the head first. To detach is to reply to the head and to end the ext_proc stream: Envoy passes on what it
-// keeps and all that follows, each byte once. See docs/rationale.md, "How does the sidecar detach from a stream?".
+// The sidecar detaches from a stream of the client's own schema at its first token, where nobody
+// has to read more of it (config.Plan.Detaches). The body's mode is STREAMED there: Envoy sends the
+// head and the pieces as they come, and keeps each until it has a reply, the head first. To detach
+// is to reply to the head and to end the ext_proc stream: Envoy passes on what it keeps and all
+// that follows, each byte once. See docs/rationale.md, "How does the sidecar detach from a
+// stream?".
 
-// asReported tells whether the client's stream has the usage that the target reports to it, and no other: nobody asks for it in the
-// client's name, because nobody would be there to take it out again.
+// asReported tells whether the client's stream has the usage that the target reports to it, and no
+// other: nobody asks for it in the client's name, because nobody would be there to take it out
+// again.
 func (a asking) asReported() bool {
 	return a.route.detaches && a.x.head.Stream && !a.x.counts && a.native()
 }
 
-// detaching is how an answer is said by an attempt that may detach from it: piece for piece, should it turn out that it has to stay.
+// detaching is how an answer is said by an attempt that may detach from it: piece for piece, should
+// it turn out that it has to stay.
 type detaching struct {
 	owed      int    // pieces that wait for a reply
 	next      []byte // what the client is to get with the next reply
@@ -39,7 +43,8 @@ func (d *detaching) owe(last bool) {
 	}
 }
 
-// sendDetaching says what an event has brought: that the rest goes on by itself, a whole answer, or a part of the stream.
+// sendDetaching says what an event has brought: that the rest goes on by itself, a whole answer, or
+// a part of the stream.
 func (a *attempt) sendDetaching(o answer.Out) error {
 	d := a.detach
 	switch {

@@ -50,8 +50,9 @@ var errorBodies = map[string]string{
 	"nothing":                    "",
 }
 
-// TestErrorsOfAnyShape: whatever a target's error looks like, and whatever it is called, the client gets the status, an error that its SDK
-// reads as one, and the words, whether it asked for a stream or not. That the body is gzip changes nothing.
+// TestErrorsOfAnyShape: whatever a target's error looks like, and whatever it is called, the client
+// gets the status, an error that its SDK reads as one, and the words, whether it asked for a stream
+// or not. That the body is gzip changes nothing.
 func TestErrorsOfAnyShape(t *testing.T) {
 	p := newPeer(t)
 	for name, body := range errorBodies {
@@ -91,8 +92,8 @@ func errorProblem(a app, c *call, status int, worded bool) string {
 	return ""
 }
 
-// TestErrorsWithStatus200: an error that a target gives with status 200, in a stream or whole, is one. Where another target is asked, the
-// client sees none of it; here there is none.
+// TestErrorsWithStatus200: an error that a target gives with status 200, in a stream or whole, is
+// one. Where another target is asked, the client sees none of it; here there is none.
 func TestErrorsWithStatus200(t *testing.T) {
 	p := newPeer(t)
 	for name, c := range map[string]struct {
@@ -131,7 +132,8 @@ func TestErrorsWithStatus200(t *testing.T) {
 	}
 }
 
-// TestErrorEventThatIsNone: an error in the middle of a stream that the client's SDK would not read as one is written as one that it does.
+// TestErrorEventThatIsNone: an error in the middle of a stream that the client's SDK would not read
+// as one is written as one that it does.
 func TestErrorEventThatIsNone(t *testing.T) {
 	p := newPeer(t)
 	for _, a := range apps {

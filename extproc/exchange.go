@@ -16,8 +16,8 @@ import (
 	"millrace/schema"
 )
 
-// exchange is one client request: what the router stream learned and every attempt needs. The fields above mu are written
-// before the exchange is registered and only read afterwards.
+// exchange is one client request: what the router stream learned and every attempt needs. The
+// fields above mu are written before the exchange is registered and only read afterwards.
 type exchange struct {
 	clientRequest
 	runtime *Runtime
@@ -110,7 +110,8 @@ func (x *exchange) fill(n int) {
 	}
 }
 
-// log is the x-millrace-attempts header: every attempt so far with its status or its failure, in order.
+// log is the x-millrace-attempts header: every attempt so far with its status or its failure, in
+// order.
 func (x *exchange) log() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -146,8 +147,8 @@ func (x *exchange) detach(a *millracev1.Attempt, began time.Time) {
 	x.detached = &detached{a, began}
 }
 
-// registry finds exchanges by id and records each once both its ends are in: Envoy's entry and the last attempt's close,
-// whichever is later.
+// registry finds exchanges by id and records each once both its ends are in: Envoy's entry and the
+// last attempt's close, whichever is later.
 type registry struct {
 	events *event.Recorder
 	// onRecord is told of every event that is recorded; x is nil where there was no exchange. It
@@ -193,7 +194,8 @@ func (r *registry) take(id string) *exchange {
 	return x
 }
 
-// busy tells whether any exchange has an attempt under way, or a stream that Envoy passes on by itself.
+// busy tells whether any exchange has an attempt under way, or a stream that Envoy passes on by
+// itself.
 func (r *registry) busy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,7 +234,8 @@ func (r *registry) end(x *exchange, a *millracev1.Attempt, started time.Time) {
 	r.settle(x)
 }
 
-// logged takes Envoy's account of a request's end, and how many attempts it made. Requests that never became an exchange are recorded as they are.
+// logged takes Envoy's account of a request's end, and how many attempts it made. Requests that
+// never became an exchange are recorded as they are.
 func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	x := r.take(entry.Id)
 	if x == nil {
@@ -251,8 +254,8 @@ func (r *registry) logged(entry *millracev1.Event, attempts int) {
 	r.settle(x)
 }
 
-// sweep forgets exchanges that did not begin after the time, have no attempt under way and got no entry: Envoy died before it could
-// tell how they ended. They are recorded as they are.
+// sweep forgets exchanges that did not begin after the time, have no attempt under way and got no
+// entry: Envoy died before it could tell how they ended. They are recorded as they are.
 func (r *registry) sweep(latest time.Time) {
 	r.mu.Lock()
 	var lost []*exchange
@@ -342,7 +345,8 @@ func usageMessage(u *llm.Usage) *millracev1.Usage {
 	}
 }
 
-// used is the usage of the attempt whose answer the client got, as the sidecar has read it. mu is held.
+// used is the usage of the attempt whose answer the client got, as the sidecar has read it. mu is
+// held.
 func (x *exchange) used() *millracev1.Usage {
 	if x.answered == nil || x.status >= 300 {
 		return nil
@@ -350,7 +354,8 @@ func (x *exchange) used() *millracev1.Usage {
 	return x.answered.Usage
 }
 
-// decisive is the attempt that the request ended with: the one that was good, else the last; nil when there was none. mu is held.
+// decisive is the attempt that the request ended with: the one that was good, else the last; nil
+// when there was none. mu is held.
 func (x *exchange) decisive() *millracev1.Attempt {
 	if x.answered != nil && x.status < 300 {
 		return x.answered

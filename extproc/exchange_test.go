@@ -41,8 +41,9 @@ func (p *peer) attempt(t *testing.T, n, target string) *call {
 	return c
 }
 
-// TestUsageOfEachAttempt: what an attempt has used is in its own entry, also when it failed; what the request has used is that of
-// the attempt that answered, and nothing where its target does not tell, or no attempt has answered.
+// TestUsageOfEachAttempt: what an attempt has used is in its own entry, also when it failed; what
+// the request has used is that of the attempt that answered, and nothing where its target does not
+// tell, or no attempt has answered.
 func TestUsageOfEachAttempt(t *testing.T) {
 	const (
 		overloaded  = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"overloaded\"}}\n\n"
@@ -82,8 +83,8 @@ func TestUsageOfEachAttempt(t *testing.T) {
 	}
 }
 
-// TestKeyOfAnExchange: an exchange keeps the key that let it in, not only its name: one that was replaced by another of the same name
-// meanwhile is still the one that it came with.
+// TestKeyOfAnExchange: an exchange keeps the key that let it in, not only its name: one that was
+// replaced by another of the same name meanwhile is still the one that it came with.
 func TestKeyOfAnExchange(t *testing.T) {
 	const hash = "8eb943e7040b69a94bf39562088223755bff4c2e7c5fc257f1e08f870fe01d35" // of client-key
 	keyed := func(hash string) string { return document + "keys: [{name: team, hash: " + hash + "}]\n" }
@@ -104,8 +105,9 @@ func TestKeyOfAnExchange(t *testing.T) {
 	}
 }
 
-// TestLeftWhileItIsRead: a client that leaves while its request is read, and Envoy's account of that,
-// take nothing from whoever reads it; the event comes when that is done, and no attempt begins afterwards.
+// TestLeftWhileItIsRead: a client that leaves while its request is read, and Envoy's account of
+// that, take nothing from whoever reads it; the event comes when that is done, and no attempt
+// begins afterwards.
 func TestLeftWhileItIsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	file, err := event.OpenFile(path, slog.New(slog.DiscardHandler))

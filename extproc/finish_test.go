@@ -15,7 +15,8 @@ import (
 // ends are the last words of a stream of each schema.
 var lastWords = map[schema.Name]string{schema.OpenAIChat: "data: [DONE]\n\n", schema.AnthropicMessages: `{"type":"message_stop"}` + "\n\n"}
 
-// unending are ways in which a target says all of its answer and does not end: what it says, and what it says then.
+// unending are ways in which a target says all of its answer and does not end: what it says, and
+// what it says then.
 var unending = []struct {
 	name string
 	cut  map[schema.Name]int // how many events at the end it leaves out
@@ -27,9 +28,10 @@ var unending = []struct {
 	{"no end of its own, then heartbeats", map[schema.Name]int{schema.OpenAIChat: 1, schema.AnthropicMessages: 1}, []string{": heartbeat\n\n", ": heartbeat\n\n"}},
 }
 
-// TestStreamEndsAtItsFinish: what is left to say to the client when the target has said why it stopped is said then, usage included, though
-// the target keeps the connection open, and never says [DONE] or message_stop. The end of the client's answer waits for the target's
-// (docs/rationale.md, "When is a stream complete?").
+// TestStreamEndsAtItsFinish: what is left to say to the client when the target has said why it
+// stopped is said then, usage included, though the target keeps the connection open, and never says
+// [DONE] or message_stop. The end of the client's answer waits for the target's (docs/rationale.md,
+// "When is a stream complete?").
 func TestStreamEndsAtItsFinish(t *testing.T) {
 	for _, pair := range pairs() {
 		if !pair.streams {
@@ -77,8 +79,8 @@ func usageBehindTheEnd(t *testing.T) {
 	}
 }
 
-// TestFinishThatIsNone: targets say finish_reason with every chunk, or go on after it, or say one of several answers after the other;
-// nothing is lost of what comes soon.
+// TestFinishThatIsNone: targets say finish_reason with every chunk, or go on after it, or say one
+// of several answers after the other; nothing is lost of what comes soon.
 func TestFinishThatIsNone(t *testing.T) {
 	chunk := func(choice, content, finish string) string {
 		return `data: {"id":"r1","model":"m","choices":[{"index":` + choice + `,"delta":{"content":"` + content + `"},"finish_reason":` + finish + `}],"usage":{"prompt_tokens":1,"completion_tokens":1}}` + "\n\n"
@@ -120,7 +122,8 @@ func TestBrokenBehindTheFinish(t *testing.T) {
 	}
 }
 
-// TestStreamEndsWithTrailers: a target that ends its answer with trailers after the client has all of it.
+// TestStreamEndsWithTrailers: a target that ends its answer with trailers after the client has all
+// of it.
 func TestStreamEndsWithTrailers(t *testing.T) {
 	a := apps[1]
 	call := newPeer(t).call(t, a, a.stream, "same").head(":status= 200", "content-type= text/event-stream")
@@ -131,8 +134,9 @@ func TestStreamEndsWithTrailers(t *testing.T) {
 	call.all()
 }
 
-// TestTargetThatNeverEnds: a client that has its complete answer gets the end of it within a second, whatever the target does; one whose
-// stream has failed at once (B20). Nothing is wrong with an attempt that was complete.
+// TestTargetThatNeverEnds: a client that has its complete answer gets the end of it within a
+// second, whatever the target does; one whose stream has failed at once (B20). Nothing is wrong
+// with an attempt that was complete.
 func TestTargetThatNeverEnds(t *testing.T) {
 	for _, c := range []struct {
 		name, last, problem string

@@ -12,13 +12,14 @@ import (
 // Readiness is what /health/ready says.
 type Readiness struct {
 	Reason string // why the gateway is not ready; "" when it is
-	// Down are the upstreams that rules lead to and that have no target that can serve, by name. There may be some while the
-	// gateway is ready.
+	// Down are the upstreams that rules lead to and that have no target that can serve, by name.
+	// There may be some while the gateway is ready.
 	Down []string
 }
 
-// health answers the two health paths, nil for every other. Liveness is that this code runs; readiness is what the process
-// says (see Options.Ready). They answer on every host of the listener, before any rule.
+// health answers the two health paths, nil for every other. Liveness is that this code runs;
+// readiness is what the process says (see Options.Ready). They answer on every host of the
+// listener, before any rule.
 func (s *Server) health(path string) *extprocv3.ProcessingResponse {
 	switch path {
 	case envoy.PathHealth:

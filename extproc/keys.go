@@ -10,8 +10,8 @@ import (
 	"millrace/extproc/llm"
 )
 
-// keys are those of one gateway, by the SHA-256 of the key. A key is 256 random bits, so looking its hash up in a map tells a
-// guesser nothing.
+// keys are those of one gateway, by the SHA-256 of the key. A key is 256 random bits, so looking
+// its hash up in a map tells a guesser nothing.
 type keys struct {
 	byHash map[string]*config.Key
 	now    func() time.Time
@@ -29,7 +29,8 @@ func compileKeys(g *config.Gateway) *keys {
 	return k
 }
 
-// admit checks the client's key where the gateway has any. No answer tells more than that there was none, or not a good one.
+// admit checks the client's key where the gateway has any. No answer tells more than that there was
+// none, or not a good one.
 func (r *routing) admit(h headers) *llm.Error {
 	keys := r.x.route.keys
 	if keys == nil {

@@ -22,8 +22,8 @@ type memory struct {
 	percent int // of what is in use, how much garbage may gather; 0: not looked yet
 }
 
-// bound sets the limit: bytes, or with 0 what $GOMEMLIMIT says, or half of what the container or the
-// machine has. The other half is for Envoy, which as a rule runs beside this process.
+// bound sets the limit: bytes, or with 0 what $GOMEMLIMIT says, or half of what the container or
+// the machine has. The other half is for Envoy, which as a rule runs beside this process.
 func (m *memory) bound(bytes uint64, log *slog.Logger) {
 	if bytes > 0 {
 		debug.SetMemoryLimit(int64(bytes))
@@ -41,20 +41,22 @@ func (m *memory) limit() int64 { return debug.SetMemoryLimit(-1) }
 const (
 	// memoryInterval is how old a look may be: a look reads counters that other threads write.
 	memoryInterval = 50 * time.Millisecond
-	// tightAt is the share of the limit, in per cent, that may be in use after a collection. The rest
-	// is for garbage, stacks, and the requests that were let in since.
+	// tightAt is the share of the limit, in per cent, that may be in use after a collection. The
+	// rest is for garbage, stacks, and the requests that were let in since.
 	tightAt = 80
 	// roomyAt is the share, in per cent, up to which there is so much room that garbage may be
-	// collected more rarely. The next collection is then at 60 per cent at the latest, or the latest
-	// look at what is in use would be too old to refuse requests by.
+	// collected more rarely. The next collection is then at 60 per cent at the latest, or the
+	// latest look at what is in use would be too old to refuse requests by.
 	roomyAt = 12
-	// mostRoomy bounds it where there is plenty: large answers and bodies make garbage of their own size.
+	// mostRoomy bounds it where there is plenty: large answers and bodies make garbage of their own
+	// size.
 	mostRoomy = 64 << 20
-	// largeFrom is from what size on garbage is collected sooner: what is in use then are a few large
-	// bodies and answers, which cost little to look at.
+	// largeFrom is from what size on garbage is collected sooner: what is in use then are a few
+	// large bodies and answers, which cost little to look at.
 	largeFrom = 128 << 20
-	// rarely, usually and often are how much garbage may gather, in per cent of what is in use. Go's own
-	// 100 makes it a quarter of the sidecar's work to collect the garbage of small requests.
+	// rarely, usually and often are how much garbage may gather, in per cent of what is in use.
+	// Go's own 100 makes it a quarter of the sidecar's work to collect the garbage of small
+	// requests.
 	rarely, usually, often = 400, 100, 50
 )
 

@@ -59,8 +59,8 @@ func (h headers) only(names []string) map[string]string {
 	return kept
 }
 
-// add puts a header's value behind what there is of that name: lists may come in several lines (RFC 9110, section 5.3). What is no
-// list comes twice by mistake, the same as a rule.
+// add puts a header's value behind what there is of that name: lists may come in several lines (RFC
+// 9110, section 5.3). What is no list comes twice by mistake, the same as a rule.
 func add(to map[string]string, name, v string) {
 	if before, again := to[name]; again && before != v {
 		v = before + ", " + v
@@ -79,9 +79,9 @@ func (h headers) http() http.Header {
 	return out
 }
 
-// replace returns the mutation that leaves exactly the wanted headers: what is there and not wanted goes, whoever put it
-// there. Mutations of an earlier attempt are still in h, and this is why none of them can reach another target. Pseudo
-// headers stay unless wanted otherwise.
+// replace returns the mutation that leaves exactly the wanted headers: what is there and not wanted
+// goes, whoever put it there. Mutations of an earlier attempt are still in h, and this is why none
+// of them can reach another target. Pseudo headers stay unless wanted otherwise.
 func (h headers) replace(want map[string]string) *extprocv3.HeaderMutation {
 	m := &extprocv3.HeaderMutation{
 		RemoveHeaders: make([]string, 0, len(h)),
@@ -153,7 +153,8 @@ func refuseWith(x *exchange, e *llm.Error, extra ...*corev3.HeaderValueOption) *
 	return respond(e.HTTPStatus(), x.client.Client.EncodeError(e), extra...)
 }
 
-// retryAfter is the header for an error that says when to come back; it is empty, and left out, otherwise.
+// retryAfter is the header for an error that says when to come back; it is empty, and left out,
+// otherwise.
 func retryAfter(e *llm.Error) *corev3.HeaderValueOption {
 	if e.RetryAfter <= 0 {
 		return header("retry-after", "")

@@ -8,8 +8,8 @@ import (
 	"millrace/extproc/llm"
 )
 
-// outcome is what a failure of an attempt means: whether another target is asked, what the client is told, and what the operator has
-// to see to.
+// outcome is what a failure of an attempt means: whether another target is asked, what the client
+// is told, and what the operator has to see to.
 type outcome struct {
 	x      *exchange
 	target *target
@@ -52,7 +52,8 @@ func (o outcome) meaning(e *llm.Error) int {
 	return s
 }
 
-// sentClientsKey tells whether the target was asked with a credential of the client's own (forward_headers).
+// sentClientsKey tells whether the target was asked with a credential of the client's own
+// (forward_headers).
 func (o outcome) sentClientsKey() bool {
 	for name := range o.x.forward {
 		if config.IsCredential(name) && o.target.config.Forwards(name) {
@@ -92,8 +93,8 @@ func (o outcome) trouble(e *llm.Error) string {
 	return ""
 }
 
-// forClient is what the client is forClient of a failure: the failure itself, unless that is between gateway
-// and provider. A client that reads that a key is wrong looks at its own.
+// forClient is what the client is forClient of a failure: the failure itself, unless that is
+// between gateway and provider. A client that reads that a key is wrong looks at its own.
 func (o outcome) forClient(e *llm.Error) *llm.Error {
 	id := o.target.config.ID
 	switch s := o.meaning(e); {

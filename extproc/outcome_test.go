@@ -41,7 +41,8 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestClientsOwnKey: a target that is asked with the client's own key says of that one that it is wrong.
+// TestClientsOwnKey: a target that is asked with the client's own key says of that one that it is
+// wrong.
 func TestClientsOwnKey(t *testing.T) {
 	o := outcome{x: &exchange{clientRequest: clientRequest{forward: map[string]string{"authorization": "Bearer own"}}},
 		target: &target{config: &config.Target{Forward: []string{"authorization"}}}}

@@ -12,10 +12,11 @@ import (
 	"millrace/schema"
 )
 
-// promptHash is equal for all turns of a conversation: of the system prompt, the tools and all up to the first message of the
-// user it takes the strings, whatever the model, the settings and the later turns. Providers keep prompts by their beginning, so
-// a conversation that stays on one target finds its own. body is an object that ReadHead accepted. What comes behind the
-// first message is skipped, not read.
+// promptHash is equal for all turns of a conversation: of the system prompt, the tools and all up
+// to the first message of the user it takes the strings, whatever the model, the settings and the
+// later turns. Providers keep prompts by their beginning, so a conversation that stays on one
+// target finds its own. body is an object that ReadHead accepted. What comes behind the first
+// message is skipped, not read.
 func promptHash(body []byte, of schema.Prompt) string {
 	parts := map[string][]byte{} // what each member adds, so that their order in the body does not matter
 	d := jsontext.NewDecoder(bytes.NewBuffer(body))
@@ -52,7 +53,8 @@ func promptHash(body []byte, of schema.Prompt) string {
 	return hex.EncodeToString(whole.Sum(nil)[:16])
 }
 
-// addFirstTurn adds a list of messages up to the user's first, that one included, or a text in place of the list.
+// addFirstTurn adds a list of messages up to the user's first, that one included, or a text in
+// place of the list.
 func addFirstTurn(digest hash.Hash, d *jsontext.Decoder) error {
 	if d.PeekKind() != '[' {
 		return addStrings(digest, d)
@@ -108,9 +110,10 @@ func roleOf(message jsontext.Value) string {
 	return ""
 }
 
-// addStrings adds the strings of the next value in their order. Names are left out, and so are members that clients change
-// while a conversation goes on: the mark that asks for caching moves from message to message, and a message written as a
-// plain string becomes a list of blocks to carry it. So is what Claude Code counts in the first line of its system prompt.
+// addStrings adds the strings of the next value in their order. Names are left out, and so are
+// members that clients change while a conversation goes on: the mark that asks for caching moves
+// from message to message, and a message written as a plain string becomes a list of blocks to
+// carry it. So is what Claude Code counts in the first line of its system prompt.
 func addStrings(digest hash.Hash, d *jsontext.Decoder) error {
 	for depth := d.StackDepth(); ; {
 		kind := d.PeekKind()

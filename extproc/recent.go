@@ -18,7 +18,8 @@ type recent struct {
 	troubles map[string]string                // by the target's identity; until its next good answer
 }
 
-// add keeps an outcome. It returns what was wrong in the one before, and whether the trouble, "" for none, is news.
+// add keeps an outcome. It returns what was wrong in the one before, and whether the trouble, ""
+// for none, is news.
 func (r *recent) add(target string, o *millracev1.Outcome, trouble string) (before string, news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +60,8 @@ func (s *Server) Troubles() map[string]string {
 	return maps.Clone(s.recent.troubles)
 }
 
-// Recent returns how the latest attempts at a target, by its identity, ended; the latest first. They must not be changed.
+// Recent returns how the latest attempts at a target, by its identity, ended; the latest first.
+// They must not be changed.
 func (s *Server) Recent(target string) []*millracev1.Outcome {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"millrace/internal/redact"
 )
 
-// secretsOf are the credentials that a target is sent: the value of its credential's header, and of the configured headers
-// that carry one. A provider quotes what it got.
+// secretsOf are the credentials that a target is sent: the value of its credential's header, and of
+// the configured headers that carry one. A provider quotes what it got.
 func secretsOf(t *config.Target) redact.Set {
 	values := credentialsIn(t.AuthHeader, t.AuthValue)
 	for name, all := range t.Headers {
@@ -22,7 +22,8 @@ func secretsOf(t *config.Target) redact.Set {
 	return redact.New(values...)
 }
 
-// credentialsIn are the secrets in a header: its value, or that of each cookie, and the password of HTTP's basic authentication.
+// credentialsIn are the secrets in a header: its value, or that of each cookie, and the password of
+// HTTP's basic authentication.
 func credentialsIn(header, value string) []string {
 	if http.CanonicalHeaderKey(header) == "Cookie" {
 		return cookiesIn(value)
@@ -46,7 +47,8 @@ func cookiesIn(value string) []string {
 	return all
 }
 
-// redactError takes a target's secrets out of everything that a client or an event may get of the error.
+// redactError takes a target's secrets out of everything that a client or an event may get of the
+// error.
 func redactError(secrets redact.Set, e *llm.Error) {
 	e.Message = secrets.String(e.Message)
 	e.Code = secrets.String(e.Code)

@@ -28,7 +28,8 @@ services: [{name: chat, upstream: chat}]
 rules: [{path: /v1, service: chat}]
 `
 
-// quotes are the ways in which a provider quotes a key, as they stand in a string of JSON, by what must not be left of it.
+// quotes are the ways in which a provider quotes a key, as they stand in a string of JSON, by what
+// must not be left of it.
 func quotes(key string) map[string]string {
 	escaped := ""
 	for _, c := range key {
@@ -54,7 +55,8 @@ func quotes(key string) map[string]string {
 	return all
 }
 
-// play has a target answer a request, and returns all that Envoy is told: headers, bodies, trailers.
+// play has a target answer a request, and returns all that Envoy is told: headers, bodies,
+// trailers.
 func (p *peer) play(t *testing.T, target, body string, head []string, chunks []string, trailers ...string) string {
 	t.Helper()
 	const id = "played"
@@ -175,8 +177,8 @@ func echoes() []echo {
 	}
 }
 
-// TestNoKeyInAnswers: wherever a provider quotes the gateway's credential, and in whatever form, neither the client nor the record
-// of the attempt has it. What the client gets is JSON still.
+// TestNoKeyInAnswers: wherever a provider quotes the gateway's credential, and in whatever form,
+// neither the client nor the record of the attempt has it. What the client gets is JSON still.
 func TestNoKeyInAnswers(t *testing.T) {
 	p := newPeerOf(t, keyDocument)
 	for _, e := range echoes() {
@@ -220,7 +222,8 @@ func (e echo) check(t *testing.T, p *peer, quoted, left string) {
 	}
 }
 
-// TestDummyKeys: where a provider needs no key people give it one all the same. Answers that hold that word stay as they are.
+// TestDummyKeys: where a provider needs no key people give it one all the same. Answers that hold
+// that word stay as they are.
 func TestDummyKeys(t *testing.T) {
 	const text = `the test key is none: x, password, sk-dummy, key-a, content, choices, assistant, null`
 	for _, dummy := range []string{"x", "key", "test", "none", "null", "password", "content", "choices", "assistant", "sk-dummy", "key-a"} {

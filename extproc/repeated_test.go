@@ -8,7 +8,8 @@ import (
 	"millrace/envoy"
 )
 
-// TestRepeatedHeaders: a list that comes in several lines goes on as one, in the request and in the answer; the same value twice is one.
+// TestRepeatedHeaders: a list that comes in several lines goes on as one, in the request and in the
+// answer; the same value twice is one.
 func TestRepeatedHeaders(t *testing.T) {
 	p := newPeer(t)
 	lines := []string{

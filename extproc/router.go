@@ -35,8 +35,8 @@ type routing struct {
 	sized  bool // the headers say how large the body is
 }
 
-// route serves a router stream: the headers, then the body when there is one to read. Envoy closes the stream when it needs
-// nothing more.
+// route serves a router stream: the headers, then the body when there is one to read. Envoy closes
+// the stream when it needs nothing more.
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
 	return answerEach(stream, func(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
@@ -51,9 +51,9 @@ func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	}, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(stream.Context(), b.Body) })
 }
 
-// admit serves an admission stream, of a request that is large or does not say how large it is: what the router stream will refuse by
-// the headers is refused before the body comes. The body is counted as it comes, and refused as soon as it is too large, or there is
-// no room for more of it.
+// admit serves an admission stream, of a request that is large or does not say how large it is:
+// what the router stream will refuse by the headers is refused before the body comes. The body is
+// counted as it comes, and refused as soon as it is too large, or there is no room for more of it.
 func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
 	var size int64
@@ -77,7 +77,8 @@ func (s *Server) admit(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	})
 }
 
-// answerEach answers every message of a stream, until one is answered for the client or Envoy closes it.
+// answerEach answers every message of a stream, until one is answered for the client or Envoy
+// closes it.
 func answerEach(stream extprocv3.ExternalProcessor_ProcessServer,
 	headers func(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse,
 	body func(*extprocv3.HttpBody) *extprocv3.ProcessingResponse,
@@ -105,8 +106,8 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer,
 	}
 }
 
-// oneHost is what a Host may be once Envoy has taken the port off: a name, an address, or nothing. Envoy joins several Host headers
-// with commas, and lets a user stand before an @.
+// oneHost is what a Host may be once Envoy has taken the port off: a name, an address, or nothing.
+// Envoy joins several Host headers with commas, and lets a user stand before an @.
 var oneHost = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])$`)
 
 // goOn answers headers that are taken as they are.
@@ -116,7 +117,8 @@ func goOn() *extprocv3.ProcessingResponse {
 	}
 }
 
-// headers decides all that needs no body, and returns the answer; nil where the body is wanted. Whatever is refused here costs one message.
+// headers decides all that needs no body, and returns the answer; nil where the body is wanted.
+// Whatever is refused here costs one message.
 func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
 	h := headersOf(m.Headers)
 	path, _, _ := strings.Cut(h.get(":path"), "?")
@@ -220,8 +222,8 @@ func (r *routing) models(method, name string) *extprocv3.ProcessingResponse {
 	return r.refuse(noModel(name))
 }
 
-// forward copies the client's headers that some target of the route gets beside those that all get. The key that let the request in is
-// not among them, whatever header it came in.
+// forward copies the client's headers that some target of the route gets beside those that all get.
+// The key that let the request in is not among them, whatever header it came in.
 func (r *routing) forward(h headers) map[string]string {
 	if len(r.x.route.forwards) == 0 {
 		return nil
@@ -241,7 +243,8 @@ func (r *routing) forward(h headers) map[string]string {
 	return kept
 }
 
-// hold counts a body, as large as its headers announce it or as it is by now, in place of what was counted of it before.
+// hold counts a body, as large as its headers announce it or as it is by now, in place of what was
+// counted of it before.
 func (r *routing) hold(size int64) *llm.Error {
 	if !r.server.exchanges.bodies.hold(r.x.id, size, r.maxBodies()) {
 		return crowded("the bodies of the requests under way take all the room there is for them")
@@ -249,16 +252,16 @@ func (r *routing) hold(size int64) *llm.Error {
 	return nil
 }
 
-// holdSoFar counts what has come of a body of unknown size: as heldAtFirst until it is more, so that where there is no room it is
-// refused by its headers.
+// holdSoFar counts what has come of a body of unknown size: as heldAtFirst until it is more, so
+// that where there is no room it is refused by its headers.
 func (r *routing) holdSoFar(size int64) *llm.Error {
 	return r.hold(max(size, min(heldAtFirst, r.x.runtime.maxBodyBytes)))
 }
 
 const heldAtFirst = 256 << 10 // bytes
 
-// maxBodies is what all bodies may take. Each is in memory up to three times for a moment: as it came,
-// as it goes to the target, and on its way there.
+// maxBodies is what all bodies may take. Each is in memory up to three times for a moment: as it
+// came, as it goes to the target, and on its way there.
 func (r *routing) maxBodies() int64 { return min(r.x.runtime.maxBodies, r.server.memory.limit()/3) }
 
 func (r *routing) tooLarge() *llm.Error {
@@ -406,7 +409,8 @@ func (r *routing) withMetadata(reply *extprocv3.ProcessingResponse, model string
 	return reply
 }
 
-// refuse answers in the client's schema. Nothing has been sent upstream, and Envoy drops what it has of the body.
+// refuse answers in the client's schema. Nothing has been sent upstream, and Envoy drops what it
+// has of the body.
 func (r *routing) refuse(e *llm.Error, extra ...*corev3.HeaderValueOption) *extprocv3.ProcessingResponse {
 	r.x.refused(e)
 	r.server.exchanges.bodies.release(r.x.id)

@@ -1,4 +1,5 @@
-// Package extproc is the data path: the two gRPC streams that Envoy opens for a request, and what joins them.
+// Package extproc is the data path: the two gRPC streams that Envoy opens for a request, and what
+// joins them.
 //
 // The router stream (router.go) reads a request before a target is chosen, where the body has a say
 // in that; else the first attempt does. An upstream stream (upstream.go) runs for every attempt at
@@ -32,10 +33,11 @@ type Options struct {
 	Events *event.Recorder
 	// Ready tells whether requests can be served; /health/ready says so.
 	Ready func() Readiness
-	// Cool is told of a target, by its identity, that has said that it will answer again after so long. It must not wait.
+	// Cool is told of a target, by its identity, that has said that it will answer again after so
+	// long. It must not wait.
 	Cool func(target string, d time.Duration)
-	// Succeeded and Failed are told what a request says about a target, by its identity, and why it failed. A request may say
-	// so several times, once for each attempt. They must not wait.
+	// Succeeded and Failed are told what a request says about a target, by its identity, and why it
+	// failed. A request may say so several times, once for each attempt. They must not wait.
 	Succeeded func(target, request string)
 	Failed    func(target, request, why string)
 	// Policies is what policies need.
@@ -45,7 +47,8 @@ type Options struct {
 	Instance string
 }
 
-// Server implements Envoy's ExternalProcessor and AccessLogService. Use sets what it serves; until then it refuses.
+// Server implements Envoy's ExternalProcessor and AccessLogService. Use sets what it serves; until
+// then it refuses.
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	options   Options
@@ -74,8 +77,9 @@ func (s *Server) Use(r *Runtime) {
 	s.recent.keep(r.targets)
 }
 
-// target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be ahead of the exchange's
-// runtime or one change behind it. An identity stands for one host in all of them, so no credential goes to another's.
+// target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be
+// ahead of the exchange's runtime or one change behind it. An identity stands for one host in all
+// of them, so no credential goes to another's.
 func (s *Server) target(x *exchange, identity string) *target {
 	for _, r := range s.runtimes(x) {
 		if r != nil && r.targets[identity] != nil {
@@ -85,13 +89,14 @@ func (s *Server) target(x *exchange, identity string) *target {
 	return nil
 }
 
-// runtimes are those that Envoy may have chosen from for an exchange, its own first; some may be nil.
+// runtimes are those that Envoy may have chosen from for an exchange, its own first; some may be
+// nil.
 func (s *Server) runtimes(x *exchange) [3]*Runtime {
 	return [3]*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()}
 }
 
-// rule finds the route of the rule that Envoy took for an exchange. Before the body was read it could
-// take another one: the model may choose.
+// rule finds the route of the rule that Envoy took for an exchange. Before the body was read it
+// could take another one: the model may choose.
 func (s *Server) rule(x *exchange, name string) *route {
 	for _, r := range s.runtimes(x) {
 		if r != nil && r.rules[name] != nil {
@@ -129,7 +134,8 @@ func first(values []string) string {
 	return values[0]
 }
 
-// Sweep is to be called now and then: it ends the exchanges whose end Envoy never told, because it died.
+// Sweep is to be called now and then: it ends the exchanges whose end Envoy never told, because it
+// died.
 func (s *Server) Sweep() { s.exchanges.sweep(time.Now().Add(-lostAfter)) }
 
 // lostAfter is longer than any request lives between two attempts.

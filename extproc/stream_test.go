@@ -37,7 +37,8 @@ services: [{name: chat, upstream: chat}]
 rules: [{path: /v1, service: chat}]
 `
 
-// use makes a document the server's configuration, and returns the identities of its targets, by id.
+// use makes a document the server's configuration, and returns the identities of its targets, by
+// id.
 func (p *peer) use(t testing.TB, document string) map[string]string {
 	t.Helper()
 	doc, err := config.Load("test.yaml", []byte(document))
@@ -140,7 +141,8 @@ func upstreamHeaders(id, identity string) *extprocv3.ProcessingRequest {
 	return attempted(m, identity, routeName)
 }
 
-// attempted makes the message one of an upstream stream: Envoy has chosen the target, on this route.
+// attempted makes the message one of an upstream stream: Envoy has chosen the target, on this
+// route.
 func attempted(m *extprocv3.ProcessingRequest, identity, route string) *extprocv3.ProcessingRequest {
 	h := m.GetRequestHeaders().Headers
 	h.Headers = append(h.Headers, headerMap(envoy.HeaderRoute+"= "+route, envoy.HeaderAttempt+"= 1").Headers...)
@@ -150,8 +152,8 @@ func attempted(m *extprocv3.ProcessingRequest, identity, route string) *extprocv
 	return m
 }
 
-// run plays one whole request: router stream, upstream stream, an answer in chunks. It returns the request as the target gets
-// it and the answer as the client gets it.
+// run plays one whole request: router stream, upstream stream, an answer in chunks. It returns the
+// request as the target gets it and the answer as the client gets it.
 func (p *peer) run(t testing.TB, id, target, body string, chunks ...string) (sent *extprocv3.CommonResponse, answer string) {
 	t.Helper()
 	router := p.open(t, envoy.StreamRouter)
@@ -211,7 +213,8 @@ var anthropicChunks = []string{
 
 const streamBody = `{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hi"}]}`
 
-// TestStreams: what a target gets holds its own credential and nothing of the client's; what the client gets is its schema.
+// TestStreams: what a target gets holds its own credential and nothing of the client's; what the
+// client gets is its schema.
 func TestStreams(t *testing.T) {
 	p := newPeer(t)
 	for _, c := range []struct {
@@ -241,7 +244,8 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestAnswerIsTheSameForEveryCut: what the client gets does not depend on how the provider's bytes fell into chunks.
+// TestAnswerIsTheSameForEveryCut: what the client gets does not depend on how the provider's bytes
+// fell into chunks.
 func TestAnswerIsTheSameForEveryCut(t *testing.T) {
 	p := newPeer(t)
 	for target, chunks := range map[string][]string{"same": openAIChunks, "other": anthropicChunks} {
@@ -279,7 +283,8 @@ func BenchmarkStreamSameSchema(b *testing.B) { benchmarkStream(b, "same", openAI
 
 func BenchmarkStreamTranslated(b *testing.B) { benchmarkStream(b, "other", anthropicChunks) }
 
-// benchmarkStream is a whole streamed request: two gRPC streams in memory, four chunks. Most of it is gRPC.
+// benchmarkStream is a whole streamed request: two gRPC streams in memory, four chunks. Most of it
+// is gRPC.
 func benchmarkStream(b *testing.B, target string, chunks []string) {
 	p := newPeer(b)
 	b.ReportAllocs()

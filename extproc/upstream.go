@@ -18,8 +18,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// attempt is one upstream stream: one try at one target, from the request as the client sent it to the end of the answer.
-// Its goroutine owns it, all of it.
+// attempt is one upstream stream: one try at one target, from the request as the client sent it to
+// the end of the answer. Its goroutine owns it, all of it.
 type attempt struct {
 	server *Server
 	stream extprocv3.ExternalProcessor_ProcessServer
@@ -41,7 +41,8 @@ type attempt struct {
 	loss      *loss  // Envoy has answered in the target's place; nil: it has not
 }
 
-// attempt serves an upstream stream: the request's headers in, the whole request out; then the answer, in pieces.
+// attempt serves an upstream stream: the request's headers in, the whole request out; then the
+// answer, in pieces.
 func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	a := &attempt{server: s, stream: stream, started: time.Now()}
 	w := newWatch(stream, s.stopping.Done())
@@ -178,8 +179,8 @@ func (a *attempt) reply(reply *extprocv3.ProcessingResponse, err error) error {
 	return nil
 }
 
-// begin finds the exchange and the target, and answers with the request for that target. Each attempt starts from the
-// client's own bytes and headers: nothing of an earlier attempt is in it.
+// begin finds the exchange and the target, and answers with the request for that target. Each
+// attempt starts from the client's own bytes and headers: nothing of an earlier attempt is in it.
 func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingResponse, error) {
 	a.x = a.server.exchanges.get(h.get(envoy.HeaderRequestID))
 	if a.x == nil || a.x.header == nil { // or Envoy tries what was refused
@@ -279,8 +280,9 @@ func (a *attempt) env() answer.Env {
 	}
 }
 
-// fail tells what a failure means, and takes out the credentials that a provider may have quoted. It is the target's fault unless the
-// attempt was ended for another's sake. One that counts no tokens now may hold conversations (judge), and does not cool down.
+// fail tells what a failure means, and takes out the credentials that a provider may have quoted.
+// It is the target's fault unless the attempt was ended for another's sake. One that counts no
+// tokens now may hold conversations (judge), and does not cool down.
 func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	redactError(a.secrets, e)
 	o := a.outcome()
@@ -354,8 +356,8 @@ func (a *attempt) remember() {
 
 const theStreamWasCut = "the stream was cut"
 
-// close completes the record of an attempt that ended without an answer of the target, or before the answer did: the target
-// or the client went away, or Envoy gave up.
+// close completes the record of an attempt that ended without an answer of the target, or before
+// the answer did: the target or the client went away, or Envoy gave up.
 func (a *attempt) close() {
 	torn := false
 	if a.answer != nil {

@@ -15,11 +15,14 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// What requests say about targets. A client that leaves says nothing, and what breaks after an answer has begun neither.
+// What requests say about targets. A client that leaves says nothing, and what breaks after an
+// answer has begun neither.
 
-// judge says what the outcome tells of the target. One that has said when to come back is left alone for so long and not longer, and a
-// client's own haste is no target's fault. What it says of a count of tokens tells nothing of its conversations: the limits are others
-// (https://docs.claude.com/en/docs/build-with-claude/token-counting#pricing-and-rate-limits), and some hosts have no such operation.
+// judge says what the outcome tells of the target. One that has said when to come back is left
+// alone for so long and not longer, and a client's own haste is no target's fault. What it says of
+// a count of tokens tells nothing of its conversations: the limits are others
+// (https://docs.claude.com/en/docs/build-with-claude/token-counting#pricing-and-rate-limits), and
+// some hosts have no such operation.
 func (a *attempt) judge() {
 	if a.target.config.Answer != "" || a.cools || a.blameless || a.x.counts && a.loss == nil {
 		return
@@ -33,8 +36,8 @@ func (a *attempt) judge() {
 	a.server.failed(a.target.config.Identity, a.x.id, strings.TrimSpace(fmt.Sprint(status, " ", why)))
 }
 
-// failure tells whether the status says that the target fails everybody. A refused model or input is the request's affair, and a loop
-// the configuration's.
+// failure tells whether the status says that the target fails everybody. A refused model or input
+// is the request's affair, and a loop the configuration's.
 func failure(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusTooManyRequests, statusCapacity:
@@ -66,7 +69,8 @@ var losses = []loss{
 	{"", brokenOff, config.OnNoAnswer, llm.ErrUnavailable, false, false},
 }
 
-// lost is the failure that why tells of: Envoy's flags, its reason in a word, and what is wrong with TLS. The reason is for the operator.
+// lost is the failure that why tells of: Envoy's flags, its reason in a word, and what is wrong
+// with TLS. The reason is for the operator.
 func (a *attempt) lost(why string) *llm.Error {
 	flags, reason, _ := strings.Cut(why, " ")
 	l := losses[slices.IndexFunc(losses, func(l loss) bool { return l.flag == "" || slices.Contains(strings.Split(flags, ","), l.flag) })]
@@ -81,7 +85,8 @@ func (a *attempt) lost(why string) *llm.Error {
 	return llm.Errorf(l.kind, "target %q: %s", a.target.config.ID, l.said)
 }
 
-// unreached keeps for the target's health why an attempt that began then could not connect, and says it in the log.
+// unreached keeps for the target's health why an attempt that began then could not connect, and
+// says it in the log.
 func (s *Server) unreached(t *config.Target, started time.Time, reason string) {
 	last, _ := s.recent.add(t.Identity, &millracev1.Outcome{Time: timestamppb.New(started), Error: reason, DurationMs: milliseconds(time.Since(started))}, "")
 	if last != reason { // a target that is down is said once, not with every attempt
@@ -89,14 +94,16 @@ func (s *Server) unreached(t *config.Target, started time.Time, reason string) {
 	}
 }
 
-// lost notes that a target has broken off before its answer has begun, which the sidecar may not have seen.
+// lost notes that a target has broken off before its answer has begun, which the sidecar may not
+// have seen.
 func (s *Server) lost(entry *datav3.HTTPAccessLogEntry) {
 	if entry.GetResponse().GetResponseCode().GetValue() >= 500 {
 		s.failed(entry.GetCommonProperties().GetUpstreamCluster(), entry.GetRequest().GetRequestId(), brokenOff)
 	}
 }
 
-// timedOut notes that the request's time was over while it waited for the target that Envoy chose last.
+// timedOut notes that the request's time was over while it waited for the target that Envoy chose
+// last.
 func (s *Server) timedOut(entry *datav3.HTTPAccessLogEntry) {
 	target := entry.GetCommonProperties().GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
 	s.failed(target, entry.GetRequest().GetRequestId(), "no answer in time")

@@ -13,7 +13,8 @@ var (
 	errStopping = errors.New("the gateway is shutting down")
 )
 
-// watch receives from a stream until a given time, which gRPC cannot. Only one goroutine may use it.
+// watch receives from a stream until a given time, which gRPC cannot. Only one goroutine may use
+// it.
 type watch struct {
 	messages chan received
 	over     chan struct{} // closed by stop
@@ -26,8 +27,8 @@ type received struct {
 	err     error
 }
 
-// newWatch takes the stream over: nobody else may receive from it any more. The goroutine that does ends by stop and the return
-// of the stream's handler, which ends its Recv.
+// newWatch takes the stream over: nobody else may receive from it any more. The goroutine that does
+// ends by stop and the return of the stream's handler, which ends its Recv.
 func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, stopping <-chan struct{}) *watch {
 	w := &watch{messages: make(chan received, 4), over: make(chan struct{}), timer: time.NewTimer(time.Hour), stopping: stopping}
 	go func() {
@@ -46,7 +47,8 @@ func newWatch(stream extprocv3.ExternalProcessor_ProcessServer, stopping <-chan 
 	return w
 }
 
-// receive returns the next message; errLate when none came by the deadline, if there is one; errStopping once.
+// receive returns the next message; errLate when none came by the deadline, if there is one;
+// errStopping once.
 func (w *watch) receive(deadline time.Time) (*extprocv3.ProcessingRequest, error) {
 	select { // a message that is there is never late
 	case r := <-w.messages:

@@ -17,13 +17,14 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// What an answer says, in Envoy's messages. The body's mode is FULL_DUPLEX_STREAMED: Envoy takes what it is told when it is told.
+// What an answer says, in Envoy's messages. The body's mode is FULL_DUPLEX_STREAMED: Envoy takes
+// what it is told when it is told.
 
 // errAnswered ends the stream of an attempt that has its answer.
 var errAnswered = errors.New("answered")
 
-// say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the client gets of it, and after the head of
-// an answer that it breaks off.
+// say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the
+// client gets of it, and after the head of an answer that it breaks off.
 func (a *attempt) say(o answer.Out) error {
 	if o.Usage != nil {
 		a.note(func() { a.record.Usage = usageMessage(o.Usage) })
@@ -51,8 +52,8 @@ func (a *attempt) say(o answer.Out) error {
 	return nil
 }
 
-// send sends the head and a piece of the body, each in its message. Envoy drops a body behind headers that ended the stream: it goes
-// with them.
+// send sends the head and a piece of the body, each in its message. Envoy drops a body behind
+// headers that ended the stream: it goes with them.
 func (a *attempt) send(o answer.Out) error {
 	bodiless := false
 	if o.Commit != nil {
@@ -78,7 +79,8 @@ func (a *attempt) send(o answer.Out) error {
 	return a.stream.Send(a.piece.message)
 }
 
-// piece is the message of a piece of the body. An attempt has one for all of them: Send has marshalled it when it returns.
+// piece is the message of a piece of the body. An attempt has one for all of them: Send has
+// marshalled it when it returns.
 type piece struct {
 	message *extprocv3.ProcessingResponse
 	body    *extprocv3.StreamedBodyResponse
@@ -159,8 +161,8 @@ func (a *attempt) instead(status int, contentType string, body []byte, retry boo
 // maxDropped bounds the header: clients choose how many names there are, and how long they are.
 const maxDropped = 4 << 10
 
-// droppedHeader lists names of members, which the client chose. What cannot stand in a header is quoted, and what does not fit is
-// counted.
+// droppedHeader lists names of members, which the client chose. What cannot stand in a header is
+// quoted, and what does not fit is counted.
 func droppedHeader(names []string) string {
 	var b strings.Builder
 	for i, name := range names {

@@ -8,8 +8,9 @@ const (
 	AnthropicMessages Name = "anthropic.messages"
 )
 
-// Compatible is the provider of targets of which nothing is known but that they speak the schema that
-// most do. Static is the provider, and the schema, of targets that have their answer and ask nobody.
+// Compatible is the provider of targets of which nothing is known but that they speak the schema
+// that most do. Static is the provider, and the schema, of targets that have their answer and ask
+// nobody.
 const (
 	Compatible = "openai-compatible"
 	Static     = "static"
@@ -30,8 +31,8 @@ var schemas = []*Schema{
 			"prompt_cache_key prompt_cache_options prompt_cache_retention reasoning_effort response_format " +
 			"safety_identifier seed service_tier stop store stream stream_options temperature tool_choice tools " +
 			"top_logprobs top_p user verbosity web_search_options"),
-		// vLLM and others (top_k), DeepSeek and others (thinking), OpenRouter (reasoning, cache_control). What
-		// system says becomes the first message.
+		// vLLM and others (top_k), DeepSeek and others (thinking), OpenRouter (reasoning,
+		// cache_control). What system says becomes the first message.
 		Extensions: strings.Fields("cache_control reasoning system thinking top_k"),
 		Prompt:     Prompt{Fixed: []string{"system", "tools"}, Turns: "messages"},
 		Framing:    events,
@@ -63,14 +64,15 @@ var schemas = []*Schema{
 		Base:    "/v1", BareURLs: true,
 		// https://docs.anthropic.com/en/api/overview
 		Auth: Auth{Header: "X-Api-Key"},
-		// https://docs.anthropic.com/en/api/messages; anthropic_version and anthropic_beta are Bedrock's and
-		// Vertex's.
+		// https://docs.anthropic.com/en/api/messages; anthropic_version and anthropic_beta are
+		// Bedrock's and Vertex's.
 		Members: strings.Fields("anthropic_beta anthropic_version cache_control container context_management inference_geo " +
 			"max_tokens mcp_servers messages metadata model output_config output_format service_tier stop_sequences stream " +
 			"system temperature thinking tool_choice tools top_k top_p"),
 		Prompt: Prompt{
 			Fixed: []string{"system", "tools"}, Turns: "messages",
-			// Claude Code's account. What follows is new in every request (anthropics/claude-code#68900).
+			// Claude Code's account. What follows is new in every request
+			// (anthropics/claude-code#68900).
 			Asides: []string{"x-anthropic-billing-header:"},
 		},
 		Framing: events,
@@ -78,8 +80,8 @@ var schemas = []*Schema{
 			{[]string{"message", "usage"}, `{"type": "message_start", "message": {"usage": %s}}`},
 			{[]string{"usage"}, `{"type": "message_delta", "delta": {}, "usage": %s}`},
 		},
-		// https://docs.anthropic.com/en/api/errors: invalid_request_error "may also be used for other 4XX
-		// status codes".
+		// https://docs.anthropic.com/en/api/errors: invalid_request_error "may also be used for
+		// other 4XX status codes".
 		Error: ErrorForm{
 			Body: `{"type": "error", "error": {"type": "$type", "message": "$message"}}`,
 			Types: map[string]string{
@@ -128,18 +130,21 @@ var providers = []Provider{
 	{Name: "mistral", Host: "api.mistral.ai", Schema: OpenAIChat, Dialect: "mistral"},
 	// https://api-docs.deepseek.com/
 	{Name: "deepseek", Host: "api.deepseek.com", Schema: OpenAIChat, Dialect: "deepseek"},
-	// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest. Each resource has a host of its own.
+	// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest. Each resource has a host of
+	// its own.
 	{Name: "azure", Schema: OpenAIChat, Dialect: "azure", Base: "/openai/v1", Auth: Auth{Header: "Api-Key"}},
 	// https://console.groq.com/docs/openai
 	{Name: "groq", Host: "api.groq.com", Schema: OpenAIChat, Dialect: "groq", Base: "/openai/v1"},
-	// https://openrouter.ai/docs/api-reference/overview: what a model does not take is left out there.
+	// https://openrouter.ai/docs/api-reference/overview: what a model does not take is left out
+	// there.
 	{Name: "openrouter", Host: "openrouter.ai", Schema: OpenAIChat, Base: "/api/v1"},
 	// https://docs.together.ai/docs/inference/openai-compatibility
 	{Name: "together", Host: "api.together.ai", Schema: OpenAIChat, Dialect: "together"},
 	// https://docs.fireworks.ai/tools-sdks/openai-compatibility
 	{Name: "fireworks", Host: "api.fireworks.ai", Schema: OpenAIChat, Base: "/inference/v1"},
 	// Servers of one's own: https://docs.vllm.ai/en/stable/serving/openai_compatible_server/,
-	// https://docs.ollama.com/api/openai-compatibility, https://lmstudio.ai/docs/developer/openai-compat,
+	// https://docs.ollama.com/api/openai-compatibility,
+	// https://lmstudio.ai/docs/developer/openai-compat,
 	// https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 	{Name: "vllm", Schema: OpenAIChat, Dialect: "vllm"},
 	{Name: "ollama", Schema: OpenAIChat, Dialect: "ollama"},

@@ -14,17 +14,19 @@ import (
 // Name names a schema: "openai.chat".
 type Name string
 
-// Schema is one wire format. The zero value is that of nobody: it has no operations and owns nothing.
+// Schema is one wire format. The zero value is that of nobody: it has no operations and owns
+// nothing.
 type Schema struct {
 	Name Name
-	// Family is whose schema it is. Headers that tell of limits mean something to clients of the same
-	// family only.
+	// Family is whose schema it is. Headers that tell of limits mean something to clients of the
+	// same family only.
 	Family string
 
 	// Version is the first segment of the paths that apps use, which is optional: "/v1".
 	Version string
-	// Operations are what apps may ask for. The first is the conversation. One may have several rows: where whole and streamed
-	// answers are asked for at different paths, each says so by a name with a text.
+	// Operations are what apps may ask for. The first is the conversation. One may have several
+	// rows: where whole and streamed answers are asked for at different paths, each says so by a
+	// name with a text.
 	Operations []Operation
 	// Sniff says how a client is recognised before its operation is known. Of the schema that
 	// everybody else is taken to speak it is empty.
@@ -97,7 +99,8 @@ type Framing struct {
 	Comment     string // an event that every client skips
 }
 
-// UsagePlace is a place in the events of a stream, and an event that says nothing but what is there, for %s.
+// UsagePlace is a place in the events of a stream, and an event that says nothing but what is
+// there, for %s.
 type UsagePlace struct {
 	Path  []string
 	Event string
@@ -196,8 +199,8 @@ func (s *Schema) Foreign() map[string]bool {
 	return foreign
 }
 
-// Takes tells whether a header of a client's, in lower case, is for targets of this schema: its own,
-// or nobody's.
+// Takes tells whether a header of a client's, in lower case, is for targets of this schema: its
+// own, or nobody's.
 func (s *Schema) Takes(header string) bool {
 	if slices.Contains(s.RequestHeaders, header) {
 		return true
@@ -214,7 +217,8 @@ func RequestHeaders() []string {
 	return all
 }
 
-// Tells tells whether a header of an answer, in lower case, means something to clients of the family.
+// Tells tells whether a header of an answer, in lower case, means something to clients of the
+// family.
 func (s *Schema) Tells(header string) bool {
 	return slices.ContainsFunc(s.ResponsePrefixes, func(prefix string) bool { return strings.HasPrefix(header, prefix) })
 }

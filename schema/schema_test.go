@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestForeign: what one schema has for itself is foreign to every other, whether anybody speaks it yet or not.
+// TestForeign: what one schema has for itself is foreign to every other, whether anybody speaks it
+// yet or not.
 func TestForeign(t *testing.T) {
 	for _, s := range schemas {
 		foreign := s.Foreign()

@@ -37,8 +37,8 @@ type Status struct {
 // served are the types whose resources must all be taken before a configuration counts as applied.
 var served = []resource.Type{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType, resource.SecretType, resource.RuntimeType}
 
-// acks follows what Envoy has acknowledged, resource by resource: a type in which nothing changed is not sent again, so its
-// version alone would not tell. Everything is guarded by mu.
+// acks follows what Envoy has acknowledged, resource by resource: a type in which nothing changed
+// is not sent again, so its version alone would not tell. Everything is guarded by mu.
 type acks struct {
 	log *slog.Logger
 
@@ -108,8 +108,9 @@ func (a *acks) response(stream int64, _ *discoveryv3.DeltaDiscoveryRequest, r *d
 
 // request takes a subscription, an acknowledgement or a refusal. An error ends the stream. An Envoy
 // that asks again for what it has been given has lost it, as it loses the routes of a listener that
-// it could not open. The server would not send that again: it does on a new stream, where Envoy says
-// first what it has. So does one whose stream was taken for dead, because there was a newer one.
+// it could not open. The server would not send that again: it does on a new stream, where Envoy
+// says first what it has. So does one whose stream was taken for dead, because there was a newer
+// one.
 func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -147,8 +148,8 @@ func (a *acks) request(stream int64, r *discoveryv3.DeltaDiscoveryRequest) error
 	return nil
 }
 
-// begin follows a new stream, on which Envoy says first what it has. What the one before refused this
-// one may take. mu is held.
+// begin follows a new stream, on which Envoy says first what it has. What the one before refused
+// this one may take. mu is held.
 func (a *acks) begin(stream int64, peer *corev3.Node) {
 	a.newest, a.stream, a.peer = stream, stream, peer
 	a.reason, a.settled = "", false
@@ -157,8 +158,8 @@ func (a *acks) begin(stream int64, peer *corev3.Node) {
 }
 
 // refuse notes a refusal of all that was sent; Envoy may have taken some of it. A late one, of an
-// earlier offer, says nothing about the present one, but Envoy may now lack what both have. The error
-// then ends the stream. mu is held.
+// earlier offer, says nothing about the present one, but Envoy may now lack what both have. The
+// error then ends the stream. mu is held.
 func (a *acks) refuse(kind resource.Type, sent *discoveryv3.DeltaDiscoveryResponse, reason string) error {
 	a.log.Error("envoy rejected resources", "type", kind, "reason", reason)
 	for _, res := range sent.GetResources() {
@@ -209,8 +210,8 @@ func (a *acks) current() Status {
 	return s
 }
 
-// stillOffered counts the resources of the response that are in the present offer as they were sent.
-// mu is held.
+// stillOffered counts the resources of the response that are in the present offer as they were
+// sent. mu is held.
 func (a *acks) stillOffered(sent *discoveryv3.DeltaDiscoveryResponse) (n int) {
 	if a.offered == nil {
 		return 0

@@ -8,9 +8,9 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// A response is refused as a whole, for one bad resource among good ones, and go-control-plane sends
-// no version twice on one stream. Without what follows the good ones would be missing, or not be
-// known to be there, when the next offer has them unchanged.
+// A response is refused as a whole, for one bad resource among good ones, and go-control-plane
+// sends no version twice on one stream. Without what follows the good ones would be missing, or not
+// be known to be there, when the next offer has them unchanged.
 
 // refusals are those of a resource in one version, the last one that was refused.
 type refusals struct {
@@ -25,8 +25,8 @@ func (r refusals) and(version string) refusals {
 	return refusals{version, r.times + 1}
 }
 
-// again returns the snapshot in which resources in a version that was refused are sent once more for
-// each time. To Envoy their versions stay what they are. The snapshot itself stays as it is.
+// again returns the snapshot in which resources in a version that was refused are sent once more
+// for each time. To Envoy their versions stay what they are. The snapshot itself stays as it is.
 func (s *Snapshot) again(refused map[resource.Type]map[string]refusals) *Snapshot {
 	marked := maps.Clone(s.cache.VersionMap)
 	found := false

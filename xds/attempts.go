@@ -22,10 +22,11 @@ import (
 	"millrace/envoy"
 )
 
-// Every attempt is a request of its own to Envoy: the router of the listener "ingress" sends it to an endpoint of a pool, which is the
-// internal listener "attempts", and what that answers is a target's answer to it, to be retried like any. There the upstream stream
-// writes the request for the target, and reads the answer before anyone else does. See docs/rationale.md, "Why does an attempt pass a
-// connection manager of its own?".
+// Every attempt is a request of its own to Envoy: the router of the listener "ingress" sends it to
+// an endpoint of a pool, which is the internal listener "attempts", and what that answers is a
+// target's answer to it, to be retried like any. There the upstream stream writes the request for
+// the target, and reads the answer before anyone else does. See docs/rationale.md, "Why does an
+// attempt pass a connection manager of its own?".
 
 // attempts adds the internal listener, and one without the sidecar for what Envoy serves by itself.
 func (b *builder) attempts() {
@@ -38,7 +39,8 @@ func (b *builder) attempts() {
 	}
 }
 
-// inner is a listener that only pools lead to. The cluster that a request goes on to is the one that its header names.
+// inner is a listener that only pools lead to. The cluster that a request goes on to is the one
+// that its header names.
 func (b *builder) inner(name string, routes []*routev3.Route, filters ...*hcmv3.HttpFilter) {
 	manager := &hcmv3.HttpConnectionManager{
 		StatPrefix: name,
@@ -90,8 +92,9 @@ func reading() *routev3.Route {
 	return r
 }
 
-// detaching is the route of attempts whose stream the sidecar may detach from (extproc/detach.go): the answer's head is held while the
-// first pieces of its body come, and nobody owes the rest. FULL_DUPLEX_STREAMED cannot be left.
+// detaching is the route of attempts whose stream the sidecar may detach from (extproc/detach.go):
+// the answer's head is held while the first pieces of its body come, and nobody owes the rest.
+// FULL_DUPLEX_STREAMED cannot be left.
 func detaching() *routev3.Route {
 	r := onward()
 	r.Match.Headers = []*routev3.HeaderMatcher{headerIs(envoy.HeaderDetach, exactly("1"))}
@@ -107,8 +110,9 @@ const (
 	maxInnerHeaders   = 10_000
 )
 
-// upstreamStream runs once per attempt: it writes the request for the target, and reads the answer before anyone else does.
-// The answer's body belongs to the sidecar, which sends what it likes when it likes; nothing is sent twice.
+// upstreamStream runs once per attempt: it writes the request for the target, and reads the answer
+// before anyone else does. The answer's body belongs to the sidecar, which sends what it likes when
+// it likes; nothing is sent twice.
 func upstreamStream() *extprocv3.ExternalProcessor {
 	return &extprocv3.ExternalProcessor{
 		GrpcService:    sidecar(envoy.StreamUpstream),
@@ -127,15 +131,16 @@ func upstreamStream() *extprocv3.ExternalProcessor {
 	}
 }
 
-// wholeBody collects the body behind the upstream stream, and says its length: Envoy 1.40.0 drops the content-length of a body that
-// ext_proc puts in with CONTINUE_AND_REPLACE, and the request would go out chunked, which some providers refuse (RFC 9112, section 6.3).
-// The body comes in one piece, so nothing waits. It is not bounded here: the sidecar has it whole.
+// wholeBody collects the body behind the upstream stream, and says its length: Envoy 1.40.0 drops
+// the content-length of a body that ext_proc puts in with CONTINUE_AND_REPLACE, and the request
+// would go out chunked, which some providers refuse (RFC 9112, section 6.3). The body comes in one
+// piece, so nothing waits. It is not bounded here: the sidecar has it whole.
 func wholeBody() *bufferv3.Buffer {
 	return &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(unbuffered)}
 }
 
-// attemptLog sends an entry at once for every attempt whose target has broken off its connection: the sidecar does not hear of it where it
-// has a head of the answer and has said nothing yet.
+// attemptLog sends an entry at once for every attempt whose target has broken off its connection:
+// the sidecar does not hear of it where it has a head of the answer and has said nothing yet.
 func attemptLog() *accesslogv3.AccessLog {
 	l := toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: envoy.LogAttempts, BufferSizeBytes: wrapperspb.UInt32(0)})
 	l.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
@@ -147,5 +152,6 @@ func attemptLog() *accesslogv3.AccessLog {
 // lostFlags are Envoy's words for a target that has broken off.
 var lostFlags = []string{"UC", "UR", "UPE"}
 
-// lostAnswer is on what Envoy itself answers for a target that has broken off: the sidecar has no chance to.
+// lostAnswer is on what Envoy itself answers for a target that has broken off: the sidecar has no
+// chance to.
 var lostAnswer = headerIs(envoy.HeaderWhy, expression(`([A-Z]+,)*(`+strings.Join(lostFlags, "|")+`)[ ,].*`))

@@ -30,11 +30,13 @@ import (
 	"millrace/schema"
 )
 
-// What Envoy serves by itself has routes and pools of its own. Of a service that is open for a dead sidecar, a request is on such a
-// route until the router stream has set envoy.HeaderStream; where that stream fails, it stays there. Of one whose bodies nobody reads
-// it stays there always. See docs/rationale.md, "When may a service stay open without the sidecar?".
+// What Envoy serves by itself has routes and pools of its own. Of a service that is open for a dead
+// sidecar, a request is on such a route until the router stream has set envoy.HeaderStream; where
+// that stream fails, it stays there. Of one whose bodies nobody reads it stays there always. See
+// docs/rationale.md, "When may a service stay open without the sidecar?".
 
-// bareRoutes take what Envoy may send on by itself, if that is now: posts to the one operation of the targets, as the sidecar knows it.
+// bareRoutes take what Envoy may send on by itself, if that is now: posts to the one operation of
+// the targets, as the sidecar knows it.
 func (b *builder) bareRoutes(g *config.Gateway, r *config.Rule, now config.Bare) []*routev3.Route {
 	if r.Plan.Bare != now || r.Derived || !r.Takes("POST") {
 		return nil
@@ -66,7 +68,8 @@ func operationPaths(r *config.Rule, own *schema.Schema) []string {
 	return paths
 }
 
-// sniffed says, as schema.Guess does, which headers a request for the path has where it is of the schema; false: none can be.
+// sniffed says, as schema.Guess does, which headers a request for the path has where it is of the
+// schema; false: none can be.
 func sniffed(own *schema.Schema, path string) ([]*routev3.HeaderMatcher, bool) {
 	var headers []*routev3.HeaderMatcher
 	for _, s := range schema.All() {
@@ -144,13 +147,15 @@ func overridden(o *extprocv3.ExtProcOverrides) *anypb.Any {
 	return packed(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: o}})
 }
 
-// safeQuery is none, or the one that SDKs send: Envoy cannot take a query off, and people put keys into it.
+// safeQuery is none, or the one that SDKs send: Envoy cannot take a query off, and people put keys
+// into it.
 var safeQuery = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
 	SafeRegex: &matcherv3.RegexMatcher{Regex: `[^?]*(\?beta=true)?`},
 }}
 
-// barePool is the name of the pool that serves the upstream without the sidecar. It is of the upstream's content: its credential
-// comes with the cluster and its hosts with the endpoints, and Envoy takes the two at different moments.
+// barePool is the name of the pool that serves the upstream without the sidecar. It is of the
+// upstream's content: its credential comes with the cluster and its hosts with the endpoints, and
+// Envoy takes the two at different moments.
 func barePool(u *config.Upstream) string { return envoy.PoolBare + u.Identity }
 
 // barePools are the upstream's once more, with Envoy's own filters in place of the upstream stream.
@@ -162,8 +167,8 @@ func (b *builder) barePools(g *config.Gateway, u *config.Upstream) {
 	b.pools(g, &bare, filters...)
 }
 
-// bareMutations do what the upstream stream does with headers, on every attempt: what is not on the lists goes, whoever put it
-// there, and what the target is to get comes.
+// bareMutations do what the upstream stream does with headers, on every attempt: what is not on the
+// lists goes, whoever put it there, and what the target is to get comes.
 func bareMutations(u *config.Upstream) *headerv3.Mutations {
 	spoken := schema.Of(u.Targets[0].Schema)
 	sent := []string{":*", "content-length", envoy.HeaderScheme, envoy.HeaderPath} // what is Envoy's own goes at the listener "bare"
@@ -208,7 +213,8 @@ func bareMutations(u *config.Upstream) *headerv3.Mutations {
 // headerTarget tells the client which target has answered.
 const headerTarget = "x-millrace-target"
 
-// bareMetadata is the namespace of an endpoint's metadata that requests for it are made of, where the sidecar makes none.
+// bareMetadata is the namespace of an endpoint's metadata that requests for it are made of, where
+// the sidecar makes none.
 const (
 	bareMetadata = "millrace.bare"
 	bareProvider = "provider"
@@ -227,7 +233,8 @@ func bareMetadataOf(t *config.Target) *structpb.Struct {
 	return s
 }
 
-// setFromTarget sets a header to what the target's metadata says; where that says nothing, it does nothing.
+// setFromTarget sets a header to what the target's metadata says; where that says nothing, it does
+// nothing.
 func setFromTarget(name, key string) *mutationv3.HeaderMutation {
 	return set(name, fmt.Sprintf("%%UPSTREAM_METADATA(%s:%s)%%", bareMetadata, key))
 }
@@ -243,7 +250,8 @@ func remove(name string) *mutationv3.HeaderMutation {
 	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
 }
 
-// removeOthers removes all headers but those of these names; a name that ends in * stands for all that begin so.
+// removeOthers removes all headers but those of these names; a name that ends in * stands for all
+// that begin so.
 func removeOthers(names []string) *mutationv3.HeaderMutation {
 	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
 		KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
@@ -252,8 +260,8 @@ func removeOthers(names []string) *mutationv3.HeaderMutation {
 	}}}
 }
 
-// others is a regular expression for all but these words. Envoy can remove what matches, not what does not, and its expressions
-// have no "not".
+// others is a regular expression for all but these words. Envoy can remove what matches, not what
+// does not, and its expressions have no "not".
 func others(words []string) string {
 	next := map[byte][]string{} // first letter to the rests of the words
 	ended := false
@@ -286,7 +294,8 @@ func others(words []string) string {
 	return "(" + strings.Join(alternatives, "|") + ")"
 }
 
-// bareFilters are what bare routes need on the listener. Envoy calls them work in progress, so they are there only with one.
+// bareFilters are what bare routes need on the listener. Envoy calls them work in progress, so they
+// are there only with one.
 func (b *builder) bareFilters() []*hcmv3.HttpFilter {
 	var filters []*hcmv3.HttpFilter
 	if b.config.Bare() {
@@ -298,7 +307,8 @@ func (b *builder) bareFilters() []*hcmv3.HttpFilter {
 	return filters
 }
 
-// tellsUsage tells whether the usage of streams is wanted that the sidecar does not see to their end: events say it.
+// tellsUsage tells whether the usage of streams is wanted that the sidecar does not see to their
+// end: events say it.
 func (b *builder) tellsUsage() bool {
 	return b.config.EventFile != "" && (b.config.Bare() || b.config.Detaches())
 }
@@ -317,8 +327,8 @@ func (b *builder) tells(route *routev3.Route) {
 // usageFilter is the name of the filter toldUsage.
 const usageFilter = "millrace.told"
 
-// toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the schemas' rows. It is on where a route
-// says so.
+// toldUsage puts what a stream says of its usage into the access log, as JSON, by the places of the
+// schemas' rows. It is on where a route says so.
 func toldUsage() *hcmv3.HttpFilter {
 	parser := &jsonparserv3.JsonContentParser{}
 	known := map[string]bool{}
@@ -348,8 +358,9 @@ func toldUsage() *hcmv3.HttpFilter {
 // maxTold is the longest event that usage is looked for in. It says little else.
 const maxTold = 16 << 10
 
-// unfitAnswers are those of a provider that no client may see while nobody is there to read them: one that refuses the gateway's
-// credential quotes it, and whatever number a status is, Envoy passes it on (reader.wholeError does the same with the sidecar).
+// unfitAnswers are those of a provider that no client may see while nobody is there to read them:
+// one that refuses the gateway's credential quotes it, and whatever number a status is, Envoy
+// passes it on (reader.wholeError does the same with the sidecar).
 func unfitAnswers() *customv3.CustomResponse {
 	c := &customv3.CustomResponse{}
 	err := protojson.Unmarshal([]byte(`{"custom_response_matcher": {"matcher_list": {"matchers": [`+
@@ -362,7 +373,8 @@ func unfitAnswers() *customv3.CustomResponse {
 	return c
 }
 
-// unfit has a target's answers with a status that matches replaced; bareMutations have marked them. The sidecar's own are none.
+// unfit has a target's answers with a status that matches replaced; bareMutations have marked them.
+// The sidecar's own are none.
 func unfit(statuses, replacement string) string {
 	return `{
 		"predicate": {"and_matcher": {"predicate": [{"single_predicate": {

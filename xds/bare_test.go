@@ -26,8 +26,8 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-// TestOpenAndPreferred: which model is preferred is for the sidecar to read, so an open upstream has one pool for its absence, and no rule
-// that is there for models alone leads to it.
+// TestOpenAndPreferred: which model is preferred is for the sidecar to read, so an open upstream
+// has one pool for its absence, and no rule that is there for models alone leads to it.
 func TestOpenAndPreferred(t *testing.T) {
 	s := build(t, `
 upstreams: [{name: u, targets: [{id: a, provider: openai, models: [x]}, {id: b, provider: openai, models: [y]}]}]

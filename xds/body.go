@@ -16,20 +16,20 @@ import (
 	"millrace/envoy"
 )
 
-// A request's body is held whole before a target is chosen (bodyLimit). The sidecar must have agreed to
-// that before the body is in, or many large bodies at once fill Envoy: it knows what all requests under
-// way hold. How it is asked depends on what the headers say of the body:
+// A request's body is held whole before a target is chosen (bodyLimit). The sidecar must have
+// agreed to that before the body is in, or many large bodies at once fill Envoy: it knows what all
+// requests under way hold. How it is asked depends on what the headers say of the body:
 //
-//   - little (at most five digits of content-length), most requests: not at all. A refusal by the router
-//     stream then finds the whole request in, and the connection stays usable.
+//   - little (at most five digits of content-length), most requests: not at all. A refusal by the
+//     router stream then finds the whole request in, and the connection stays usable.
 //   - much, and how much: by a stream of its own that has the headers alone, announced.
 //   - not how much: by one that counts the body as it comes, admission.
 
 // largeBody is a content-length of 100,000 and more.
 const largeBody = `0*[1-9][0-9]{5,}`
 
-// admission asks the sidecar about a request that does not say how long its body is. A dead sidecar is
-// the router stream's matter, so here it is passed over.
+// admission asks the sidecar about a request that does not say how long its body is. A dead sidecar
+// is the router stream's matter, so here it is passed over.
 func (b *builder) admission() *hcmv3.HttpFilter {
 	// without the body, bodyLimit misses one that is too large by the time of the reply
 	return skipped(admission, asked(config.AdmissionMessages), anyOfHeaders(present("content-length"), notPosted()))
@@ -50,9 +50,10 @@ func asked(messages []config.Message) *extprocv3.ExternalProcessor {
 	}
 }
 
-// bodyLimit collects a request before the router stream hears of it, and answers 413 to one that is too large. The listener's buffer
-// is for answers, and the routes' own limit does not hold for ext_proc. The slack lets the sidecar refuse, and name the limit, for what
-// is only a little too large.
+// bodyLimit collects a request before the router stream hears of it, and answers 413 to one that is
+// too large. The listener's buffer is for answers, and the routes' own limit does not hold for
+// ext_proc. The slack lets the sidecar refuse, and name the limit, for what is only a little too
+// large.
 func (b *builder) bodyLimit() *hcmv3.HttpFilter {
 	return skipped("millrace.body_limit", &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(maxBody(b.config)))}, notPosted())
 }

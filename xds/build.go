@@ -1,7 +1,9 @@
-// Package xds is Envoy's half of a configuration: Build derives the resources, one Envoy kind a file, and Server serves
-// them over delta ADS and knows what Envoy made of them. Build is pure: equal configurations give equal bytes.
+// Package xds is Envoy's half of a configuration: Build derives the resources, one Envoy kind a
+// file, and Server serves them over delta ADS and knows what Envoy made of them. Build is pure:
+// equal configurations give equal bytes.
 //
-// DESIGN in one line: a pool's endpoints are targets, each an internal address that leads to the target's own cluster.
+// DESIGN in one line: a pool's endpoints are targets, each an internal address that leads to the
+// target's own cluster.
 package xds
 
 import (
@@ -90,7 +92,8 @@ func (s *Snapshot) with(kind types.ResponseType, items map[string]types.Resource
 	return &Snapshot{Version: s.Version, cache: &changed, hashes: s.hashes, targets: s.targets}, nil
 }
 
-// contentVersion hashes the resources of one type, so that a type nothing changed in is not sent again.
+// contentVersion hashes the resources of one type, so that a type nothing changed in is not sent
+// again.
 func contentVersion(r cachev3.Resources) string {
 	var names []string
 	for name := range r.Items {
@@ -153,7 +156,8 @@ func ads() *corev3.ConfigSource {
 	}
 }
 
-// sidecar is the gRPC service of ours; kind tells an ext_proc stream apart, "" where there is nothing to tell.
+// sidecar is the gRPC service of ours; kind tells an ext_proc stream apart, "" where there is
+// nothing to tell.
 func sidecar(kind string) *corev3.GrpcService {
 	s := &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 		EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: envoy.SidecarCluster},

@@ -39,15 +39,16 @@ import (
 // unlimited stands for no limit where Envoy has a default that is one.
 const unlimited = 1_000_000
 
-// statName is what a cluster is called in statistics. Envoy writes a colon there as an underscore, takes what follows a dot for another
-// part of the name, and counts in parts of its own, such as "external.".
+// statName is what a cluster is called in statistics. Envoy writes a colon there as an underscore,
+// takes what follows a dot for another part of the name, and counts in parts of its own, such as
+// "external.".
 func statName(name string) string { return statEscapes.Replace(name) }
 
 var statEscapes = strings.NewReplacer("%", "%25", ":", "%3A", ".", "%2E")
 
-// pools makes the cluster that an upstream is. Where targets are chosen by a hash it is a pool for each priority under one
-// name: Envoy's hashing takes no notice of a retry that wants another priority, the cluster above them does.
-// filters are for requests that the sidecar does not see.
+// pools makes the cluster that an upstream is. Where targets are chosen by a hash it is a pool for
+// each priority under one name: Envoy's hashing takes no notice of a retry that wants another
+// priority, the cluster above them does. filters are for requests that the sidecar does not see.
 func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3.HttpFilter) {
 	levels := u.Levels()
 	if !u.Algorithm.Hashes() || len(levels) < 2 {
@@ -76,8 +77,10 @@ func (b *builder) pools(g *config.Gateway, u *config.Upstream, filters ...*hcmv3
 	})
 }
 
-// pool is a cluster whose endpoints are these targets of the upstream (endpoint.go), so that choosing, weighing, ejecting and counting are done per
-// target, whatever DNS says. A connection of it leads to the internal listener, one for each attempt under way, and tells it which target it is for.
+// pool is a cluster whose endpoints are these targets of the upstream (endpoint.go), so that
+// choosing, weighing, ejecting and counting are done per target, whatever DNS says. A connection of
+// it leads to the internal listener, one for each attempt under way, and tells it which target it
+// is for.
 func (b *builder) pool(g *config.Gateway, u *config.Upstream, name string, targets []*config.Target, filters []*hcmv3.HttpFilter) {
 	b.add(resource.ClusterType, &clusterv3.Cluster{
 		Name:                          name,
@@ -177,8 +180,9 @@ func onePolicy(name string, m proto.Message) *clusterv3.LoadBalancingPolicy {
 	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{TypedExtensionConfig: extension(name, m)}}}
 }
 
-// ejects tells whether Envoy itself takes out targets that fail: in a bare pool. Otherwise the sidecar counts, which
-// knows what belongs to one request (control, ejection), and the endpoints say what it found (resting.go).
+// ejects tells whether Envoy itself takes out targets that fail: in a bare pool. Otherwise the
+// sidecar counts, which knows what belongs to one request (control, ejection), and the endpoints
+// say what it found (resting.go).
 func ejects(u *config.Upstream) bool {
 	return isBare(u) && (u.Passive != nil || u.Breaker != nil)
 }
@@ -186,8 +190,8 @@ func ejects(u *config.Upstream) bool {
 // isBare tells whether the upstream is one that Envoy serves by itself.
 func isBare(u *config.Upstream) bool { return strings.HasPrefix(u.Name, envoy.PoolBare) }
 
-// ejection takes a target out after so many failed attempts in a row, or when so many of its answers were failures, but never the
-// last one.
+// ejection takes a target out after so many failed attempts in a row, or when so many of its
+// answers were failures, but never the last one.
 func ejection(u *config.Upstream) *clusterv3.OutlierDetection {
 	if !ejects(u) || len(u.Targets) < 2 {
 		return nil
@@ -199,7 +203,8 @@ func ejection(u *config.Upstream) *clusterv3.OutlierDetection {
 		EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
 		EnforcingSuccessRate:               wrapperspb.UInt32(0),
 		MaxEjectionPercent:                 wrapperspb.UInt32(uint32(100 * (len(u.Targets) - 1) / len(u.Targets))),
-		// Active checks ask for less than requests do: one that passes does not bring back a target that fails requests.
+		// Active checks ask for less than requests do: one that passes does not bring back a target
+		// that fails requests.
 		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),
 	}
 	var out time.Duration
@@ -238,8 +243,9 @@ func breakers(connections, pending, requests, retryPercent uint32) *clusterv3.Ci
 	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
 }
 
-// upstreamTLS checks a target's certificate against its host. A name is also what the target is told (SNI), an IP address must not be
-// (RFC 6066), and is looked for among the certificate's addresses.
+// upstreamTLS checks a target's certificate against its host. A name is also what the target is
+// told (SNI), an IP address must not be (RFC 6066), and is looked for among the certificate's
+// addresses.
 func (b *builder) upstreamTLS(t *config.Target) *tlsv3.UpstreamTlsContext {
 	authorities := &tlsv3.CertificateValidationContext{TrustedCa: &corev3.DataSource{
 		Specifier: &corev3.DataSource_Filename{Filename: b.config.CAFile},
@@ -271,18 +277,20 @@ func poolHTTP(g *config.Gateway, u *config.Upstream, filters []*hcmv3.HttpFilter
 	return options
 }
 
-// failedStatus matches the statuses of answers that count against a target, and that another target is asked after: 429 and 5xx. A
-// loop (508) is neither: whoever is asked, the request comes back.
+// failedStatus matches the statuses of answers that count against a target, and that another target
+// is asked after: 429 and 5xx. A loop (508) is neither: whoever is asked, the request comes back.
 var failedStatus = expression(`429|5(0[0-79]|[1-9][0-9])`)
 
-// failures are the answers that count against a target. Once a matcher is set only what it lists counts.
+// failures are the answers that count against a target. Once a matcher is set only what it lists
+// counts.
 func failures() *commonmatcherv3.MatchPredicate {
 	return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_HttpResponseHeadersMatch{
 		HttpResponseHeadersMatch: &commonmatcherv3.HttpHeadersMatch{Headers: []*routev3.HeaderMatcher{headerIs(":status", failedStatus)}},
 	}}
 }
 
-// target is the cluster that attempts at a target go out by: Envoy's own DNS, connect timeout, TLS and connections that are used again.
+// target is the cluster that attempts at a target go out by: Envoy's own DNS, connect timeout, TLS
+// and connections that are used again.
 func (b *builder) target(g *config.Gateway, t *config.Target) {
 	c := b.connecting(g, t, "")
 	if t.TLS {
@@ -331,7 +339,8 @@ func http1Only(g *config.Gateway) *upstreamhttpv3.HttpProtocolOptions {
 	}
 }
 
-// connecting is named by the target's identity: no cluster ever leads to another host than before. Its counters go by the name.
+// connecting is named by the target's identity: no cluster ever leads to another host than before.
+// Its counters go by the name.
 func (b *builder) connecting(g *config.Gateway, t *config.Target, prefix string) *clusterv3.Cluster {
 	name := prefix + t.Identity
 	kind := clusterv3.Cluster_LOGICAL_DNS

@@ -17,26 +17,27 @@ import (
 	"millrace/envoy"
 )
 
-// How browsers are answered, and why so, is in docs/rationale.md, "How may a web page use the gateway?".
+// How browsers are answered, and why so, is in docs/rationale.md, "How may a web page use the
+// gateway?".
 
 const (
 	corsFilter = "envoy.filters.http.cors"
 
 	// allowedHeaders has a name beside the star because the star does not stand for this one.
 	allowedHeaders = "authorization, *"
-	// exposedHeaders names what the gateway itself says, for browsers that do not know the star. The star stands for what providers
-	// say, and for gateway.response_headers.
+	// exposedHeaders names what the gateway itself says, for browsers that do not know the star.
+	// The star stands for what providers say, and for gateway.response_headers.
 	exposedHeaders = "x-selected-provider, x-millrace-target, x-millrace-attempts, x-millrace-dropped, x-millrace-estimated, " +
 		"x-millrace-request-id, x-request-id, request-id, retry-after, x-should-retry, *"
-	// preflightSeconds is how long a browser need not ask again. It bounds how long a page from which the permission was taken
-	// goes on sending requests whose answers it cannot read.
+	// preflightSeconds is how long a browser need not ask again. It bounds how long a page from
+	// which the permission was taken goes on sending requests whose answers it cannot read.
 	preflightSeconds = "600"
 	// nowhere is the name of a cluster that does not exist.
 	nowhere = "nowhere"
 )
 
-// corsFilters is the filter that answers preflights, where some gateway wants it. It is the first, so that no other asks a preflight
-// for a key, and so that what others answer passes it.
+// corsFilters is the filter that answers preflights, where some gateway wants it. It is the first,
+// so that no other asks a preflight for a key, and so that what others answer passes it.
 func (b *builder) corsFilters() []*hcmv3.HttpFilter {
 	if !slices.ContainsFunc(b.config.Gateways, func(g *config.Gateway) bool { return len(g.Origins) > 0 }) {
 		return nil
@@ -69,7 +70,8 @@ func browsers(g *config.Gateway, host *routev3.VirtualHost) {
 	host.Routes = slices.Insert(host.Routes, 0, preflight(g))
 }
 
-// preflight is the route of what the filter answers: rules choose by methods and headers that a preflight has not.
+// preflight is the route of what the filter answers: rules choose by methods and headers that a
+// preflight has not.
 func preflight(g *config.Gateway) *routev3.Route {
 	m := prefix("/")
 	m.Headers = []*routev3.HeaderMatcher{
@@ -80,8 +82,9 @@ func preflight(g *config.Gateway) *routev3.Route {
 	return &routev3.Route{Name: envoy.RoutePreflight, Match: m, Action: toNowhere()}
 }
 
-// toNowhere is the action of routes whose requests are answered before they go anywhere, but for a model that no rule takes, which is
-// the 404 of a cluster that is not there. It is no direct response because the filter passes over routes with one.
+// toNowhere is the action of routes whose requests are answered before they go anywhere, but for a
+// model that no rule takes, which is the 404 of a cluster that is not there. It is no direct
+// response because the filter passes over routes with one.
 func toNowhere() *routev3.Route_Route {
 	return &routev3.Route_Route{Route: &routev3.RouteAction{
 		ClusterSpecifier:            &routev3.RouteAction_Cluster{Cluster: nowhere},
@@ -98,8 +101,8 @@ func origins(g *config.Gateway) *matcherv3.StringMatcher {
 	return expression(strings.Join(allowed, "|"))
 }
 
-// originPattern is the expression for an origin as config.Validate takes it: its star stands for any origin, for a port, or for a
-// label of the host.
+// originPattern is the expression for an origin as config.Validate takes it: its star stands for
+// any origin, for a port, or for a label of the host.
 func originPattern(o string) string {
 	if o == "*" {
 		return ".*"

@@ -39,8 +39,9 @@ func TestOriginPattern(t *testing.T) {
 	}
 }
 
-// TestCORSIsPaidForWhereItIsUsed: without origins there is no trace of it at Envoy. With them the filter is the first, and of the gateway
-// that has them alone; no route there is a direct response, which the filter passes over, but for requests that no browser sends.
+// TestCORSIsPaidForWhereItIsUsed: without origins there is no trace of it at Envoy. With them the
+// filter is the first, and of the gateway that has them alone; no route there is a direct response,
+// which the filter passes over, but for requests that no browser sends.
 func TestCORSIsPaidForWhereItIsUsed(t *testing.T) {
 	const resources = "upstreams: [{name: a, targets: [{provider: openai, models: [m]}]}]\nservices: [{name: a, upstream: a}]\n" +
 		"rules: [{path: /v1, service: a, methods: [POST]}, {path: /m, service: a, models: [m]}]\n"

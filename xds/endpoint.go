@@ -62,7 +62,8 @@ func (b *builder) endpoint(u *config.Upstream, t *config.Target) *endpointv3.LbE
 	return e
 }
 
-// hostname is what TLS checks a target's certificate against, and what an open service calls the target.
+// hostname is what TLS checks a target's certificate against, and what an open service calls the
+// target.
 func hostname(t *config.Target) string {
 	if t.TLS {
 		return t.Host

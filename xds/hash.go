@@ -12,7 +12,8 @@ import (
 	"millrace/envoy"
 )
 
-// maglev sends what is equal to one target. Why not a ring: docs/rationale.md, "Why maglev and not a hash ring?".
+// maglev sends what is equal to one target. Why not a ring: docs/rationale.md, "Why maglev and not
+// a hash ring?".
 func maglev(u *config.Upstream) *maglevv3.Maglev {
 	hashing := &lbcommonv3.ConsistentHashingLbConfig{}
 	if u.HashBalance > 0 {
@@ -24,7 +25,8 @@ func maglev(u *config.Upstream) *maglevv3.Maglev {
 	return &maglevv3.Maglev{ConsistentHashingLbConfig: hashing}
 }
 
-// hashPolicy is what a pool hashes. It is the pool's own where it can be: the upstreams of an A/B test may differ.
+// hashPolicy is what a pool hashes. It is the pool's own where it can be: the upstreams of an A/B
+// test may differ.
 func hashPolicy(u *config.Upstream) *routev3.RouteAction_HashPolicy {
 	switch u.Algorithm {
 	case config.URIHash:
@@ -45,8 +47,8 @@ func headerPolicy(name string) *routev3.RouteAction_HashPolicy {
 	}}
 }
 
-// routePolicies are what only a route can hash: the address (a pool under another cluster is not told it), and a cookie, which is
-// given to a client that has none.
+// routePolicies are what only a route can hash: the address (a pool under another cluster is not
+// told it), and a cookie, which is given to a client that has none.
 func routePolicies(shares []config.Share) []*routev3.RouteAction_HashPolicy {
 	var policies []*routev3.RouteAction_HashPolicy
 	for _, s := range shares {

@@ -6,8 +6,9 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 )
 
-// Envoy hears of clusters before it hears of endpoints. Between the two, attempts still choose endpoints of the configuration before,
-// and a target that is gone from there must not have lost its cluster: it leaves with the next change but one.
+// Envoy hears of clusters before it hears of endpoints. Between the two, attempts still choose
+// endpoints of the configuration before, and a target that is gone from there must not have lost
+// its cluster: it leaves with the next change but one.
 
 // leaving are the clusters of the snapshot's targets.
 func (s *Snapshot) leaving() map[string]types.ResourceWithTTL {
@@ -16,7 +17,8 @@ func (s *Snapshot) leaving() map[string]types.ResourceWithTTL {
 	return clusters
 }
 
-// keeping returns the snapshot with the clusters that leave, as far as it has none of the name. The snapshot itself stays as it is.
+// keeping returns the snapshot with the clusters that leave, as far as it has none of the name. The
+// snapshot itself stays as it is.
 func (s *Snapshot) keeping(leaving map[string]types.ResourceWithTTL) (*Snapshot, error) {
 	clusters := map[string]types.ResourceWithTTL{}
 	maps.Copy(clusters, leaving)

@@ -9,8 +9,8 @@ import (
 	"millrace/envoy"
 )
 
-// TestTargetsLeaveLater: the cluster of a target that is gone stays for one change more, for Envoy hears of clusters first. What Envoy
-// has not applied does not stay.
+// TestTargetsLeaveLater: the cluster of a target that is gone stays for one change more, for Envoy
+// hears of clusters first. What Envoy has not applied does not stay.
 func TestTargetsLeaveLater(t *testing.T) {
 	s := NewServer(t.Context(), slog.New(slog.DiscardHandler))
 	told := func() map[string]bool {

@@ -12,8 +12,8 @@ import (
 	"millrace/envoy"
 )
 
-// limits are the bounds on Envoy itself, values that it looks up while it runs: they change without a listener's draining.
-// What is done near the bound on memory is in envoy/bootstrap.yaml.
+// limits are the bounds on Envoy itself, values that it looks up while it runs: they change without
+// a listener's draining. What is done near the bound on memory is in envoy/bootstrap.yaml.
 func (b *builder) limits() {
 	values := map[string]*structpb.Value{
 		"envoy.resource_limits.listener." + envoy.Listener + ".connection_limit": structpb.NewNumberValue(float64(b.config.Clients.MaxConnections)),
@@ -24,8 +24,8 @@ func (b *builder) limits() {
 	b.add(resource.RuntimeType, &runtimev3.Runtime{Name: envoy.Runtime, Layer: &structpb.Struct{Fields: values}})
 }
 
-// preconnect opens connections to a target ahead of its requests. Envoy's way of doing it for the target that is next
-// (predictive_preconnect_ratio) does nothing with these pools.
+// preconnect opens connections to a target ahead of its requests. Envoy's way of doing it for the
+// target that is next (predictive_preconnect_ratio) does nothing with these pools.
 func preconnect(p config.Pool) *clusterv3.Cluster_PreconnectPolicy {
 	if p.Preconnect <= 1 {
 		return nil

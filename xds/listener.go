@@ -23,27 +23,30 @@ import (
 )
 
 const (
-	// sidecarTimeout bounds one answer of the sidecar while a request is read; it only ends a sidecar that hangs.
+	// sidecarTimeout bounds one answer of the sidecar while a request is read; it only ends a
+	// sidecar that hangs.
 	sidecarTimeout = 10 * time.Second
 	// headersTimeout ends connections that never finish their request's headers.
 	headersTimeout = 10 * time.Second
-	// closeTimeout is how long a client may read nothing of the last of an answer on a connection that is then closed. Envoy's
-	// default of 1 s cuts slow readers short, and while draining every connection is one that is then closed; but a client whose
-	// stream broke waits for so long, too.
+	// closeTimeout is how long a client may read nothing of the last of an answer on a connection
+	// that is then closed. Envoy's default of 1 s cuts slow readers short, and while draining every
+	// connection is one that is then closed; but a client whose stream broke waits for so long,
+	// too.
 	closeTimeout = 5 * time.Second
 	// logInterval is the longest that an access-log entry waits for others.
 	logInterval = 200 * time.Millisecond
 )
 
-// buffered is what Envoy holds of an answer, on each connection that it passes, for a client that does not read it: the provider is
-// not read from then. A request's body is held whole, whatever its size: bodyLimit bounds it.
+// buffered is what Envoy holds of an answer, on each connection that it passes, for a client that
+// does not read it: the provider is not read from then. A request's body is held whole, whatever
+// its size: bodyLimit bounds it.
 const buffered = 128 << 10
 
 // unbuffered is no bound.
 const unbuffered = 1<<31 - 1
 
-// listener is where apps come in: HTTP, the router stream, the routes. Routes are a resource of their own, so that a rule
-// changes without draining a connection.
+// listener is where apps come in: HTTP, the router stream, the routes. Routes are a resource of
+// their own, so that a rule changes without draining a connection.
 func (b *builder) listener() {
 	listen := b.config.Listen
 	chain := managed(b.connectionManager())
@@ -72,8 +75,9 @@ func managed(manager *hcmv3.HttpConnectionManager) *listenerv3.FilterChain {
 	}}}
 }
 
-// With SO_REUSEPORT, Envoy's default, a second gateway on the port is no error: it gets a part of the requests. Without it all threads
-// accept from one socket, so what was accepted is dealt out to them.
+// With SO_REUSEPORT, Envoy's default, a second gateway on the port is no error: it gets a part of
+// the requests. Without it all threads accept from one socket, so what was accepted is dealt out to
+// them.
 var (
 	alone  = wrapperspb.Bool(false)
 	evenly = &listenerv3.Listener_ConnectionBalanceConfig{BalanceType: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance_{
@@ -81,8 +85,8 @@ var (
 	}}
 )
 
-// certificate is the name of the listener's certificate, a resource that holds file names only: Envoy reads the files, and
-// reads them again when they change.
+// certificate is the name of the listener's certificate, a resource that holds file names only:
+// Envoy reads the files, and reads them again when they change.
 const certificate = "listener"
 
 func (b *builder) downstreamTLS() *corev3.TransportSocket {
@@ -193,7 +197,8 @@ func processingMode(messages []config.Message) *extprocv3.ProcessingMode {
 	return m
 }
 
-// routerStream reads each request before a target is chosen: headers, then the whole body. Responses do not pass here.
+// routerStream reads each request before a target is chosen: headers, then the whole body.
+// Responses do not pass here.
 func routerStream() *extprocv3.ExternalProcessor {
 	return &extprocv3.ExternalProcessor{
 		GrpcService:       sidecar(envoy.StreamRouter),
@@ -208,7 +213,8 @@ func routerStream() *extprocv3.ExternalProcessor {
 	}
 }
 
-// anyHeader lets the sidecar set :authority and remove Envoy's own headers, which are nobody's business upstream.
+// anyHeader lets the sidecar set :authority and remove Envoy's own headers, which are nobody's
+// business upstream.
 func anyHeader() *mutationv3.HeaderMutationRules {
 	return &mutationv3.HeaderMutationRules{
 		AllowAllRouting: wrapperspb.Bool(true),
@@ -216,7 +222,8 @@ func anyHeader() *mutationv3.HeaderMutationRules {
 	}
 }
 
-// accessLog sends an entry for every request, also for those that never reached the sidecar: events are made of them.
+// accessLog sends an entry for every request, also for those that never reached the sidecar: events
+// are made of them.
 func accessLog() *accesslogv3.AccessLog {
 	return toSidecar(&grpclogv3.CommonGrpcAccessLogConfig{LogName: envoy.LogRequests, BufferFlushInterval: seconds(logInterval)})
 }

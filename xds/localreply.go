@@ -40,8 +40,8 @@ var ownErrors = []ownError{
 	{500, 599, "no target could answer (%LOCAL_REPLY_BODY%)", "unavailable", "unavailable", ""},
 }
 
-// localReplies words Envoy's own answers (no healthy target, timeouts, a dead sidecar) in the client's schema. Answers of the
-// sidecar pass here too and are left alone.
+// localReplies words Envoy's own answers (no healthy target, timeouts, a dead sidecar) in the
+// client's schema. Answers of the sidecar pass here too and are left alone.
 func localReplies() *hcmv3.LocalReplyConfig {
 	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
 		Filter: because(envoy.AnsweredDetails),
@@ -53,8 +53,8 @@ func localReplies() *hcmv3.LocalReplyConfig {
 	return c
 }
 
-// attemptReplies are what Envoy answers in a target's place. The sidecar sees them, and why: it tells the client, or asks another target.
-// Their words are for when it is gone.
+// attemptReplies are what Envoy answers in a target's place. The sidecar sees them, and why: it
+// tells the client, or asks another target. Their words are for when it is gone.
 func attemptReplies() *hcmv3.LocalReplyConfig {
 	c := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
 		Filter: because(envoy.AnsweredDetails),
@@ -70,8 +70,8 @@ func attemptReplies() *hcmv3.LocalReplyConfig {
 	return c
 }
 
-// healthReplies answer the health paths when the sidecar is not asked or does not answer: an Envoy that
-// is short of memory refuses every request before its filters see it, and lives all the same.
+// healthReplies answer the health paths when the sidecar is not asked or does not answer: an Envoy
+// that is short of memory refuses every request before its filters see it, and lives all the same.
 func healthReplies() []*hcmv3.ResponseMapper {
 	full, dead := because("overload"), status(accesslogv3.ComparisonFilter_GE, 500)
 	return []*hcmv3.ResponseMapper{
@@ -178,8 +178,9 @@ func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.Access
 	}}
 }
 
-// asks holds for requests that the router stream found to be of the schema and, where the sidecar was not there to say so, for those
-// that look like it. Only there: towards a target the same headers are ours.
+// asks holds for requests that the router stream found to be of the schema and, where the sidecar
+// was not there to say so, for those that look like it. Only there: towards a target the same
+// headers are ours.
 func asks(s *schema.Schema) *accesslogv3.AccessLogFilter {
 	return anyOf(
 		hasMetadata(envoy.MetadataSchema, string(s.Name), false),

@@ -9,9 +9,10 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// TestNamesDoNotCollide: whatever names a valid configuration has, what they become at Envoy is told apart: no two clusters have one
-// name, and none counts into a statistic of another. Envoy writes a colon as an underscore in names of statistics, takes the name up to
-// the first dot for the cluster's, and counts in parts such as "external." of a cluster.
+// TestNamesDoNotCollide: whatever names a valid configuration has, what they become at Envoy is
+// told apart: no two clusters have one name, and none counts into a statistic of another. Envoy
+// writes a colon as an underscore in names of statistics, takes the name up to the first dot for
+// the cluster's, and counts in parts such as "external." of a cluster.
 func TestNamesDoNotCollide(t *testing.T) {
 	names := []string{"u", "u#0", "u#1", "u@x", "u:x", "u_x", "u%3Ax", "u.x", "u%2Ex", "u.external", "u.external.x", "open:u", "probe:u", "millrace", "Ü u"}
 	var document strings.Builder

@@ -33,12 +33,13 @@ import (
 // probePrefix stands before a target's identity in what belongs to its health check.
 const probePrefix = "probe:"
 
-// startInterval is the time between checks of a target that has not passed yet, in a pool that nobody has used: when Envoy
-// starts, its first check is made before the listener below is open.
+// startInterval is the time between checks of a target that has not passed yet, in a pool that
+// nobody has used: when Envoy starts, its first check is made before the listener below is open.
 const startInterval = 250 * time.Millisecond
 
-// probes is the way of active health checks: pool → listener "probes" → the target's probe cluster. A pool cannot check its
-// endpoints directly, see docs/rationale.md, "Why do health checks take a listener of their own?".
+// probes is the way of active health checks: pool → listener "probes" → the target's probe cluster.
+// A pool cannot check its endpoints directly, see docs/rationale.md, "Why do health checks take a
+// listener of their own?".
 func (b *builder) probes() {
 	var routes []*routev3.VirtualHost
 	var filters []*hcmv3.HttpFilter
@@ -65,9 +66,10 @@ func (b *builder) probes() {
 	}
 }
 
-// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine have two. A gateway that listens
-// everywhere has its own port there already, and gets another one. A Unix socket would do, but Envoy 1.40.0 crashes when asked for
-// /config_dump?include_eds while a health check has one.
+// probeAddress is on the loopback, at the gateway's own port, so that two gateways on one machine
+// have two. A gateway that listens everywhere has its own port there already, and gets another one.
+// A Unix socket would do, but Envoy 1.40.0 crashes when asked for /config_dump?include_eds while a
+// health check has one.
 func (b *builder) probeAddress() *corev3.Address {
 	host, port := config.ProbeAddress(b.config.Listen.Address, b.config.Listen.Port)
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
@@ -86,9 +88,10 @@ func (b *builder) checkedAt(t *config.Target) *endpointv3.Endpoint_HealthCheckCo
 	return &endpointv3.Endpoint_HealthCheckConfig{Address: b.probeAddress(), Hostname: probeHost(t)}
 }
 
-// poolChecks ask the listener about each endpoint. With a path that is the check itself, which the listener passes on. Without
-// one, by gRPC or TCP, it is the question whether the probe cluster, which does the checks, thinks the target well. Fall and rise
-// are counted by the pool, but for TCP.
+// poolChecks ask the listener about each endpoint. With a path that is the check itself, which the
+// listener passes on. Without one, by gRPC or TCP, it is the question whether the probe cluster,
+// which does the checks, thinks the target well. Fall and rise are counted by the pool, but for
+// TCP.
 func poolChecks(a *config.Active) []*corev3.HealthCheck {
 	if a == nil {
 		return nil
@@ -146,8 +149,8 @@ func (b *builder) probe(g *config.Gateway, a *config.Active, t *config.Target) {
 			HealthChecker:      &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}},
 		}
 		if a.GRPC != nil {
-			// Envoy takes a target out at the first bad answer over gRPC, and has no setting for it. So the pool counts, which looks
-			// as often as is checked.
+			// Envoy takes a target out at the first bad answer over gRPC, and has no setting for
+			// it. So the pool counts, which looks as often as is checked.
 			check.UnhealthyThreshold, check.HealthyThreshold = wrapperspb.UInt32(1), wrapperspb.UInt32(1)
 			check.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{
 				ServiceName: *a.GRPC,
@@ -196,7 +199,8 @@ func (b *builder) credentials(name string, secrets map[string]string) []*hcmv3.H
 	return filters
 }
 
-// credential adds a header to requests. Its value is a secret resource, which Envoy's configuration dump does not show.
+// credential adds a header to requests. Its value is a secret resource, which Envoy's configuration
+// dump does not show.
 func (b *builder) credential(name, header, value string) *hcmv3.HttpFilter {
 	b.add(resource.SecretType, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
 		Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: value}},
@@ -210,14 +214,16 @@ func (b *builder) credential(name, header, value string) *hcmv3.HttpFilter {
 	})
 }
 
-// probeRoute makes a check of the pool's one for the target: its host, its headers, and nothing of Envoy's.
+// probeRoute makes a check of the pool's one for the target: its host, its headers, and nothing of
+// Envoy's.
 func probeRoute(a *config.Active, t *config.Target) *routev3.VirtualHost {
 	path, _, _ := strings.Cut(a.Path, "?") // Envoy matches without the query
 	host := &routev3.VirtualHost{
 		Name:    t.Identity,
 		Domains: []string{probeHost(t)},
 		Routes: []*routev3.Route{{
-			// Nothing else may come this way: it has a credential at its end, and any process of this machine could use it.
+			// Nothing else may come this way: it has a credential at its end, and any process of
+			// this machine could use it.
 			Match: &routev3.RouteMatch{
 				PathSpecifier: &routev3.RouteMatch_Path{Path: path},
 				Headers:       []*routev3.HeaderMatcher{headerIs(":method", exactly("GET"))},
@@ -246,8 +252,8 @@ func targetHeaders(t *config.Target) map[string]string {
 	return headers
 }
 
-// targetSecrets are the headers of a target that nobody must see: its credential, and those of its own headers that carry one. Names
-// are in canonical form.
+// targetSecrets are the headers of a target that nobody must see: its credential, and those of its
+// own headers that carry one. Names are in canonical form.
 func targetSecrets(t *config.Target) map[string]string {
 	secrets := map[string]string{}
 	for name, values := range t.Headers {

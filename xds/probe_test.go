@@ -45,8 +45,9 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// TestNoCredentialIsShown: what Envoy shows of its configuration, which is all but secret resources, has no credential, also where
-// Envoy sends them by itself: with health checks, and for an open service.
+// TestNoCredentialIsShown: what Envoy shows of its configuration, which is all but secret
+// resources, has no credential, also where Envoy sends them by itself: with health checks, and for
+// an open service.
 func TestNoCredentialIsShown(t *testing.T) {
 	s := build(t, `upstreams:
 - name: a

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// resting returns the snapshot in which these targets, by identity, are asked only when no other can serve. The snapshot itself
-// stays as it is.
+// resting returns the snapshot in which these targets, by identity, are asked only when no other
+// can serve. The snapshot itself stays as it is.
 func (s *Snapshot) resting(targets map[string]bool) (*Snapshot, error) {
 	if len(targets) == 0 {
 		return s, nil
@@ -62,8 +62,9 @@ func split(a *endpointv3.ClusterLoadAssignment, targets map[string]bool) (rests,
 	return rests, others
 }
 
-// setHealth: Envoy goes to a degraded endpoint when no healthy one is left, of any priority. A pool that hashes has no place for
-// degraded ones. One that is a level of its upstream is left out as a whole, while another level has a target that can serve.
+// setHealth: Envoy goes to a degraded endpoint when no healthy one is left, of any priority. A pool
+// that hashes has no place for degraded ones. One that is a level of its upstream is left out as a
+// whole, while another level has a target that can serve.
 func setHealth(endpoints []*endpointv3.LbEndpoint, status corev3.HealthStatus) {
 	for _, e := range endpoints {
 		e.HealthStatus = status

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestFailedStatus: what another target is asked after, and what counts against one, is 429 and each 5xx but 508.
+// TestFailedStatus: what another target is asked after, and what counts against one, is 429 and
+// each 5xx but 508.
 func TestFailedStatus(t *testing.T) {
 	re := regexp.MustCompile("^(?:" + failedStatus.GetSafeRegex().Regex + ")$")
 	for status := 100; status < 1000; status++ {

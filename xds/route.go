@@ -22,8 +22,9 @@ import (
 	"millrace/envoy"
 )
 
-// routes has a virtual host per gateway and two routes per rule: streams live by other timeouts than plain requests, and
-// only the body says which one it is, so the router stream sets a header and has the route chosen again.
+// routes has a virtual host per gateway and two routes per rule: streams live by other timeouts
+// than plain requests, and only the body says which one it is, so the router stream sets a header
+// and has the route chosen again.
 func (b *builder) routes() {
 	routes := &routev3.RouteConfiguration{
 		Name:                           envoy.Routes,
@@ -71,8 +72,8 @@ func overwriting(headers map[string]string) []*corev3.HeaderValueOption {
 	return options
 }
 
-// loops are the routes of requests that come back to the gateway, and of those that have passed too many: the sidecar, or in its
-// absence Envoy, answers 508.
+// loops are the routes of requests that come back to the gateway, and of those that have passed too
+// many: the sidecar, or in its absence Envoy, answers 508.
 func loops(g *config.Gateway) []*routev3.Route {
 	var routes []*routev3.Route
 	for _, l := range []struct{ name, list string }{
@@ -100,8 +101,8 @@ func levels(rules []*config.Rule) [][]*config.Rule {
 	return l
 }
 
-// leftOver are the routes for what has the path of these rules and is taken by none of them: it may become one's once the
-// body has told the model, or it has a method that none takes.
+// leftOver are the routes for what has the path of these rules and is taken by none of them: it may
+// become one's once the body has told the model, or it has a method that none takes.
 func leftOver(g *config.Gateway, level []*config.Rule) []*routev3.Route {
 	path := level[0].Path
 	var routes []*routev3.Route
@@ -175,8 +176,8 @@ func plainRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	return route
 }
 
-// streamRoute has no limit on the whole. What bounds the wait for the first token, and silence, is for the sidecar to watch; Envoy's
-// clock for an attempt runs a little longer.
+// streamRoute has no limit on the whole. What bounds the wait for the first token, and silence, is
+// for the sidecar to watch; Envoy's clock for an attempt runs a little longer.
 func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Match.Headers = append(route.Match.Headers, headerIs(envoy.HeaderStream, exactly("1")))
@@ -185,8 +186,8 @@ func streamRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	return route
 }
 
-// joinedRoute is for requests that the first attempt reads: nobody knows yet whether a stream is wanted, and the clocks are the
-// sidecar's.
+// joinedRoute is for requests that the first attempt reads: nobody knows yet whether a stream is
+// wanted, and the clocks are the sidecar's.
 func joinedRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	route := ruleRoute(g, r)
 	route.Match.Headers = append(route.Match.Headers, headerIs(":method", exactly("POST")))
@@ -199,7 +200,8 @@ func joinedRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	return route
 }
 
-// detachedRoutes are those of streams that the sidecar may detach from: posts to the conversation of the schema that all targets speak.
+// detachedRoutes are those of streams that the sidecar may detach from: posts to the conversation
+// of the schema that all targets speak.
 func (b *builder) detachedRoutes(g *config.Gateway, r *config.Rule) []*routev3.Route {
 	if !r.Plan.Detaches {
 		return nil
@@ -214,8 +216,9 @@ func (b *builder) detachedRoutes(g *config.Gateway, r *config.Rule) []*routev3.R
 	return routes
 }
 
-// detached has the usage of streams told that the sidecar detaches from. Whether a request has a filter depends on the route that it is on before
-// its body is read, so the rule's other route has it too.
+// detached has the usage of streams told that the sidecar detaches from. Whether a request has a
+// filter depends on the route that it is on before its body is read, so the rule's other route has
+// it too.
 func (b *builder) detached(route *routev3.Route, r *config.Rule) *routev3.Route {
 	if r.Plan.Detaches {
 		b.tells(route)
@@ -233,8 +236,9 @@ func clocked(action *routev3.RouteAction, c config.Clock) {
 	}
 }
 
-// hedge has another target asked when an attempt is late, and both awaited: Envoy's clock for an attempt then tells when it is late. One
-// that fails meanwhile is retried like any, or left out while the other may answer.
+// hedge has another target asked when an attempt is late, and both awaited: Envoy's clock for an
+// attempt then tells when it is late. One that fails meanwhile is retried like any, or left out
+// while the other may answer.
 func hedge(action *routev3.RouteAction, a config.Attempts) {
 	if a.Hedge > 0 {
 		action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
@@ -263,8 +267,8 @@ func ruleRoute(g *config.Gateway, r *config.Rule) *routev3.Route {
 	}
 }
 
-// hashedPicks is how often a pool that hashes is asked for a target that was not tried. Each pick is as good as random, by
-// weight, and costs a look into a table.
+// hashedPicks is how often a pool that hashes is asked for a target that was not tried. Each pick
+// is as good as random, by weight, and costs a look into a table.
 const hashedPicks = 1000
 
 // retryPolicy sends a failed attempt to a target that was not tried, of this priority and then of
@@ -302,7 +306,8 @@ func retryPolicy(shares []config.Share, a config.Attempts) *routev3.RetryPolicy 
 	}
 }
 
-// refusal is a route for what no rule takes. The sidecar answers it; Envoy's own answer is for when it is gone.
+// refusal is a route for what no rule takes. The sidecar answers it; Envoy's own answer is for when
+// it is gone.
 func refusal(name string, m *routev3.RouteMatch, status uint32) *routev3.Route {
 	return &routev3.Route{
 		Name:  name,

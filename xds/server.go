@@ -62,8 +62,8 @@ func (s *Server) Offer(ctx context.Context, snapshot *Snapshot) error {
 	return s.publish(ctx, s.acks.offer)
 }
 
-// Cool has Envoy ask these targets, by identity, only when no other can serve, until it is told of others. Those that no target has
-// are ignored.
+// Cool has Envoy ask these targets, by identity, only when no other can serve, until it is told of
+// others. Those that no target has are ignored.
 func (s *Server) Cool(ctx context.Context, targets map[string]bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +74,8 @@ func (s *Server) Cool(ctx context.Context, targets map[string]bool) error {
 	return s.publish(ctx, s.acks.replace)
 }
 
-// StopListening has Envoy close the listener that clients connect to, whatever is offered later. Connections that are there go on,
-// each until its request has ended.
+// StopListening has Envoy close the listener that clients connect to, whatever is offered later.
+// Connections that are there go on, each until its request has ended.
 func (s *Server) StopListening(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// TestTimeouts: every timeout that an operator writes is where Envoy keeps it (A14, A20, C14, E08, E09, E10, E21, E33).
+// TestTimeouts: every timeout that an operator writes is where Envoy keeps it (A14, A20, C14, E08,
+// E09, E10, E21, E33).
 func TestTimeouts(t *testing.T) {
 	s := build(t, `
 gateway:

@@ -1,9 +1,9 @@
-// Command bifrost is a thin HTTP front of Bifrost's core library: chat completions, whole and streamed. It stands in for
-// bifrost-http, whose module the Go proxy does not have, and has none of its governance, logs, metrics and store: what it
-// costs is the least that Bifrost can.
+// Command bifrost is a thin HTTP front of Bifrost's core library: chat completions, whole and
+// streamed. It stands in for bifrost-http, whose module the Go proxy does not have, and has none of
+// its governance, logs, metrics and store: what it costs is the least that Bifrost can.
 //
-// It is a module of its own, so that what Bifrost depends on does not become the gateway's. Models are named as Bifrost
-// names them: openai/gpt-4o-mini, anthropic/claude-sonnet-4-5.
+// It is a module of its own, so that what Bifrost depends on does not become the gateway's. Models
+// are named as Bifrost names them: openai/gpt-4o-mini, anthropic/claude-sonnet-4-5.
 package main
 
 import (

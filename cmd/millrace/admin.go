@@ -28,8 +28,9 @@ const (
 	adminTimeout = 30 * time.Second
 )
 
-// startAdmin serves the operator's API where the flags or the file say, and over the sidecar's own socket as gRPC; and the
-// metrics, beside it or at an address of their own. The tokens are the present configuration's at any time.
+// startAdmin serves the operator's API where the flags or the file say, and over the sidecar's own
+// socket as gRPC; and the metrics, beside it or at an address of their own. The tokens are the
+// present configuration's at any time.
 func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	address := adminAddress(flags, s.config.Admin.Listen)
 	fromEnvironment := os.Getenv(envAdminToken) // cannot change while the process runs

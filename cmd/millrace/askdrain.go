@@ -19,8 +19,8 @@ type drainCommand struct {
 	SocketDir string `help:"The folder of the sidecar's socket." default:"${socketDir}" type:"path"`
 }
 
-// Run has the gateway of the socket end as SIGTERM does, and returns when it has: it is for who shares the socket and cannot send a
-// signal, as another container of the pod.
+// Run has the gateway of the socket end as SIGTERM does, and returns when it has: it is for who
+// shares the socket and cannot send a signal, as another container of the pod.
 func (c *drainCommand) Run(ctx context.Context) error {
 	socket := filepath.Join(c.SocketDir, envoy.SidecarSocket)
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -47,7 +47,8 @@ const (
 // errAsked is the cause of the end when it was asked for over the socket.
 var errAsked = errors.New("asked to drain")
 
-// registerDrain serves the call that begins the end of this process. It has no answer: what ends it is the end of the connection.
+// registerDrain serves the call that begins the end of this process. It has no answer: what ends it
+// is the end of the connection.
 func registerDrain(g *grpc.Server, begin context.CancelCauseFunc) {
 	g.RegisterService(&grpc.ServiceDesc{ServiceName: drainService, HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{
 		MethodName: "Drain",

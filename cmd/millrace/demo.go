@@ -10,7 +10,8 @@ import (
 	"millrace/internal/fakellm"
 )
 
-// demo is the three providers of examples/quickstart.yaml: one of each schema, and one that is always down.
+// demo is the three providers of examples/quickstart.yaml: one of each schema, and one that is
+// always down.
 type demo struct{ servers []*fakellm.Server }
 
 func startDemo() (*demo, error) {

@@ -18,7 +18,8 @@ const (
 	drainPoll = 20 * time.Millisecond
 )
 
-// beginDrain takes readiness away. ctx ends with the drain timeout, whole when the last endings must have reached their clients.
+// beginDrain takes readiness away. ctx ends with the drain timeout, whole when the last endings
+// must have reached their clients.
 func (s *sidecar) beginDrain(signalled context.Context) (ctx, whole context.Context, cancel context.CancelFunc) {
 	s.draining.Store(true)
 	c := s.plane.Config()
@@ -28,8 +29,8 @@ func (s *sidecar) beginDrain(signalled context.Context) (ctx, whole context.Cont
 	return ctx, whole, func() { end(); endWhole() }
 }
 
-// endsWithin ends the process, with exit status 1, if it still runs then. Every step of the end has a
-// limit of its own; this is for what nobody has thought of.
+// endsWithin ends the process, with exit status 1, if it still runs then. Every step of the end has
+// a limit of its own; this is for what nobody has thought of.
 func (s *sidecar) endsWithin(d time.Duration) {
 	time.AfterFunc(d, func() {
 		go s.log.Error("the end takes too long: ending at once") // not waited for: it may be what hangs
@@ -38,7 +39,8 @@ func (s *sidecar) endsWithin(d time.Duration) {
 	})
 }
 
-// drainDelay is how long new requests are still served; not at all when the signal was Ctrl-C: somebody waits at a terminal.
+// drainDelay is how long new requests are still served; not at all when the signal was Ctrl-C:
+// somebody waits at a terminal.
 func (s *sidecar) drainDelay(signalled context.Context) time.Duration {
 	if errors.Is(context.Cause(signalled), errInterrupt) {
 		return 0
@@ -46,15 +48,16 @@ func (s *sidecar) drainDelay(signalled context.Context) time.Duration {
 	return s.plane.Config().DrainDelay
 }
 
-// awaitNotice gives balancers the drain delay to notice that the gateway is not ready; new requests are served meanwhile. It
-// returns early when Envoy is gone.
+// awaitNotice gives balancers the drain delay to notice that the gateway is not ready; new requests
+// are served meanwhile. It returns early when Envoy is gone.
 func (s *sidecar) awaitNotice(ctx, signalled context.Context, gone func() bool) {
 	ctx, cancel := context.WithTimeout(ctx, s.drainDelay(signalled))
 	defer cancel()
 	until(ctx, gone)
 }
 
-// awaitSettled waits until Envoy has told of the end of every request, which is when events are written.
+// awaitSettled waits until Envoy has told of the end of every request, which is when events are
+// written.
 func (s *sidecar) awaitSettled() {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()

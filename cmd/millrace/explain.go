@@ -18,8 +18,8 @@ type explainCommand struct {
 	checkFlags
 }
 
-// Run prints the plans of a configuration: for each rule how its requests are tried, which clocks bound
-// them, and which messages the sidecar is asked for and why.
+// Run prints the plans of a configuration: for each rule how its requests are tried, which clocks
+// bound them, and which messages the sidecar is asked for and why.
 func (c *explainCommand) Run(out io.Writer) error {
 	if c.Config == "" && c.DataDir == "" {
 		return errors.New("which configuration? --config FILE says it, or --data-dir that of a gateway")

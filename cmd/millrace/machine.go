@@ -15,8 +15,8 @@ import (
 	"millrace/config"
 )
 
-// checkMachine tells what a configuration names and this machine does not have. Without it Envoy would refuse the configuration, in
-// other words and later.
+// checkMachine tells what a configuration names and this machine does not have. Without it Envoy
+// would refuse the configuration, in other words and later.
 func checkMachine(c *config.Config) error {
 	return errors.Join(checkCertificate(c.Listen), checkAuthorities(c), checkFolder(c.EventFile))
 }
@@ -31,7 +31,8 @@ func checkCertificate(l config.Listen) error {
 	return nil
 }
 
-// checkAuthorities reads the file that providers' certificates are checked against, where any has one.
+// checkAuthorities reads the file that providers' certificates are checked against, where any has
+// one.
 func checkAuthorities(c *config.Config) error {
 	asked := slices.ContainsFunc(c.Gateways, func(g *config.Gateway) bool {
 		return slices.ContainsFunc(g.Upstreams, func(u *config.Upstream) bool {
@@ -61,7 +62,8 @@ func checkFolder(file string) error {
 	return nil
 }
 
-// checkPort tells whether the listener's port is taken, by another gateway too. Envoy itself would say so after it has started.
+// checkPort tells whether the listener's port is taken, by another gateway too. Envoy itself would
+// say so after it has started.
 func checkPort(l config.Listen) error {
 	address := net.JoinHostPort(l.Address, strconv.FormatUint(uint64(l.Port), 10))
 	free, err := net.Listen("tcp", address)

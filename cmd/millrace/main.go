@@ -1,5 +1,5 @@
-// Command millrace is the sidecar that makes Envoy an LLM gateway: `millrace run` starts both, `millrace serve` the sidecar
-// alone.
+// Command millrace is the sidecar that makes Envoy an LLM gateway: `millrace run` starts both,
+// `millrace serve` the sidecar alone.
 package main
 
 import (
@@ -63,7 +63,8 @@ func main() {
 // errInterrupt is the cause of the end of the context when the signal was Ctrl-C.
 var errInterrupt = errors.New("interrupted")
 
-// untilSignal returns a context that ends with the first signal to end, or by the function. A second signal ends the process at once.
+// untilSignal returns a context that ends with the first signal to end, or by the function. A
+// second signal ends the process at once.
 func untilSignal() (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)

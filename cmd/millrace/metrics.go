@@ -34,8 +34,9 @@ func (t troubles) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// metrics serves what the sidecar itself knows; Envoy's own are at its admin socket (/stats/prometheus). Everything is read
-// when it is asked for: nothing is counted twice, and requests pay nothing.
+// metrics serves what the sidecar itself knows; Envoy's own are at its admin socket
+// (/stats/prometheus). Everything is read when it is asked for: nothing is counted twice, and
+// requests pay nothing.
 func (s *sidecar) metrics(api *admin.Server) http.Handler {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, value func() float64) {

@@ -8,7 +8,8 @@ import (
 	"millrace/envoy"
 )
 
-// living knows which targets can serve, as Envoy sees it. It asks Envoy at most once in every readyFor, however many probes come.
+// living knows which targets can serve, as Envoy sees it. It asks Envoy at most once in every
+// readyFor, however many probes come.
 type living struct {
 	envoy *envoy.Admin
 
@@ -22,8 +23,8 @@ const (
 	readyTimeout = time.Second
 )
 
-// now are the targets, by identity, that pass their checks and are not draining; nil when Envoy's admin socket does not answer. It must
-// not be changed.
+// now are the targets, by identity, that pass their checks and are not draining; nil when Envoy's
+// admin socket does not answer. It must not be changed.
 func (l *living) now() map[string]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -26,8 +26,8 @@ const startTimeout = 30 * time.Second
 // stopTimeout bounds the wait for Envoy to end once it is told to.
 const stopTimeout = 5 * time.Second
 
-// Run starts the sidecar, then Envoy, and waits: for a signal, which drains both and is a success, or for either to die,
-// which stops the other and is a failure.
+// Run starts the sidecar, then Envoy, and waits: for a signal, which drains both and is a success,
+// or for either to die, which stops the other and is a failure.
 func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out io.Writer) error {
 	binary, err := envoy.Find(ctx)
 	if err != nil {
@@ -74,8 +74,9 @@ func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out i
 	return errors.Join(err, c.stopEnvoy(process), s.stop())
 }
 
-// drain lets Envoy finish. New requests are served until balancers have noticed that the gateway is not ready any more, then
-// those under way may end; what is left at the end of the drain timeout is ended in its client's schema.
+// drain lets Envoy finish. New requests are served until balancers have noticed that the gateway is
+// not ready any more, then those under way may end; what is left at the end of the drain timeout is
+// ended in its client's schema.
 func (c *runCommand) drain(signalled context.Context, s *sidecar, p *envoy.Process) error {
 	ctx, whole, cancel := s.beginDrain(signalled)
 	defer cancel()

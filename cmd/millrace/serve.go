@@ -37,7 +37,8 @@ import (
 	"millrace/xds"
 )
 
-// sidecarFlags are common to run and serve. They say where to listen and how to log; everything else is in the file.
+// sidecarFlags are common to run and serve. They say where to listen and how to log; everything
+// else is in the file.
 type sidecarFlags struct {
 	Config   string     `help:"The configuration file; it is followed when it changes. With --data-dir or --store it may be left out: REST then says all." type:"path"`
 	DataDir  string     `help:"Where what is written over REST is kept, and what was applied last; without it and --store there is no REST." type:"path" env:"MILLRACE_DATA_DIR"`
@@ -53,9 +54,10 @@ type serveCommand struct {
 	SocketDir string `help:"The folder that Envoy and the sidecar share." default:"${socketDir}" type:"path"`
 }
 
-// Run serves until a signal. Then readiness is gone, balancers get the time to notice, the listener is closed (not
-// where a service is open), requests under way get the rest of the drain timeout, what is left is ended in its client's schema, and
-// the sidecar ends. Envoy lives on: the next sidecar opens its listener again.
+// Run serves until a signal. Then readiness is gone, balancers get the time to notice, the listener
+// is closed (not where a service is open), requests under way get the rest of the drain timeout,
+// what is left is ended in its client's schema, and the sidecar ends. Envoy lives on: the next
+// sidecar opens its listener again.
 func (c *serveCommand) Run(ctx context.Context, end context.CancelCauseFunc) error {
 	s, err := startSidecar(ctx, end, c.sidecarFlags, c.SocketDir, nil)
 	if err != nil {
@@ -93,8 +95,8 @@ type sidecar struct {
 	writing   sync.WaitGroup
 }
 
-// startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to be good, check included. end is what
-// a call over the socket ends ctx by.
+// startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to
+// be good, check included. end is what a call over the socket ends ctx by.
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
 	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log)}
@@ -247,12 +249,13 @@ func (s *sidecar) stop() error {
 	return nil
 }
 
-// streamWorkers are goroutines that serve one stream after the other: their stacks have grown already. A stream that finds
-// none free gets a goroutine of its own. What they save: docs/performance.md.
+// streamWorkers are goroutines that serve one stream after the other: their stacks have grown
+// already. A stream that finds none free gets a goroutine of its own. What they save:
+// docs/performance.md.
 const streamWorkers = 64
 
-// newGRPCServer takes messages of any size, for Envoy has bounded them (max_request_bytes), and turns a panic into one failed
-// stream and one line with the stack.
+// newGRPCServer takes messages of any size, for Envoy has bounded them (max_request_bytes), and
+// turns a panic into one failed stream and one line with the stack.
 func newGRPCServer(log *slog.Logger) *grpc.Server {
 	onPanic := recovery.WithRecoveryHandler(func(p any) error {
 		log.Error("panic", "value", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -270,8 +273,9 @@ func newGRPCServer(log *slog.Logger) *grpc.Server {
 	)
 }
 
-// listen opens the socket for its owner alone, in a folder that is its owner's alone: whoever could replace the socket would be
-// taken for the sidecar by Envoy, which runs as the same user. A socket that a dead sidecar left is replaced; a living one's is not.
+// listen opens the socket for its owner alone, in a folder that is its owner's alone: whoever could
+// replace the socket would be taken for the sidecar by Envoy, which runs as the same user. A socket
+// that a dead sidecar left is replaced; a living one's is not.
 func listen(path string, log *slog.Logger) (net.Listener, error) {
 	const longest = 107 // bytes of a Unix socket's path, on Linux
 	if len(path) > longest {

@@ -65,8 +65,8 @@ func TestStopWaitsForHandlers(t *testing.T) {
 	}
 }
 
-// TestListen: the folder of the sockets is made our own before there is a socket in it. One that was
-// open to all is narrowed; where another user has put something, nothing listens.
+// TestListen: the folder of the sockets is made our own before there is a socket in it. One that
+// was open to all is narrowed; where another user has put something, nothing listens.
 func TestListen(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	wide := func() (dir, socket string) {

@@ -16,9 +16,9 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// storeCommand is for a store that is not what it was: wiped, damaged, or put back from a copy. A gateway does not follow such a
-// store, and these are the ways to say what shall hold. The gateway whose data directory it is must not run; one that uses an
-// external store may, and follows.
+// storeCommand is for a store that is not what it was: wiped, damaged, or put back from a copy. A
+// gateway does not follow such a store, and these are the ways to say what shall hold. The gateway
+// whose data directory it is must not run; one that uses an external store may, and follows.
 type storeCommand struct {
 	Show    showStore    `cmd:"" help:"Compare the store with what was applied last."`
 	Restore restoreStore `cmd:"" help:"Write what was applied last into the store, as a new version."`
@@ -31,7 +31,8 @@ type storeFlags struct {
 	Store   string `help:"The external NATS cluster that the gateway keeps it in, if it does." env:"MILLRACE_STORE"`
 }
 
-// open opens the store; end closes it. Only one in the data directory needs the directory for itself.
+// open opens the store; end closes it. Only one in the data directory needs the directory for
+// itself.
 func (f storeFlags) open(ctx context.Context) (s *store.Store, end func(), err error) {
 	if _, err := os.Stat(f.DataDir); err != nil { // it would be made
 		return nil, nil, err
@@ -114,7 +115,8 @@ func (c *restoreStore) Run(ctx context.Context, out io.Writer) error {
 
 type acceptStore struct{ storeFlags }
 
-// Run accepts the store. What was applied last, where it cannot be read, is put aside, or the gateway could not start.
+// Run accepts the store. What was applied last, where it cannot be read, is put aside, or the
+// gateway could not start.
 func (c *acceptStore) Run(ctx context.Context, out io.Writer) error {
 	s, end, err := c.open(ctx)
 	if err != nil {

@@ -21,8 +21,9 @@ type validateCommand struct {
 	checkFlags
 }
 
-// Run prints every error and fails, or prints the effective document. It refuses what run refuses, but for a port that is taken, as
-// it is by the gateway that runs. What is probably not meant is a warning on stderr.
+// Run prints every error and fails, or prints the effective document. It refuses what run refuses,
+// but for a port that is taken, as it is by the gateway that runs. What is probably not meant is a
+// warning on stderr.
 func (c *validateCommand) Run(out io.Writer) error {
 	doc, _, err := c.load(c.File)
 	if err != nil {
@@ -39,7 +40,8 @@ func (c *validateCommand) Run(out io.Writer) error {
 	return err
 }
 
-// load reads a file, which may be "", and tries what run would try before it serves. The configuration is what would be served.
+// load reads a file, which may be "", and tries what run would try before it serves. The
+// configuration is what would be served.
 func (c *checkFlags) load(file string) (*millracev1.Document, *config.Config, error) {
 	var doc *millracev1.Document
 	if file != "" {

@@ -13,7 +13,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// maxBytes bounds what is sealed and unsealed, before compression. A thousand targets take a fiftieth of it.
+// maxBytes bounds what is sealed and unsealed, before compression. A thousand targets take a
+// fiftieth of it.
 const maxBytes = 32 << 20
 
 // stateMagic begins a stored State. The last byte is the form of what follows, see seal.
@@ -21,7 +22,8 @@ const stateMagic = "mrs\x01"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal writes the magic, a CRC-32C of the rest, and the payload as one s2 block, which has no checksum of its own.
+// seal writes the magic, a CRC-32C of the rest, and the payload as one s2 block, which has no
+// checksum of its own.
 func seal(magic string, payload []byte) ([]byte, error) {
 	if len(payload) > maxBytes {
 		return nil, fmt.Errorf("state takes %d bytes, more than %d: %w", len(payload), maxBytes, ErrTooLarge)
@@ -128,8 +130,9 @@ func newer(what string, it, we uint32) error {
 	return fmt.Errorf("%w (%s %d, this one knows %d): upgrade this one", ErrNewer, what, it, we)
 }
 
-// SchemaVersion is the State's own form. A change of the proto that old and new Millrace both read (a field added) leaves
-// it; one that needs the stored documents rewritten adds a migration, which raises it.
+// SchemaVersion is the State's own form. A change of the proto that old and new Millrace both read
+// (a field added) leaves it; one that needs the stored documents rewritten adds a migration, which
+// raises it.
 const SchemaVersion = uint32(len(migrations))
 
 // migrations[n] makes a State of schema n one of schema n+1.

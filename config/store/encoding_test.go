@@ -73,7 +73,8 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// What a newer Millrace of the same schema has added is kept, and the caller's state is left as it is.
+// What a newer Millrace of the same schema has added is kept, and the caller's state is left as it
+// is.
 func TestEncodeKeepsUnknownFields(t *testing.T) {
 	state := stateOf("a")
 	state.SchemaVersion = 0

@@ -13,11 +13,12 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// ErrLost: the store does not hold what is known to have been in it. It was wiped, damaged, or put back from a copy.
+// ErrLost: the store does not hold what is known to have been in it. It was wiped, damaged, or put
+// back from a copy.
 var ErrLost = errors.New("has lost what was applied")
 
-// Stamp makes state the next version after before: it says when and why, and belongs to the same history. The first version of
-// a store begins one.
+// Stamp makes state the next version after before: it says when and why, and belongs to the same
+// history. The first version of a store begins one.
 func Stamp(state, before *millracev1.State, cause string) {
 	state.SchemaVersion = SchemaVersion
 	state.Time, state.Cause = timestamppb.Now(), cause
@@ -27,10 +28,11 @@ func Stamp(state, before *millracev1.State, cause string) {
 	}
 }
 
-// Continues returns an error that is ErrLost, with the way out, unless latest is known or came after it. Revisions alone do not
-// show that: a store that was wiped and written again may have any. So the versions must belong to one history, and the known
-// one must still be in it, as far back as the store keeps versions. A person can say that a history takes the place of
-// another, see Accept and Restore.
+// Continues returns an error that is ErrLost, with the way out, unless latest is known or came
+// after it. Revisions alone do not show that: a store that was wiped and written again may have
+// any. So the versions must belong to one history, and the known one must still be in it, as far
+// back as the store keeps versions. A person can say that a history takes the place of another, see
+// Accept and Restore.
 func (s *Store) Continues(ctx context.Context, known, latest Version) error {
 	if known.Revision == 0 || slices.Contains(latest.State.GetReplaces(), known.State.GetHistory()) {
 		return nil
@@ -68,7 +70,8 @@ func sameContent(a, b *millracev1.State) bool {
 	return proto.Equal(&millracev1.State{Documents: a.Documents, Time: a.Time}, &millracev1.State{Documents: b.Documents, Time: b.Time})
 }
 
-// Restore writes what was applied last as the next version, whatever the store holds. Sidecars that know either follow.
+// Restore writes what was applied last as the next version, whatever the store holds. Sidecars that
+// know either follow.
 func (s *Store) Restore(ctx context.Context, last Applied) (uint64, error) {
 	present, err := s.Get(ctx)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
@@ -77,8 +80,9 @@ func (s *Store) Restore(ctx context.Context, last Applied) (uint64, error) {
 	return s.replace(ctx, last.State, "millrace store restore", last.State, present.State)
 }
 
-// Accept makes what the store holds the successor of what was applied last: the latest version that can be read is written as the
-// next one. Gateways that have asked for a key go on asking. It returns what it took.
+// Accept makes what the store holds the successor of what was applied last: the latest version that
+// can be read is written as the next one. Gateways that have asked for a key go on asking. It
+// returns what it took.
 func (s *Store) Accept(ctx context.Context, last Applied) (taken Version, revision uint64, err error) {
 	taken, err = s.Get(ctx)
 	if errors.Is(err, ErrCorrupt) {
@@ -106,7 +110,8 @@ func (s *Store) newestReadable(ctx context.Context) (Version, error) {
 	return Version{}, fmt.Errorf("%s: %w: none of its versions can be read", s.name, ErrCorrupt)
 }
 
-// replace writes state on top of whatever there is, as the beginning of a history that stands in for those of the others.
+// replace writes state on top of whatever there is, as the beginning of a history that stands in
+// for those of the others.
 func (s *Store) replace(ctx context.Context, state *millracev1.State, cause string, others ...*millracev1.State) (uint64, error) {
 	next := proto.CloneOf(state)
 	Stamp(next, nil, cause)

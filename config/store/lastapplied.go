@@ -22,8 +22,9 @@ const (
 	appliedMagic = "mra\x01"
 )
 
-// SaveApplied replaces what dir holds. When it returns, the new one is on disk; whatever happens before, LoadApplied returns
-// the old or the new one, whole. One caller at a time: whoever holds the engine with this data directory.
+// SaveApplied replaces what dir holds. When it returns, the new one is on disk; whatever happens
+// before, LoadApplied returns the old or the new one, whole. One caller at a time: whoever holds
+// the engine with this data directory.
 func SaveApplied(dir string, applied Applied) error {
 	sealed, err := encodeApplied(applied)
 	if err == nil {
@@ -55,7 +56,8 @@ func PutAside(dir string) (string, error) {
 	return aside, os.Rename(filepath.Join(dir, appliedFile), aside)
 }
 
-// The payload is the revision, then the length of the State and the State, then the file to the end.
+// The payload is the revision, then the length of the State and the State, then the file to the
+// end.
 func encodeApplied(applied Applied) ([]byte, error) {
 	state, err := marshalState(applied.State)
 	if err != nil {
@@ -94,8 +96,8 @@ func decodeApplied(sealed []byte) (Applied, error) {
 	return applied, nil
 }
 
-// replaceFile gives the file new content at once, and mode 0600. The name of the temporary file is always the same, so that one
-// left by a kill goes with the next call.
+// replaceFile gives the file new content at once, and mode 0600. The name of the temporary file is
+// always the same, so that one left by a kill goes with the next call.
 func replaceFile(dir, name string, content []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

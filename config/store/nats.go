@@ -22,8 +22,8 @@ func shape(cfg jetstream.StreamConfig) jetstream.StreamConfig {
 	cfg.DenyDelete = true
 	cfg.AllowRollup = true
 	cfg.RePublish = &jetstream.RePublish{Source: subject, Destination: changed, HeadersOnly: true}
-	// Direct reads are answered by any replica, and one that lags would show operators the version before their own write.
-	// Without, the leader answers, at twice the cost.
+	// Direct reads are answered by any replica, and one that lags would show operators the version
+	// before their own write. Without, the leader answers, at twice the cost.
 	cfg.AllowDirect = cfg.Replicas == 1
 	return cfg
 }

@@ -1,10 +1,11 @@
-// Package store keeps everything that was written over REST: one value, the State, in numbered versions. A write names the
-// version it is based on and is refused when that is no longer the latest, so that no change is lost; readers see whole
-// versions only, and an acknowledged one survives kill -9 and loss of power.
+// Package store keeps everything that was written over REST: one value, the State, in numbered
+// versions. A write names the version it is based on and is refused when that is no longer the
+// latest, so that no change is lost; readers see whole versions only, and an acknowledged one
+// survives kill -9 and loss of power.
 //
-// It is a key of a NATS JetStream bucket in the process's engine. Beside it, in the data directory, SaveApplied and LoadApplied
-// keep the last configuration that ran, for a start without any store. What a State means is config's business, when to apply
-// it the caller's.
+// It is a key of a NATS JetStream bucket in the process's engine. Beside it, in the data directory,
+// SaveApplied and LoadApplied keep the last configuration that ran, for a start without any store.
+// What a State means is config's business, when to apply it the caller's.
 package store
 
 import (
@@ -22,7 +23,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// History is how many versions can be gone back to, the latest included. It is the most a NATS bucket keeps.
+// History is how many versions can be gone back to, the latest included. It is the most a NATS
+// bucket keeps.
 const History = jetstream.KeyValueMaxHistory
 
 // What callers tell apart. Every error also says which store and what it was doing.
@@ -43,8 +45,8 @@ const (
 
 // Options say what is wanted of the store.
 type Options struct {
-	// Replicas of the bucket in a cluster. 0 leaves a bucket as it is and makes a new one with 3, or 1 where the cluster has
-	// fewer than 3 nodes.
+	// Replicas of the bucket in a cluster. 0 leaves a bucket as it is and makes a new one with 3,
+	// or 1 where the cluster has fewer than 3 nodes.
 	Replicas int
 
 	Log *slog.Logger // nil: slog.Default()
@@ -79,9 +81,10 @@ type Store struct {
 	watches sync.WaitGroup
 }
 
-// Open opens the store in the engine, which must stay until the store is closed, and creates what is not there yet. It reads no
-// version: an unreadable one is an error of Get and Watch, not of Open. Where the engine does not answer it fails in a few
-// seconds with ErrUnavailable; the caller can serve what LoadApplied returns and try again.
+// Open opens the store in the engine, which must stay until the store is closed, and creates what
+// is not there yet. It reads no version: an unreadable one is an error of Get and Watch, not of
+// Open. Where the engine does not answer it fails in a few seconds with ErrUnavailable; the caller
+// can serve what LoadApplied returns and try again.
 func Open(ctx context.Context, e *engine.Engine, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -143,7 +146,8 @@ func (s *Store) Get(ctx context.Context) (Version, error) {
 	return s.version(msg)
 }
 
-// At returns one version. It is ErrNotFound when there never was one, or later ones have pushed it out.
+// At returns one version. It is ErrNotFound when there never was one, or later ones have pushed it
+// out.
 func (s *Store) At(ctx context.Context, revision uint64) (Version, error) {
 	msg, err := s.at(ctx, revision)
 	if err != nil {
@@ -177,7 +181,8 @@ func (s *Store) version(msg *jetstream.RawStreamMsg) (Version, error) {
 
 func empty() *millracev1.State { return &millracev1.State{SchemaVersion: SchemaVersion} }
 
-// deletion tells whether the message only marks that somebody deleted the key by hand (nats kv del).
+// deletion tells whether the message only marks that somebody deleted the key by hand (nats kv
+// del).
 func deletion(msg *jetstream.RawStreamMsg) bool { return msg.Header.Get("KV-Operation") != "" }
 
 // latest returns the number of the latest version without reading it.
@@ -189,9 +194,10 @@ func (s *Store) latest(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq, nil
 }
 
-// Put writes the next version and returns its revision, once it is on disk. It is ErrConflict when base is not the latest;
-// base 0 is for a store that was never written. After ErrUnavailable the version may or may not have been written: Get
-// tells. The state is not changed; the version's schema_version is this Millrace's.
+// Put writes the next version and returns its revision, once it is on disk. It is ErrConflict when
+// base is not the latest; base 0 is for a store that was never written. After ErrUnavailable the
+// version may or may not have been written: Get tells. The state is not changed; the version's
+// schema_version is this Millrace's.
 func (s *Store) Put(ctx context.Context, base uint64, state *millracev1.State) (uint64, error) {
 	revision, err := s.write(ctx, state, func(ctx context.Context, value []byte) (uint64, error) { return s.kv.Update(ctx, key, value, base) })
 	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
@@ -216,8 +222,8 @@ func (s *Store) write(ctx context.Context, state *millracev1.State, put func(con
 	return revision, nil
 }
 
-// Versions lists the versions that At can return, newest first, at most History of them. It reads each: with a thousand
-// targets that takes a good tenth of a second.
+// Versions lists the versions that At can return, newest first, at most History of them. It reads
+// each: with a thousand targets that takes a good tenth of a second.
 func (s *Store) Versions(ctx context.Context) ([]Change, error) {
 	info, err := engine.Within(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return s.stream.Info(ctx) })
 	if err != nil {

@@ -140,7 +140,8 @@ func targets(upstreams int) *millracev1.State {
 	return &millracev1.State{SchemaVersion: SchemaVersion, Documents: []*millracev1.Document{doc}, Cause: "benchmark"}
 }
 
-// noise is text of which s2 saves nothing: it finds repetitions, and has no code for frequent letters.
+// noise is text of which s2 saves nothing: it finds repetitions, and has no code for frequent
+// letters.
 func noise(n int) string {
 	b := make([]byte, (n+1)/2)
 	rand.Read(b)
@@ -418,8 +419,8 @@ func playWriter(dir string) {
 	}
 }
 
-// TestAccept: what a person takes in place of what was applied is the newest version that can be read; it replaces both histories, and
-// gateways that were keyed by either still are.
+// TestAccept: what a person takes in place of what was applied is the newest version that can be
+// read; it replaces both histories, and gateways that were keyed by either still are.
 func TestAccept(t *testing.T) {
 	s := open(t, engine.Options{DataDir: t.TempDir()})
 	state := stateOf("a")
@@ -452,7 +453,8 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// Whatever stands in the bucket is an error of those who read it, and can be written over on purpose.
+// Whatever stands in the bucket is an error of those who read it, and can be written over on
+// purpose.
 func TestUnreadable(t *testing.T) {
 	s := open(t, engine.Options{DataDir: t.TempDir()})
 	good := put(t, s, 0, stateOf("good"))
@@ -496,9 +498,9 @@ func TestDeletedByHand(t *testing.T) {
 	}
 }
 
-// TestDirectoryIsOurOwn: a data directory that was open to all is narrowed, and one into which another
-// user has put something is not used: not for a store in it, nor for what was applied last beside an
-// external one. Only root can make the latter; others test the first.
+// TestDirectoryIsOurOwn: a data directory that was open to all is narrowed, and one into which
+// another user has put something is not used: not for a store in it, nor for what was applied last
+// beside an external one. Only root can make the latter; others test the first.
 func TestDirectoryIsOurOwn(t *testing.T) {
 	wide := func() string {
 		dir := t.TempDir()

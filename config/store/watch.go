@@ -13,16 +13,18 @@ import (
 // retryEvery is how long a watch waits after it could not read.
 const retryEvery = time.Second
 
-// Watch sends the latest version first and then every later one, until ctx or the store ends and the channel is closed. A
-// reader that is slower than the writers gets the newest and misses some in between. Revisions go up, unless the store has lost
-// some: whether a version may follow another is what Continues tells.
+// Watch sends the latest version first and then every later one, until ctx or the store ends and
+// the channel is closed. A reader that is slower than the writers gets the newest and misses some
+// in between. Revisions go up, unless the store has lost some: whether a version may follow another
+// is what Continues tells.
 //
-// The server announces a write once it is stored (the bucket's republish setting), and the watch then reads it. An
-// announcement may get lost: the watch also looks after every reconnect, and every checkEvery. So it outlives lost
-// connections and restarted servers and has no consumer at the server that would have to be made anew.
+// The server announces a write once it is stored (the bucket's republish setting), and the watch
+// then reads it. An announcement may get lost: the watch also looks after every reconnect, and
+// every checkEvery. So it outlives lost connections and restarted servers and has no consumer at
+// the server that would have to be made anew.
 //
-// While the latest version cannot be read, the watch says so once, by a Version with an Err, and sends it when it can be read
-// again. That the first one cannot be read is an error of Watch.
+// While the latest version cannot be read, the watch says so once, by a Version with an Err, and
+// sends it when it can be read again. That the first one cannot be read is an error of Watch.
 func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 	wake := make(chan struct{}, 1)
 	announced, err := s.conn.Subscribe(changed, func(*nats.Msg) {
@@ -41,7 +43,8 @@ func (s *Store) Watch(ctx context.Context) (<-chan Version, error) {
 		}
 		s.conn.RemoveStatusListener(connected)
 	}
-	// The server must know of the subscription before we read, or a write in between would go unseen.
+	// The server must know of the subscription before we read, or a write in between would go
+	// unseen.
 	_, err = engine.Within(ctx, func(ctx context.Context) (any, error) { return nil, s.conn.FlushWithContext(ctx) })
 	if err != nil {
 		stop()

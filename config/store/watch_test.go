@@ -171,7 +171,8 @@ func TestServerRestart(t *testing.T) {
 
 	opts.Port = port
 	startNATS(t, opts)
-	// Whoever writes now is a client that was not there before, so that b alone has to find its way back.
+	// Whoever writes now is a client that was not there before, so that b alone has to find its way
+	// back.
 	c := open(t, engine.Options{URL: srv.ClientURL()})
 	if got := get(t, c); got.Revision != base {
 		t.Fatalf("got revision %d after the restart, want %d", got.Revision, base)
@@ -206,8 +207,8 @@ func TestWatchLooksForItself(t *testing.T) {
 	until(t, versions, put(t, s, bad, stateOf("b")))
 }
 
-// TestWatchOfAWipedStore: the watch says that the store cannot be read, and what it holds once it is there again; that this may not
-// follow what there was is told by Continues.
+// TestWatchOfAWipedStore: the watch says that the store cannot be read, and what it holds once it
+// is there again; that this may not follow what there was is told by Continues.
 func TestWatchOfAWipedStore(t *testing.T) {
 	srv := startNATS(t, &server.Options{})
 	s := open(t, engine.Options{URL: srv.ClientURL()})

@@ -1,4 +1,5 @@
-// Command fetch is `make envoy`: it fetches the pinned Envoy unless one is found already, and prints its path.
+// Command fetch is `make envoy`: it fetches the pinned Envoy unless one is found already, and
+// prints its path.
 package main
 
 import (

@@ -1,6 +1,7 @@
-// Package answer is one attempt's answer as a state machine: what happens goes in (the target's head, a chunk, its end, a moment that
-// has come, a stop), and what Envoy is to be told comes out. It knows nothing of gRPC and Envoy, takes no lock and reads no clock: every
-// method is given the time.
+// Package answer is one attempt's answer as a state machine: what happens goes in (the target's
+// head, a chunk, its end, a moment that has come, a stop), and what Envoy is to be told comes out.
+// It knows nothing of gRPC and Envoy, takes no lock and reads no clock: every method is given the
+// time.
 //
 //	         first released event              complete
 //	Waiting ─────────────────────► Streaming ────────────► Concluded ── the target ends, or a second is over ──► Done
@@ -8,8 +9,9 @@
 //	   │                               └── detached at once, where nobody has to read the rest (Env.Detach) ──► Done
 //	   └─ a whole answer, or an error: at once ────────────────────────────────────────────────────────────────► Done
 //
-// The client hears nothing, not even the status, while the answer is Waiting: what fails until then can be asked of another target
-// unseen. In Concluded it has everything but the end, which waits a moment for the target's (see Answer.conclude).
+// The client hears nothing, not even the status, while the answer is Waiting: what fails until then
+// can be asked of another target unseen. In Concluded it has everything but the end, which waits a
+// moment for the target's (see Answer.conclude).
 //
 // What becomes of a stream's frame on its way to the client is one list: passage, in stream.go.
 package answer
@@ -53,11 +55,13 @@ type Env struct {
 	Secrets redact.Set // what must not be in errors
 	Certain redact.Set // what must not be in answers either
 
-	// Room is asked whether there is room for so many bytes that are collected of the answer, all in all.
+	// Room is asked whether there is room for so many bytes that are collected of the answer, all
+	// in all.
 	Room func(bytes int64) bool
 	// Status is the HTTP status that Envoy and the client get for an error.
 	Status func(*llm.Error) int
-	// Fail is asked what a failure means, before anybody hears of it. fault tells whether it is the target's. It may change e.
+	// Fail is asked what a failure means, before anybody hears of it. fault tells whether it is the
+	// target's. It may change e.
 	Fail func(e *llm.Error, fault bool) Verdict
 }
 
@@ -80,7 +84,8 @@ func (h Head) ok() bool {
 	return h.Status >= 200 && h.Status < 300 && h.Status != http.StatusNoContent && h.Status != http.StatusResetContent
 }
 
-// Out is what an event has brought: what is known now, and what is to be said, in this order. The zero value is nothing.
+// Out is what an event has brought: what is known now, and what is to be said, in this order. The
+// zero value is nothing.
 type Out struct {
 	Failed  *llm.Error // why the attempt has failed
 	Usage   *llm.Usage // of the attempt, as known so far, whatever becomes of its answer
@@ -219,7 +224,8 @@ func (a *Answer) event(now time.Time, happen func()) Out {
 	return a.out
 }
 
-// reads tells whether what the target says still matters: in Concluded the record may lack the usage yet.
+// reads tells whether what the target says still matters: in Concluded the record may lack the
+// usage yet.
 func (a *Answer) reads() bool { return a.state != Done }
 
 // begin says the head of a stream. The attempt is then the one that the client hears.
@@ -228,7 +234,8 @@ func (a *Answer) begin() {
 	a.out.Commit = &Start{Status: a.head.Status, Length: -1, Labelled: a.content.labelled}
 }
 
-// detach follows begin where the rest of the stream is the client's as it comes, and nobody has to read it.
+// detach follows begin where the rest of the stream is the client's as it comes, and nobody has to
+// read it.
 func (a *Answer) detach() {
 	if a.env.Detach && a.relays() && a.content.untouched() {
 		a.state, a.held, a.out.Detach = Done, a.held[:0], true
@@ -248,8 +255,8 @@ func (a *Answer) complete(status int, body []byte) {
 	a.conclude()
 }
 
-// conclude follows the last byte for the client. The end of a good answer waits a moment for the target's: its connection is used again
-// when it has ended by itself, and closed otherwise.
+// conclude follows the last byte for the client. The end of a good answer waits a moment for the
+// target's: its connection is used again when it has ended by itself, and closed otherwise.
 func (a *Answer) conclude() {
 	if a.closed || !a.good {
 		a.finally()
@@ -281,10 +288,12 @@ func (a *Answer) end() {
 	}
 }
 
-// refuse ends an attempt of which the client has nothing. Should Envoy ask another target, none of it is seen.
+// refuse ends an attempt of which the client has nothing. Should Envoy ask another target, none of
+// it is seen.
 func (a *Answer) refuse(e *llm.Error) { a.tell(a.fail(e, true)) }
 
-// tell says an error: as the target's answer where it has given one, for its headers may matter to the client.
+// tell says an error: as the target's answer where it has given one, for its headers may matter to
+// the client.
 func (a *Answer) tell(told *llm.Error) {
 	a.held = a.held[:0]
 	if a.head.Status == 0 {

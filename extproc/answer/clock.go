@@ -21,8 +21,9 @@ type Clock struct {
 const (
 	// endsWithin is how long the end of a complete answer waits for the target's.
 	endsWithin = time.Second
-	// usageWithin is how long a stream that has said why it stopped is waited for to tell its usage and its end. OpenAI tells them in
-	// the same moment; the client waits for it with a complete answer in its hands.
+	// usageWithin is how long a stream that has said why it stopped is waited for to tell its usage
+	// and its end. OpenAI tells them in the same moment; the client waits for it with a complete
+	// answer in its hands.
 	usageWithin = 2 * time.Second
 )
 
@@ -39,7 +40,8 @@ type clock struct {
 func (c *clock) hear(now time.Time) { c.heard, c.lastSaid = now, now }
 
 const (
-	// leastRead is how fast a client reads at least, in bytes a second: faster than tokens come, as a rule.
+	// leastRead is how fast a client reads at least, in bytes a second: faster than tokens come, as
+	// a rule.
 	leastRead = 16 << 10
 	// buffered is what a client may have unread before Envoy stops reading the target (xds).
 	buffered = 128 << 10
@@ -51,7 +53,8 @@ func (c *clock) tell(bytes int) {
 	c.unread, c.counted = max(0, c.unread-read)+int64(bytes), c.now
 }
 
-// behind is how long the target may be silent because the client is slow: Envoy does not read it then, and nobody says so.
+// behind is how long the target may be silent because the client is slow: Envoy does not read it
+// then, and nobody says so.
 func (c *clock) behind() time.Duration {
 	return time.Duration(max(0, c.unread-buffered)/leastRead) * time.Second
 }
@@ -101,8 +104,8 @@ func (a *Answer) lateAt() time.Time {
 	return soonest(after(c.heard, c.Silence), after(c.Started, c.FirstToken), c.Leaves)
 }
 
-// commentAt is when the client gets a comment, because its stream is silent. Envoy takes nothing for it before some of the target's
-// body has come.
+// commentAt is when the client gets a comment, because its stream is silent. Envoy takes nothing
+// for it before some of the target's body has come.
 func (a *Answer) commentAt() time.Time {
 	if !a.Torn() || !a.begun {
 		return time.Time{}

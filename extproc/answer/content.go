@@ -16,10 +16,11 @@ const (
 	formStream       // events
 )
 
-// content reads the beginning of an answer's body and says what it is: packed or not, one whole thing or a stream. The bytes decide, not
-// the headers, because relays and frameworks label streams application/json, errors text/html, and what they have unpacked gzip.
-// Only where the bytes say nothing do the headers count. How streams begin is known of server-sent events alone: of others the headers
-// decide.
+// content reads the beginning of an answer's body and says what it is: packed or not, one whole
+// thing or a stream. The bytes decide, not the headers, because relays and frameworks label streams
+// application/json, errors text/html, and what they have unpacked gzip. Only where the bytes say
+// nothing do the headers count. How streams begin is known of server-sent events alone: of others
+// the headers decide.
 type content struct {
 	encoding string // content-encoding
 	labelled bool   // content-type calls it a stream
@@ -39,7 +40,8 @@ func newContent(contentType, encoding, streams string) content {
 
 const eventStream = "text/event-stream"
 
-// push takes the next bytes of the body. take gets what they unpack to, from where the form is known on. Its error is returned.
+// push takes the next bytes of the body. take gets what they unpack to, from where the form is
+// known on. Its error is returned.
 func (c *content) push(chunk []byte, take func([]byte) error) error {
 	if c.unpack != nil {
 		return c.unpack.push(chunk, func(plain []byte) error { return c.plain(plain, take) })
@@ -126,10 +128,12 @@ func (c *content) close() {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// fields begin the lines of a stream, https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream.
+// fields begin the lines of a stream,
+// https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream.
 var fields = [][]byte{[]byte("data:"), []byte("event:"), []byte(":"), []byte("id:"), []byte("retry:")}
 
-// formOf tells what begins so, formUnknown while that may be one or the other: blank lines keep connections open in front of both.
+// formOf tells what begins so, formUnknown while that may be one or the other: blank lines keep
+// connections open in front of both.
 func formOf(start []byte) form {
 	if len(start) < len(byteOrderMark) && bytes.HasPrefix(byteOrderMark, start) {
 		return formUnknown

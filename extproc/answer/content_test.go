@@ -45,7 +45,8 @@ func (c *content) read(chunks [][]byte) string {
 	return fmt.Sprintf("%d %q %v", c.form, out.String(), err)
 }
 
-// TestContent: whatever the header says of the encoding, and however the bytes are cut, the body is what it unpacks to.
+// TestContent: whatever the header says of the encoding, and however the bytes are cut, the body is
+// what it unpacks to.
 func TestContent(t *testing.T) {
 	for _, c := range []struct {
 		name, encoding string
@@ -84,7 +85,8 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// TestContentTorn: a packed body that breaks off, wherever, is an error, and what had come of it is not lost.
+// TestContentTorn: a packed body that breaks off, wherever, is an error, and what had come of it is
+// not lost.
 func TestContentTorn(t *testing.T) {
 	whole := golden.Packed(t, "gzip", "data: a\n\n", "data: b\n\n")
 	for i := len(gzipMagic); i < len(whole); i++ {
@@ -95,7 +97,8 @@ func TestContentTorn(t *testing.T) {
 	}
 }
 
-// TestContentComesAtOnce: an event that has come is handed on before the next one comes, packed or not.
+// TestContentComesAtOnce: an event that has come is handed on before the next one comes, packed or
+// not.
 func TestContentComesAtOnce(t *testing.T) {
 	for _, encoding := range []string{"", "gzip", "deflate"} {
 		c := content{encoding: encoding}
@@ -124,7 +127,8 @@ func TestContentComesAtOnce(t *testing.T) {
 	}
 }
 
-// TestContentBomb: a body that unpacks to far more than it is is handed on in pieces, and no longer than they are taken.
+// TestContentBomb: a body that unpacks to far more than it is is handed on in pieces, and no longer
+// than they are taken.
 func TestContentBomb(t *testing.T) {
 	bomb := golden.Packed(t, "gzip", strings.Repeat("{", 100<<20))
 	enough := errors.New("enough")

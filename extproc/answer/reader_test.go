@@ -14,8 +14,8 @@ import (
 	"millrace/schema"
 )
 
-// toolAsText is what an encoder would make that asks for a tool in place of a JSON schema: the client gets the arguments as text, and
-// no call.
+// toolAsText is what an encoder would make that asks for a tool in place of a JSON schema: the
+// client gets the arguments as text, and no call.
 type toolAsText struct{ llm.AnswerReader }
 
 func (r toolAsText) Whole(body []byte) (*llm.Response, error) {
@@ -55,8 +55,8 @@ func (s textStream) Push(chunk []byte) ([]llm.Frame, error) {
 	return frames, err
 }
 
-// TestReaderUndoes: what the call's reader undoes is undone in whichever of its forms the answer comes, and in whichever the client
-// wants it.
+// TestReaderUndoes: what the call's reader undoes is undone in whichever of its forms the answer
+// comes, and in whichever the client wants it.
 func TestReaderUndoes(t *testing.T) {
 	const whole = `{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"tool_use","id":"toolu_1","name":"person","input":{"name":"Ada"}}],"stop_reason":"tool_use","usage":{"input_tokens":5,"output_tokens":7}}`
 	const stream = `event: message_start

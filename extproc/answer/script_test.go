@@ -18,19 +18,21 @@ import (
 	"millrace/schema"
 )
 
-// A script plays one answer: a case is who speaks to whom and under which limits (setup), what happens (events), and what is said, second
-// by second (want).
+// A script plays one answer: a case is who speaks to whom and under which limits (setup), what
+// happens (events), and what is said, second by second (want).
 //
-// setup has a line for each of: "client SCHEMA", "target SCHEMA", "stream" (the client asks for one), and limits and circumstances by the
-// names of answer.Clock and answer.Retry ("silence 30s", "last"). "again" has failures retried elsewhere, "rival UNTIL" has another
-// attempt that may answer until then.
+// setup has a line for each of: "client SCHEMA", "target SCHEMA", "stream" (the client asks for
+// one), and limits and circumstances by the names of answer.Clock and answer.Retry ("silence 30s",
+// "last"). "again" has failures retried elsewhere, "rival UNTIL" has another attempt that may
+// answer until then.
 //
-// events has a line for each thing that happens: "head 200 text/event-stream", "say WORD…" (below), "end", "stop", and a time to wait, in
-// which Tick is called whenever Deadline says so.
+// events has a line for each thing that happens: "head 200 text/event-stream", "say WORD…" (below),
+// "end", "stop", and a time to wait, in which Tick is called whenever Deadline says so.
 //
-// What a target says is written as what it means, one chunk a line, and put into its schema's words: "role", "text hello", "ping",
-// "finish", "usage", "done", "error", "torn" (half an event), "whole" (an answer that is not a stream), "refusal" (an error's body), or
-// "raw" and a quoted Go string.
+// What a target says is written as what it means, one chunk a line, and put into its schema's
+// words: "role", "text hello", "ping", "finish", "usage", "done", "error", "torn" (half an event),
+// "whole" (an answer that is not a stream), "refusal" (an error's body), or "raw" and a quoted Go
+// string.
 
 // words are what a target says, by its schema.
 var words = map[schema.Name]map[string]string{
@@ -302,7 +304,8 @@ func (o *said) flush() {
 // created is the second at which an encoder wrote what has none of its own.
 var created = regexp.MustCompile(`"created":\d{10}`)
 
-// TestScripts plays every script, and again with each chunk cut in two, everywhere, and in single bytes: nothing changes.
+// TestScripts plays every script, and again with each chunk cut in two, everywhere, and in single
+// bytes: nothing changes.
 func TestScripts(t *testing.T) {
 	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) {
 		s := parse(c.T, string(c.Input("setup")), string(c.Input("events")))

@@ -12,8 +12,9 @@ import (
 // maxHeld bounds what a stream may say before its first meaningful event.
 const maxHeld = 1 << 20
 
-// passage is the way of a frame from the target to the client, in order. Each step says whether the frame goes on. A policy on answers
-// is a step before word: it may keep a frame back, change it or end the answer, and what follows sees only what it lets through.
+// passage is the way of a frame from the target to the client, in order. Each step says whether the
+// frame goes on. A policy on answers is a step before word: it may keep a frame back, change it or
+// end the answer, and what follows sees only what it lets through.
 var passage = [...]func(*Answer, llm.Frame) bool{
 	(*Answer).account, // usage, and whether the stream has ended
 	(*Answer).fails,   // an error inside the stream
@@ -183,8 +184,8 @@ func (a *Answer) bound(llm.Frame) bool {
 	return true
 }
 
-// finish ends the answer as soon as nothing more can come that the client is to get: the target's connection may stay open for long.
-// Comments are no progress.
+// finish ends the answer as soon as nothing more can come that the client is to get: the target's
+// connection may stay open for long. Comments are no progress.
 func (a *Answer) finish(f llm.Frame) bool {
 	complete := !a.finished.IsZero()
 	switch {
@@ -205,7 +206,8 @@ func onlyUsage(f llm.Frame) bool {
 	return len(f.Events) > 0 && !slices.ContainsFunc(f.Events, func(e llm.Event) bool { return e.Kind != llm.UsageReport })
 }
 
-// endStream ends the client's stream: completely if the target has said that it was complete, else as broken, with the error.
+// endStream ends the client's stream: completely if the target has said that it was complete, else
+// as broken, with the error.
 func (a *Answer) endStream(unfinished *llm.Error) {
 	for _, f := range a.decoder.Close() {
 		if n := len(f.Events); n > 0 && f.Events[n-1].Kind == llm.Failure && !f.OwnError { // half an event
@@ -242,8 +244,8 @@ func (a *Answer) done() {
 
 func (a *Answer) empty() *llm.Error { return a.problem("empty stream") }
 
-// broken ends an answer that cannot go on: as a failed attempt while nothing is out, else in the client's own dialect. What comes
-// behind the end of a stream is nobody's loss.
+// broken ends an answer that cannot go on: as a failed attempt while nothing is out, else in the
+// client's own dialect. What comes behind the end of a stream is nobody's loss.
 func (a *Answer) broken(e *llm.Error) {
 	switch {
 	case a.ended || !a.finished.IsZero():

@@ -10,8 +10,9 @@ import (
 	"iter"
 )
 
-// unpacker decompresses a body that is pushed to it in chunks cut anywhere. Go's decompressors pull, so the one at work is a coroutine:
-// it runs inside push, and stops where it lacks bytes. What it holds is its window and one piece of output.
+// unpacker decompresses a body that is pushed to it in chunks cut anywhere. Go's decompressors
+// pull, so the one at work is a coroutine: it runs inside push, and stops where it lacks bytes.
+// What it holds is its window and one piece of output.
 type unpacker struct {
 	in    []byte
 	ended bool // no more than in comes
@@ -25,9 +26,10 @@ var gzipMagic = []byte{0x1f, 0x8b}
 // errPacked begins every error about a body that cannot be unpacked.
 var errPacked = errors.New("cannot be unpacked")
 
-// newUnpacker returns what unpacks a body of this encoding that begins so, nil where nothing has to. gzip is known by its first bytes,
-// called so or not; a body that has none of them is what it looks like, whatever the header says. What this gateway does not
-// know, and has not asked for, is an error.
+// newUnpacker returns what unpacks a body of this encoding that begins so, nil where nothing has
+// to. gzip is known by its first bytes, called so or not; a body that has none of them is what it
+// looks like, whatever the header says. What this gateway does not know, and has not asked for, is
+// an error.
 func newUnpacker(encoding string, start []byte) (*unpacker, error) {
 	switch {
 	case bytes.HasPrefix(start, gzipMagic):
@@ -66,7 +68,8 @@ func unpacking(open func(io.Reader) (io.Reader, error)) *unpacker {
 	return u
 }
 
-// push takes the next bytes; take gets what they unpack to, piece by piece, each valid until it returns.
+// push takes the next bytes; take gets what they unpack to, piece by piece, each valid until it
+// returns.
 func (u *unpacker) push(chunk []byte, take func([]byte) error) error {
 	u.in = chunk
 	for {
@@ -93,7 +96,8 @@ func (u *unpacker) end(take func([]byte) error) error {
 
 func (u *unpacker) close() { u.stop() }
 
-// pushed reads what was pushed. It is an io.ByteReader, so that nothing is read ahead: what has come must come out.
+// pushed reads what was pushed. It is an io.ByteReader, so that nothing is read ahead: what has
+// come must come out.
 type pushed struct {
 	*unpacker
 	yield func([]byte) bool

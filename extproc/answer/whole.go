@@ -88,8 +88,8 @@ func (a *Answer) replay(response *llm.Response) {
 	a.conclude()
 }
 
-// wholeError passes on the target's error: its own bytes to a client of the same schema, if it is an error of that schema and the
-// client is to hear it, else in the client's words.
+// wholeError passes on the target's error: its own bytes to a client of the same schema, if it is
+// an error of that schema and the client is to hear it, else in the client's words.
 func (a *Answer) wholeError() {
 	body := a.whole.joined()
 	if a.content.form == formStream && !a.content.other {
@@ -121,8 +121,8 @@ func firstData(stream []byte) (data []byte) {
 	return data
 }
 
-// pieces is what has come of a body. They are put together once, when it has ended: a slice that grows leaves garbage of several times
-// its size.
+// pieces is what has come of a body. They are put together once, when it has ended: a slice that
+// grows leaves garbage of several times its size.
 type pieces struct {
 	list [][]byte
 	size int

@@ -1,14 +1,17 @@
 package llm
 
-// AnswerReader reads the answer to one call. The encoder that made the call makes it too, since it alone knows what has to be undone:
-// a tool that goes by another name there, a tool that stands for a JSON schema, an id of another form. What a reader yields is in the
-// client's terms. Methods may overlap.
+// AnswerReader reads the answer to one call. The encoder that made the call makes it too, since it
+// alone knows what has to be undone: a tool that goes by another name there, a tool that stands for
+// a JSON schema, an id of another form. What a reader yields is in the client's terms. Methods may
+// overlap.
 type AnswerReader interface {
-	// Whole reads a whole 2xx answer, leniently (a sloppy provider is no reason for a 502). The error is an *Error: what the provider
-	// said when the body is an error all the same, else ErrBadGateway.
+	// Whole reads a whole 2xx answer, leniently (a sloppy provider is no reason for a 502). The
+	// error is an *Error: what the provider said when the body is an error all the same, else
+	// ErrBadGateway.
 	Whole(body []byte) (*Response, error)
-	// Patch is the answer for a client of the same schema: body, which Whole has read as r, as it is but for a word that says the model
-	// was done where it called tools. It does not change body.
+	// Patch is the answer for a client of the same schema: body, which Whole has read as r, as it
+	// is but for a word that says the model was done where it called tools. It does not change
+	// body.
 	Patch(body []byte, r *Response) []byte
 	// Stream starts reading a streamed answer.
 	Stream() StreamDecoder
@@ -17,15 +20,17 @@ type AnswerReader interface {
 // Asked is the request that an answer is written for.
 type Asked struct {
 	Head
-	// Request is all of it, decoded when it is first asked for; what it returns must not be changed. Few answers depend on more than
-	// the head. It may be nil where there is no body.
+	// Request is all of it, decoded when it is first asked for; what it returns must not be
+	// changed. Few answers depend on more than the head. It may be nil where there is no body.
 	Request func() (*Request, error)
 }
 
-// Renames are the tools that a target knows by another name than the client: its name, and the client's.
+// Renames are the tools that a target knows by another name than the client: its name, and the
+// client's.
 type Renames map[string]string
 
-// Fit is what a tool is called where the rule holds, and notes that if it is another name than the client's.
+// Fit is what a tool is called where the rule holds, and notes that if it is another name than the
+// client's.
 func (n *Renames) Fit(rule NameRule, name string) string {
 	fitting := rule.Fit(name)
 	if fitting != name {

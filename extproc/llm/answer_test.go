@@ -25,7 +25,8 @@ func (c calling) Close() []Frame {
 	return []Frame{{}, {Events: []Event{{Kind: TextDelta, Text: c.name}, {Kind: ToolStart, Name: c.name}, {Kind: ToolStart, Name: "other"}}}}
 }
 
-// TestRenamesAreUndone: the client is told its own names, whatever form the answer has, and texts are left alone.
+// TestRenamesAreUndone: the client is told its own names, whatever form the answer has, and texts
+// are left alone.
 func TestRenamesAreUndone(t *testing.T) {
 	reader := Renames{"a_b_1": "a.b"}.Undo(calling{"a_b_1"})
 	want := []string{"a_b_1", "a.b", "other"}

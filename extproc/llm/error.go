@@ -35,8 +35,8 @@ var statusOf = map[ErrorType]int{
 	ErrBadGateway: 502, ErrUnavailable: 503, ErrOverloaded: 529, ErrLoop: 508,
 }
 
-// ErrorTypeOf classes an HTTP status that came without a body that says more. 422 counts as an invalid request and 408 as a
-// timeout; other unknown statuses go by their hundred.
+// ErrorTypeOf classes an HTTP status that came without a body that says more. 422 counts as an
+// invalid request and 408 as a timeout; other unknown statuses go by their hundred.
 func ErrorTypeOf(status int) ErrorType {
 	for t, s := range statusOf {
 		if s == status {
@@ -55,14 +55,15 @@ func ErrorTypeOf(status int) ErrorType {
 	}
 }
 
-// Error is what a client may know about a failure. Message names what was wrong. What of it is the provider's words may quote a
-// credential: extproc takes those out before anyone gets them. Each schema encodes it in its own form.
+// Error is what a client may know about a failure. Message names what was wrong. What of it is the
+// provider's words may quote a credential: extproc takes those out before anyone gets them. Each
+// schema encodes it in its own form.
 type Error struct {
 	Type    ErrorType
 	Message string
 
-	// Code and Param are OpenAI's finer words ("model_not_found", "messages[2].content"); "" when there are none. Between
-	// OpenAI-shaped schemas they pass unchanged.
+	// Code and Param are OpenAI's finer words ("model_not_found", "messages[2].content"); "" when
+	// there are none. Between OpenAI-shaped schemas they pass unchanged.
 	Code  string
 	Param string
 
@@ -70,7 +71,8 @@ type Error struct {
 	Status int
 	// RetryAfter is how long the provider asked to wait; 0 when it did not.
 	RetryAfter time.Duration
-	// Detail is the provider's further structured detail (Azure's innererror), verbatim; nil when there is none.
+	// Detail is the provider's further structured detail (Azure's innererror), verbatim; nil when
+	// there is none.
 	Detail json.RawMessage
 }
 
@@ -79,14 +81,14 @@ func Errorf(t ErrorType, format string, args ...any) *Error {
 	return &Error{Type: t, Message: fmt.Sprintf(format, args...)}
 }
 
-// Invalid is an ErrInvalidRequest about one member of the request, given as the client would write its path
-// ("messages[2].content").
+// Invalid is an ErrInvalidRequest about one member of the request, given as the client would write
+// its path ("messages[2].content").
 func Invalid(param, format string, args ...any) *Error {
 	return &Error{Type: ErrInvalidRequest, Param: param, Message: param + ": " + fmt.Sprintf(format, args...)}
 }
 
-// Unreadable is the error for a body that cannot be read. Where err knows whose value is wrong (a method Member, with the member's path)
-// it says so; else the body is no strict JSON.
+// Unreadable is the error for a body that cannot be read. Where err knows whose value is wrong (a
+// method Member, with the member's path) it says so; else the body is no strict JSON.
 func Unreadable(err error) *Error {
 	var wrong interface {
 		error
@@ -111,7 +113,8 @@ func (e *Error) HTTPStatus() int {
 	return statusOf[e.Type]
 }
 
-// AsError makes a client's error of any error. Codecs return nothing else; anything else is a bug of ours and says nothing.
+// AsError makes a client's error of any error. Codecs return nothing else; anything else is a bug
+// of ours and says nothing.
 func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {

@@ -1,12 +1,14 @@
-// Package llm is the neutral vocabulary between wire formats: what a request, an answer, a stream event and an error
-// mean, whatever provider says it. A schema's codec translates its own bytes to and from these types, so that n schemas
-// need n codecs and not n×m.
+// Package llm is the neutral vocabulary between wire formats: what a request, an answer, a stream
+// event and an error mean, whatever provider says it. A schema's codec translates its own bytes to
+// and from these types, so that n schemas need n codecs and not n×m.
 //
-// It promises nothing about bytes: numbers, JSON schemas and tool arguments are kept as the text they arrived in
-// (2^53+1 and 1.0 survive, object keys keep their order), and content is typed parts, never one string. What a schema
-// cannot say is left out by its encoder and named (Call.Dropped), or refused with an *Error; nothing is lost silently.
+// It promises nothing about bytes: numbers, JSON schemas and tool arguments are kept as the text
+// they arrived in (2^53+1 and 1.0 survive, object keys keep their order), and content is typed
+// parts, never one string. What a schema cannot say is left out by its encoder and named
+// (Call.Dropped), or refused with an *Error; nothing is lost silently.
 //
-// Standard library only. Of HTTP the contract of codecs has statuses, headers and paths; Envoy and providers' names are not known here.
+// Standard library only. Of HTTP the contract of codecs has statuses, headers and paths; Envoy and
+// providers' names are not known here.
 package llm
 
 import (
@@ -17,16 +19,16 @@ import (
 // Role says who speaks in a Message.
 type Role string
 
-// System covers OpenAI's developer role too. Tool results are parts of a User message: every schema wants them directly
-// after the assistant turn that called the tool, and encoders put them there.
+// System covers OpenAI's developer role too. Tool results are parts of a User message: every schema
+// wants them directly after the assistant turn that called the tool, and encoders put them there.
 const (
 	System    Role = "system"
 	User      Role = "user"
 	Assistant Role = "assistant"
 )
 
-// Request is one generation request. Zero fields were not given by the client; an encoder then omits them or applies
-// the target schema's own required default.
+// Request is one generation request. Zero fields were not given by the client; an encoder then
+// omits them or applies the target schema's own required default.
 type Request struct {
 	Model    string
 	Stream   bool
@@ -55,7 +57,8 @@ type Request struct {
 	User        string // an opaque end-user id (OpenAI user or safety_identifier, Anthropic metadata.user_id)
 	ServiceTier string // as the client's schema spells it
 
-	// IncludeUsage says that the client asked for usage in its stream. Schemas that always send it ignore the field.
+	// IncludeUsage says that the client asked for usage in its stream. Schemas that always send it
+	// ignore the field.
 	IncludeUsage bool
 
 	// Family is whose schema the client speaks. It says what Extra means.
@@ -65,7 +68,8 @@ type Request struct {
 
 	// Spelling is what the client calls members that another schema calls otherwise; see Spell.
 	Spelling map[Member]string
-	// Words are what the client's schema calls members, whatever this client writes. They are the codec's and not changed.
+	// Words are what the client's schema calls members, whatever this client writes. They are the
+	// codec's and not changed.
 	Words map[Member]string
 }
 
@@ -74,7 +78,8 @@ func (r *Request) Head() Head {
 	return Head{Model: r.Model, Stream: r.Stream, IncludeUsage: true, Choices: int(r.N)}
 }
 
-// Member is a part of a request that schemas spell differently. Its value is the most usual spelling.
+// Member is a part of a request that schemas spell differently. Its value is the most usual
+// spelling.
 type Member string
 
 // The members whose loss encoders report.
@@ -127,16 +132,17 @@ type Message struct {
 	Paths []string // where each of the parts is in the client's body, in its own words; nil where nobody knows
 }
 
-// Part is one piece of content: Text, Image, File, Audio, ToolCall, ToolResult, Thinking or Refusal.
-// Parts are values; a decoder never yields a nil one.
+// Part is one piece of content: Text, Image, File, Audio, ToolCall, ToolResult, Thinking or
+// Refusal. Parts are values; a decoder never yields a nil one.
 type Part interface{ part() }
 
-// Origin is whose a signature or a hidden thought is: the family of the schema whose providers take it back. They go to
-// nobody else, in requests and in answers. It is "" where nothing is signed or hidden.
+// Origin is whose a signature or a hidden thought is: the family of the schema whose providers take
+// it back. They go to nobody else, in requests and in answers. It is "" where nothing is signed or
+// hidden.
 type Origin string
 
-// Text is plain text. Cache, here and below, is the schema-neutral prompt-cache marker that the client put on the part
-// (Anthropic's cache_control object, verbatim), nil when there was none.
+// Text is plain text. Cache, here and below, is the schema-neutral prompt-cache marker that the
+// client put on the part (Anthropic's cache_control object, verbatim), nil when there was none.
 type Text struct {
 	Text  string
 	Cache json.RawMessage
@@ -145,7 +151,8 @@ type Text struct {
 	Origin    Origin
 }
 
-// Image is a picture, either inline (Data, base64 as it arrived) or by reference (URL); exactly one is set.
+// Image is a picture, either inline (Data, base64 as it arrived) or by reference (URL); exactly one
+// is set.
 type Image struct {
 	MediaType string // "image/png"; of inline data only, may be wrong: trust the magic bytes
 	Data      string
@@ -154,7 +161,8 @@ type Image struct {
 	Cache     json.RawMessage
 }
 
-// File is a document: inline (Data in base64, or Text for plain text), by reference (URL) or by a provider's own id.
+// File is a document: inline (Data in base64, or Text for plain text), by reference (URL) or by a
+// provider's own id.
 type File struct {
 	Name      string
 	MediaType string
@@ -171,12 +179,14 @@ type Audio struct {
 	Data   string
 }
 
-// ToolCall is the assistant asking for a tool. Arguments is the text of one JSON object, verbatim; "" when none came.
+// ToolCall is the assistant asking for a tool. Arguments is the text of one JSON object, verbatim;
+// "" when none came.
 type ToolCall struct {
 	ID        string
 	Name      string
 	Arguments string
-	// Signature is the provider's opaque proof that must come back with a replayed call (Gemini thoughtSignature).
+	// Signature is the provider's opaque proof that must come back with a replayed call (Gemini
+	// thoughtSignature).
 	Signature string
 	Origin    Origin
 	Cache     json.RawMessage
@@ -190,7 +200,8 @@ type ToolResult struct {
 	Cache   json.RawMessage
 }
 
-// Thinking is the model's reasoning. One that nobody signed may be sent to any provider that takes thoughts as text.
+// Thinking is the model's reasoning. One that nobody signed may be sent to any provider that takes
+// thoughts as text.
 type Thinking struct {
 	Text      string
 	Signature string
@@ -246,7 +257,8 @@ const (
 	FormatJSONSchema FormatKind = "json_schema"
 )
 
-// Format asks for structured output. Name, Description, Schema and Strict belong to FormatJSONSchema.
+// Format asks for structured output. Name, Description, Schema and Strict belong to
+// FormatJSONSchema.
 type Format struct {
 	Kind        FormatKind
 	Name        string
@@ -255,8 +267,9 @@ type Format struct {
 	Strict      *bool
 }
 
-// Reasoning asks for thinking: as an effort word (none, minimal, low, medium, high, xhigh, max), as a token budget, or as
-// Adaptive. At most one of Budget and Adaptive is set; Effort may stand beside Adaptive.
+// Reasoning asks for thinking: as an effort word (none, minimal, low, medium, high, xhigh, max), as
+// a token budget, or as Adaptive. At most one of Budget and Adaptive is set; Effort may stand
+// beside Adaptive.
 type Reasoning struct {
 	Effort   string
 	Budget   *int64
@@ -288,11 +301,13 @@ type Response struct {
 	Created int64 // Unix seconds; 0 when the provider does not say
 	Choices []Choice
 	Usage   Usage
-	// Counted is the answer to a request to count tokens, which has no choices and uses none; else nil.
+	// Counted is the answer to a request to count tokens, which has no choices and uses none; else
+	// nil.
 	Counted *int64
 }
 
-// Choice is one of the answers that were asked for (Request.N). Parts holds what the assistant said, in order.
+// Choice is one of the answers that were asked for (Request.N). Parts holds what the assistant
+// said, in order.
 type Choice struct {
 	Parts        []Part
 	Stop         Stop
@@ -313,8 +328,8 @@ const (
 	StopPause    Stop = "pause"   // a long turn was paused by the provider and may be continued
 )
 
-// Usage counts tokens. Input includes the cached ones and Output the reasoning ones: the CacheRead, CacheWrite and
-// Reasoning counts are parts of them, whatever the provider's own arithmetic is.
+// Usage counts tokens. Input includes the cached ones and Output the reasoning ones: the CacheRead,
+// CacheWrite and Reasoning counts are parts of them, whatever the provider's own arithmetic is.
 type Usage struct {
 	Input      int64 `json:"input"`
 	Output     int64 `json:"output"`

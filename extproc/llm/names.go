@@ -5,14 +5,15 @@ import (
 	"encoding/hex"
 )
 
-// Names lists members in the order in which they were added, each once. The zero value is an empty list. Adding costs the same
-// however many there are: clients choose how many members a body has.
+// Names lists members in the order in which they were added, each once. The zero value is an empty
+// list. Adding costs the same however many there are: clients choose how many members a body has.
 type Names struct {
 	list  []string
 	known map[string]struct{}
 }
 
-// Add puts the name at the end of the list, and tells whether it was not there yet: else nothing changes.
+// Add puts the name at the end of the list, and tells whether it was not there yet: else nothing
+// changes.
 func (n *Names) Add(name string) bool {
 	if _, ok := n.known[name]; ok {
 		return false
@@ -47,8 +48,9 @@ func (n NameRule) Takes(name string) bool {
 	return true
 }
 
-// Fit returns the name if the rule takes it, else another name made of it: as much of it as there is room for, _ for what is not
-// legal, and a hash of the whole name. Equal names give equal names, in every request and every process; Max must be 16 at least.
+// Fit returns the name if the rule takes it, else another name made of it: as much of it as there
+// is room for, _ for what is not legal, and a hash of the whole name. Equal names give equal names,
+// in every request and every process; Max must be 16 at least.
 func (n NameRule) Fit(name string) string {
 	if n.Takes(name) {
 		return name
@@ -71,7 +73,8 @@ func Digest(id string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// WordByte tells the bytes that tool names and call ids are made of in most schemas: letters, digits, _ and -.
+// WordByte tells the bytes that tool names and call ids are made of in most schemas: letters,
+// digits, _ and -.
 func WordByte(c byte) bool {
 	return c == '_' || c == '-' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }

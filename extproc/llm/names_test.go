@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestFit: a name that a schema takes stays, any other becomes one that it takes, the same one every time and for no other name.
+// TestFit: a name that a schema takes stays, any other becomes one that it takes, the same one
+// every time and for no other name.
 func TestFit(t *testing.T) {
 	rule := NameRule{Max: 64, Legal: WordByte}
 	long := "mcp__server__" + strings.Repeat("x", 60)
@@ -26,7 +27,8 @@ func TestFit(t *testing.T) {
 		}
 		given[out] = name
 	}
-	// The name is what later turns, other gateways and the provider's prompt cache know the tool by.
+	// The name is what later turns, other gateways and the provider's prompt cache know the tool
+	// by.
 	if got, want := rule.Fit("a.b"), "a_b_2e7336dc"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

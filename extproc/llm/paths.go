@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Placed are the request's messages, each with the path of every part. Where the client's is not known it counts what is here, in the
-// usual spelling.
+// Placed are the request's messages, each with the path of every part. Where the client's is not
+// known it counts what is here, in the usual spelling.
 func (r *Request) Placed() []Message {
 	placed, own := r.Messages, true
 	for i, m := range r.Messages {
@@ -32,7 +32,8 @@ func (r *Request) Placed() []Message {
 	return placed
 }
 
-// Unnumbered is a path without the places in its lists, as losses are named: each once, however often it happens.
+// Unnumbered is a path without the places in its lists, as losses are named: each once, however
+// often it happens.
 func Unnumbered(path string) string {
 	var b strings.Builder
 	for {

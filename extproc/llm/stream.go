@@ -3,14 +3,15 @@ package llm
 // EventKind says what an Event carries.
 type EventKind uint8
 
-// The events of a stream in the order they can come: Start once, any number of deltas and pings, a Finish per choice,
-// UsageReport whenever the provider tells, and at the very end exactly one of End or Failure. A provider that closes the
-// connection without its own terminal event yields neither: the stream is broken, and its reader says so.
+// The events of a stream in the order they can come: Start once, any number of deltas and pings, a
+// Finish per choice, UsageReport whenever the provider tells, and at the very end exactly one of
+// End or Failure. A provider that closes the connection without its own terminal event yields
+// neither: the stream is broken, and its reader says so.
 const (
 	// Ping is a frame that only keeps the connection open.
 	Ping EventKind = iota
-	// Start is the preamble (ID, Model, and Usage when the provider counts the prompt first). It commits nothing: an
-	// overloaded provider says this much before it fails.
+	// Start is the preamble (ID, Model, and Usage when the provider counts the prompt first). It
+	// commits nothing: an overloaded provider says this much before it fails.
 	Start
 	// TextDelta adds Text to the answer.
 	TextDelta
@@ -28,7 +29,8 @@ const (
 	ToolStart
 	// ToolDelta adds Text to the arguments of the call number Tool. Calls may interleave.
 	ToolDelta
-	// ToolEnd closes the call number Tool. Providers that do not say when a call is over never send it.
+	// ToolEnd closes the call number Tool. Providers that do not say when a call is over never send
+	// it.
 	ToolEnd
 	// Finish says why the choice stopped (Stop, StopSequence).
 	Finish
@@ -58,8 +60,8 @@ type Event struct {
 	Err          *Error
 }
 
-// Meaningful tells whether the event commits the answer to this attempt. Before the first such event a failure can still
-// be retried elsewhere without the client seeing any of it.
+// Meaningful tells whether the event commits the answer to this attempt. Before the first such
+// event a failure can still be retried elsewhere without the client seeing any of it.
 func (e Event) Meaningful() bool {
 	switch e.Kind {
 	case Ping, Start, UsageReport, End, Failure:
@@ -71,28 +73,31 @@ func (e Event) Meaningful() bool {
 	}
 }
 
-// Frame is one event of the provider's stream: its exact bytes, delimiter included, and what they mean. In Raw a finish that
-// denies the tool calls before it is put right. Raw is valid until the next call to the decoder that made it. Events is empty for frames the schema ignores.
+// Frame is one event of the provider's stream: its exact bytes, delimiter included, and what they
+// mean. In Raw a finish that denies the tool calls before it is put right. Raw is valid until the
+// next call to the decoder that made it. Events is empty for frames the schema ignores.
 type Frame struct {
 	Raw    []byte
 	Events []Event
-	// Injected marks a frame that is there only because the gateway asked for it and the client did not (OpenAI's
-	// usage-only chunk). A same-schema relay leaves it out.
+	// Injected marks a frame that is there only because the gateway asked for it and the client did
+	// not (OpenAI's usage-only chunk). A same-schema relay leaves it out.
 	Injected bool
-	// OwnError marks a frame that is the provider's own error event. A same-schema relay passes it on; a Failure of any other
-	// frame the client could not read as one.
+	// OwnError marks a frame that is the provider's own error event. A same-schema relay passes it
+	// on; a Failure of any other frame the client could not read as one.
 	OwnError bool
 }
 
 // StreamDecoder reads one provider stream. Its methods must not overlap.
 type StreamDecoder interface {
-	// Push takes the next bytes, cut anywhere, and yields the frames they complete. Frames, their Raw and their Events
-	// are the decoder's and valid until the next call. It fails once a frame exceeds the codec's bound.
+	// Push takes the next bytes, cut anywhere, and yields the frames they complete. Frames, their
+	// Raw and their Events are the decoder's and valid until the next call. It fails once a frame
+	// exceeds the codec's bound.
 	Push(chunk []byte) ([]Frame, error)
 	// Close takes the end of the bytes and yields what an unterminated last frame still said.
 	Close() []Frame
-	// Complete tells whether every answer that was asked for has said why it stopped. What may still come is usage and the
-	// provider's own End, which some never send; content that comes all the same counts.
+	// Complete tells whether every answer that was asked for has said why it stopped. What may
+	// still come is usage and the provider's own End, which some never send; content that comes all
+	// the same counts.
 	Complete() bool
 }
 
@@ -100,7 +105,8 @@ type StreamDecoder interface {
 type StreamEncoder interface {
 	// Encode appends the bytes for e to dst; none for what the client's schema does not say.
 	Encode(dst []byte, e Event) []byte
-	// Close appends the ending to dst. err is nil after an End event; otherwise the stream is broken and is ended the
-	// way the client's SDK recognises as failure, with no invented stop reason. It must be called exactly once.
+	// Close appends the ending to dst. err is nil after an End event; otherwise the stream is
+	// broken and is ended the way the client's SDK recognises as failure, with no invented stop
+	// reason. It must be called exactly once.
 	Close(dst []byte, err *Error) []byte
 }

@@ -1,20 +1,21 @@
 package llm
 
-// What EstimateTokens reckons with. Providers have tokenizers of their own, and most publish none: the estimate is one that errs little
-// for English and code, and rather upwards for the rest.
+// What EstimateTokens reckons with. Providers have tokenizers of their own, and most publish none:
+// the estimate is one that errs little for English and code, and rather upwards for the rest.
 const (
 	// https://platform.openai.com/tokenizer: a token is about four characters of English.
 	bytesPerToken = 4
 	// turnTokens is what marks a message, a tool or a call as one.
 	turnTokens = 4
 	// mediaTokens is what an image of the largest size costs that is not scaled down
-	// (https://docs.claude.com/en/docs/build-with-claude/vision#calculate-image-costs). A file or a sound of which nothing can be read
-	// counts as one.
+	// (https://docs.claude.com/en/docs/build-with-claude/vision#calculate-image-costs). A file or a
+	// sound of which nothing can be read counts as one.
 	mediaTokens = 1600
 )
 
-// EstimateTokens is about what a provider would count for the request's prompt: for each text a token for every four bytes of UTF-8
-// begun, and for each message, tool, call and picture a fixed sum. The work follows the size of the request.
+// EstimateTokens is about what a provider would count for the request's prompt: for each text a
+// token for every four bytes of UTF-8 begun, and for each message, tool, call and picture a fixed
+// sum. The work follows the size of the request.
 func EstimateTokens(r *Request) int64 {
 	n := partsTokens(r.System) + textTokens(len(r.Format.Schema))
 	for _, m := range r.Messages {

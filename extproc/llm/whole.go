@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// Events are the answer as a stream of it would have told it: for a client that asked for a stream and a target that gave a whole
-// answer. What Logprobs has of it is lost.
+// Events are the answer as a stream of it would have told it: for a client that asked for a stream
+// and a target that gave a whole answer. What Logprobs has of it is lost.
 func (r *Response) Events() []Event {
 	events := []Event{{Kind: Start, ID: r.ID, Model: r.Model, Created: r.Created}}
 	for i, c := range r.Choices {
@@ -47,8 +47,8 @@ func appendPart(events []Event, choice, tool int, p Part) []Event {
 	return events
 }
 
-// Assembly collects the events of a stream into the whole answer that they tell: for a client that asked for a whole answer and a
-// target that gave a stream. The zero value is empty.
+// Assembly collects the events of a stream into the whole answer that they tell: for a client that
+// asked for a whole answer and a target that gave a stream. The zero value is empty.
 type Assembly struct {
 	response Response
 	choices  []assembledChoice

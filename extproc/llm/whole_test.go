@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestEventsAndBack: what a whole answer says, its events say, and the answer made of these is the same one.
+// TestEventsAndBack: what a whole answer says, its events say, and the answer made of these is the
+// same one.
 func TestEventsAndBack(t *testing.T) {
 	want := &Response{
 		ID: "id", Model: "m", Created: 7, Usage: Usage{Input: 5, Output: 6, CacheRead: 1},
@@ -32,7 +33,8 @@ func TestEventsAndBack(t *testing.T) {
 	}
 }
 
-// TestAssembleInterleaved: pieces of calls that interleave go to their calls, text goes on where nothing came between.
+// TestAssembleInterleaved: pieces of calls that interleave go to their calls, text goes on where
+// nothing came between.
 func TestAssembleInterleaved(t *testing.T) {
 	var a Assembly
 	for _, e := range []Event{

@@ -20,13 +20,14 @@ import (
 	"millrace/schema"
 )
 
-// TestCost shows that a byte costs the same, whatever the size of what it is part of: a request from 1 KB to 10 MB, an answer, an
-// error or a stream, in every shape of shapes_test.go, for every pair of codecs. Two things are counted: the statements that run,
-// and the bytes that are allocated. It does not look at time.
+// TestCost shows that a byte costs the same, whatever the size of what it is part of: a request
+// from 1 KB to 10 MB, an answer, an error or a stream, in every shape of shapes_test.go, for every
+// pair of codecs. Two things are counted: the statements that run, and the bytes that are
+// allocated. It does not look at time.
 //
-// Go's coverage counters count the statements of our packages, of the JSON library, and of the standard packages that search and
-// copy. They do not see assembly (bytes.IndexByte, copy). The counting process is this test, built with the counters and started
-// with MILLRACE_COST set.
+// Go's coverage counters count the statements of our packages, of the JSON library, and of the
+// standard packages that search and copy. They do not see assembly (bytes.IndexByte, copy). The
+// counting process is this test, built with the counters and started with MILLRACE_COST set.
 func TestCost(t *testing.T) {
 	if work := os.Getenv("MILLRACE_COST"); work != "" {
 		spend(t, work)
@@ -66,8 +67,9 @@ type cost struct {
 	hottest           string // the block of statements that ran most often
 }
 
-// How many times what it costs at a smaller size a byte may cost. Statements hardly vary. Slices that grow are made anew: a small one in
-// twice the size, a large one in a quarter more, which allocates up to five times what it holds.
+// How many times what it costs at a smaller size a byte may cost. Statements hardly vary. Slices
+// that grow are made anew: a small one in twice the size, a large one in a quarter more, which
+// allocates up to five times what it holds.
 const (
 	slackOfStatements = 1.1
 	slackOfBytes      = 3
@@ -131,7 +133,8 @@ func measure(t *testing.T, counting, work string, input []byte) cost {
 	return c
 }
 
-// readProfile adds up a coverage profile. Each line is a block, its number of statements, and how often it ran.
+// readProfile adds up a coverage profile. Each line is a block, its number of statements, and how
+// often it ran.
 func readProfile(t *testing.T, name string) cost {
 	t.Helper()
 	f, err := os.Open(name)
@@ -183,8 +186,8 @@ func spend(t *testing.T, work string) {
 	}
 }
 
-// do does the work with an input: "request openai.chat" is all that a request of an OpenAI client goes through, towards
-// targets of each schema.
+// do does the work with an input: "request openai.chat" is all that a request of an OpenAI client
+// goes through, towards targets of each schema.
 func do(work string, input []byte) error {
 	if work == "square" {
 		var seen []string
@@ -217,8 +220,9 @@ func do(work string, input []byte) error {
 	return fmt.Errorf("unknown work %q", what)
 }
 
-// request takes a request to a target of every schema. A body beyond a bound is refused by its head, and that is what it costs;
-// it is translated here all the same, because no parser is to rely on the bounds for being linear.
+// request takes a request to a target of every schema. A body beyond a bound is refused by its
+// head, and that is what it costs; it is translated here all the same, because no parser is to rely
+// on the bounds for being linear.
 func request(client llm.ClientCodec, body []byte) error {
 	head, err := client.ReadHead(nil, body)
 	if err != nil && !strings.Contains(err.Error(), "at most") {

@@ -19,8 +19,8 @@ import (
 	"millrace/schema"
 )
 
-// pairTargets are those that every client's request is written for. The clients ask for the model "m", so each model is the
-// gateway's choice.
+// pairTargets are those that every client's request is written for. The clients ask for the model
+// "m", so each model is the gateway's choice.
 var pairTargets = []struct {
 	name, model, dialect string
 	schema               schema.Name
@@ -39,8 +39,8 @@ var pairTargets = []struct {
 	{"anthropic", "claude-sonnet-4-5", "", schema.AnthropicMessages},
 }
 
-// TestPairs: what each target is sent for a client's body, and what it is not, and what of its answers is put into the
-// client's terms. A file is a case, its folder the client's schema.
+// TestPairs: what each target is sent for a client's body, and what it is not, and what of its
+// answers is put into the client's terms. A file is a case, its folder the client's schema.
 func TestPairs(t *testing.T) {
 	for client := range conversations() {
 		t.Run(string(client.Schema.Name), func(t *testing.T) {
@@ -97,7 +97,8 @@ func conversations() iter.Seq[Codec] {
 // created is a time of ours where the target names none.
 var created = regexp.MustCompile(`"created":\d+`)
 
-// answered is what the client gets for an answer of the target's, as extproc/answer has it of a target of another schema.
+// answered is what the client gets for an answer of the target's, as extproc/answer has it of a
+// target of another schema.
 func answered(t *testing.T, client llm.ClientCodec, asked llm.Asked, reader llm.AnswerReader, form string, says []byte) []byte {
 	t.Helper()
 	if form == "whole" {

@@ -9,7 +9,8 @@ import (
 	"millrace/schema"
 )
 
-// TestRowsHaveCodecs: every schema that has operations has a codec for its clients, and every provider one for its targets.
+// TestRowsHaveCodecs: every schema that has operations has a codec for its clients, and every
+// provider one for its targets.
 func TestRowsHaveCodecs(t *testing.T) {
 	rows := map[Codec]bool{}
 	for _, s := range schema.All() {
@@ -35,7 +36,8 @@ func TestRowsHaveCodecs(t *testing.T) {
 	}
 }
 
-// TestErrorForms: Envoy words errors by the row, the sidecar by the codec, and a client cannot tell which of them it was.
+// TestErrorForms: Envoy words errors by the row, the sidecar by the codec, and a client cannot tell
+// which of them it was.
 func TestErrorForms(t *testing.T) {
 	for _, c := range codecs {
 		form := c.Schema.Error

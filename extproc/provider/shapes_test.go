@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// shape is one way to fill what a client or a provider sends: make returns an input of about that size.
+// shape is one way to fill what a client or a provider sends: make returns an input of about that
+// size.
 type shape struct {
 	work, name string
 	large      bool // up to 10 MB, not 1 MB
@@ -216,7 +217,8 @@ func delta(index int, of string) string {
 	return fmt.Sprintf(`data: {"type":"content_block_delta","index":%d,"delta":{"type":%s}}`+"\n\n", index, of)
 }
 
-// depth nests up to 9,000 deep, which is less than the JSON library takes. The rest of the size is a text beside it.
+// depth nests up to 9,000 deep, which is less than the JSON library takes. The rest of the size is
+// a text beside it.
 func depth(head, between, open, inner, end, tail string) func(int) []byte {
 	return func(size int) []byte {
 		n := min(4000, size/2/(len(open)+len(end)))

@@ -1,4 +1,5 @@
-// Package edges keeps the table of which package may import which. There is nothing here but the test.
+// Package edges keeps the table of which package may import which. There is nothing here but the
+// test.
 package edges
 
 import (
@@ -18,11 +19,12 @@ import (
 
 const module = "millrace/"
 
-// envoyProtos are Envoy's own messages. Few rooms may see them: what is said in them is said nowhere else.
+// envoyProtos are Envoy's own messages. Few rooms may see them: what is said in them is said
+// nowhere else.
 const envoyProtos = "github.com/envoyproxy/go-control-plane"
 
-// room is a row of the table: a package and what it may import beside the standard library. Paths are below the module;
-// x/* is every package directly in x.
+// room is a row of the table: a package and what it may import beside the standard library. Paths
+// are below the module; x/* is every package directly in x.
 type room struct {
 	path      string
 	packages  string // of the module
@@ -72,12 +74,14 @@ var table = []room{
 // tests may also use what is made for tests, and any library.
 const testPackages = "internal/golden internal/fakellm"
 
-// testRooms are what the tests of a room may import beside what it may itself: a machine is tested with real parts.
+// testRooms are what the tests of a room may import beside what it may itself: a machine is tested
+// with real parts.
 var testRooms = map[string]string{"extproc": "audit",
 	"extproc/answer": "extproc/provider schema", "extproc/provider": "internal/strictjson", "control": "engine", "internal/edges": "schema",
 }
 
-// testLibraries are what the tests of a room may use beside any ordinary library: control's have a fake Envoy.
+// testLibraries are what the tests of a room may use beside any ordinary library: control's have a
+// fake Envoy.
 var testLibraries = map[string]string{"control": envoyProtos}
 
 // pkg is one package as `go list -json` tells of it.
@@ -201,8 +205,8 @@ func list() ([]pkg, error) {
 	}
 }
 
-// dependOnSources looks at every folder of the module, so that the go command does not repeat a result from before a change: what
-// it runs for us it does not see.
+// dependOnSources looks at every folder of the module, so that the go command does not repeat a
+// result from before a change: what it runs for us it does not see.
 func dependOnSources() error {
 	return filepath.WalkDir("../..", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && len(d.Name()) > 2 && strings.HasPrefix(d.Name(), ".") {

@@ -13,7 +13,8 @@ import (
 	"millrace/schema"
 )
 
-// mayName are the files that may name a provider beside its folder and its rows: a new one is named in these, and nowhere else.
+// mayName are the files that may name a provider beside its folder and its rows: a new one is named
+// in these, and nowhere else.
 var mayName = []string{
 	"extproc/provider/provider.go", // the line of its codec
 	"cmd/millrace/demo.go",         // whom the demo plays

@@ -1,6 +1,7 @@
-// Package errorbody reads the body of an error, whatever API, proxy or framework wrote it: OpenAI's and Anthropic's {"error":{…}},
-// the flat forms, FastAPI's list of violations, Gemini's array, problem details of RFC 9457. It finds the words and the codes; what
-// they mean for a schema is for the schema to say. A body that breaks off is read as far as it goes. It takes one pass.
+// Package errorbody reads the body of an error, whatever API, proxy or framework wrote it: OpenAI's
+// and Anthropic's {"error":{…}}, the flat forms, FastAPI's list of violations, Gemini's array,
+// problem details of RFC 9457. It finds the words and the codes; what they mean for a schema is for
+// the schema to say. A body that breaks off is read as far as it goes. It takes one pass.
 package errorbody
 
 import (
@@ -46,8 +47,8 @@ var bom = []byte("\xef\xbb\xbf")
 // maxText is what a plain text may have and still be a message. A longer one is a page or a dump.
 const maxText = 500
 
-// Text is a body that is a message as it stands: a proxy's "upstream connect error", a server's "404 page not found". It is "" for
-// HTML, for JSON whether whole or torn, and for what is long.
+// Text is a body that is a message as it stands: a proxy's "upstream connect error", a server's
+// "404 page not found". It is "" for HTML, for JSON whether whole or torn, and for what is long.
 func Text(body []byte) string {
 	line := bytes.TrimSpace(bytes.TrimPrefix(body, bom))
 	if len(line) == 0 || len(line) > maxText || !utf8.Valid(line) || bytes.IndexByte(line, 0) >= 0 || bytes.ContainsAny(line[:1], `<{["`) {
@@ -56,8 +57,8 @@ func Text(body []byte) string {
 	return string(line)
 }
 
-// ranks are the members that hold a message, and how good it is: of several the one of the lowest rank is taken. They may be strings,
-// objects that hold a message again, or lists of either.
+// ranks are the members that hold a message, and how good it is: of several the one of the lowest
+// rank is taken. They may be strings, objects that hold a message again, or lists of either.
 var ranks = map[string]int{
 	"message": 1, "Message": 1, "msg": 1, // OpenAI, Anthropic, vLLM; AWS; some Chinese providers and pydantic
 	"error_message": 2, "errorMessage": 2, "error_msg": 2, "error_description": 2, // AWS Lambda; Baidu; OAuth
@@ -67,7 +68,8 @@ var ranks = map[string]int{
 	"description": 6, "title": 7, "reason": 8,
 }
 
-// containers hold an error as a whole: what they say of type and code counts, and what is beside them does not.
+// containers hold an error as a whole: what they say of type and code counts, and what is beside
+// them does not.
 var containers = map[string]bool{"error": true, "fault": true}
 
 type reader struct{ *jsontext.Decoder }
@@ -144,7 +146,8 @@ func (r reader) member(said *Said, name string, depth int) bool {
 	return r.SkipValue() == nil
 }
 
-// word reads a string, or a value of the kinds given, into to unless that has one already. Other values are none.
+// word reads a string, or a value of the kinds given, into to unless that has one already. Other
+// values are none.
 func (r reader) word(to *string, kinds ...jsontext.Kind) bool {
 	kind := r.PeekKind()
 	fits := len(kinds) == 0 && kind == jsontext.KindString
@@ -161,7 +164,8 @@ func (r reader) word(to *string, kinds ...jsontext.Kind) bool {
 	return err == nil
 }
 
-// words reads a message: a string, an object that holds one, or a list of either. ok is false where the body breaks off.
+// words reads a message: a string, an object that holds one, or a list of either. ok is false where
+// the body breaks off.
 func (r reader) words(depth int) (text string, ok bool) {
 	switch kind := r.PeekKind(); {
 	case kind == jsontext.KindString:

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestRead: the members that say most are taken, whatever order they come in. What errors of each vendor look like is tested with
-// the whole gateway (extproc, TestErrorsOfAnyShape).
+// TestRead: the members that say most are taken, whatever order they come in. What errors of each
+// vendor look like is tested with the whole gateway (extproc, TestErrorsOfAnyShape).
 func TestRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		body string

@@ -12,7 +12,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// dialect is one schema: what its checks let through becomes a conversation, and an Answer becomes its wire format.
+// dialect is one schema: what its checks let through becomes a conversation, and an Answer becomes
+// its wire format.
 type dialect struct {
 	chatPath, modelsPath, countPath string
 
@@ -95,7 +96,8 @@ const (
 	chooseNamed
 )
 
-// complete fills in what an answer left out, with the default behaviour where it says nothing at all.
+// complete fills in what an answer left out, with the default behaviour where it says nothing at
+// all.
 func (c *conversation) complete(a Answer, id identity) Answer {
 	if a.Text == "" && a.Thinking == "" && len(a.Calls) == 0 {
 		c.speak(&a, id)
@@ -118,7 +120,8 @@ func (c *conversation) complete(a Answer, id identity) Answer {
 	return a
 }
 
-// speak is the default behaviour: report the tools' results, or call tools, or repeat what was said.
+// speak is the default behaviour: report the tools' results, or call tools, or repeat what was
+// said.
 func (c *conversation) speak(a *Answer, id identity) {
 	if c.thinks {
 		a.Thinking = "The user said something. " + id.provider + " answers politely."
@@ -182,7 +185,8 @@ func (c *conversation) wantsCall() bool {
 	}
 }
 
-// calls makes one call per city in the user's words, if the request lets tools be called in parallel.
+// calls makes one call per city in the user's words, if the request lets tools be called in
+// parallel.
 func (c *conversation) calls() []Call {
 	t := c.tools[0]
 	for _, candidate := range slices.Backward(c.tools) {
@@ -211,7 +215,8 @@ var cities = regexp.MustCompile(`\b(Amsterdam|Athens|Beijing|Berlin|Boston|Cairo
 	`Lima|Lisbon|London|Madrid|Milan|Mumbai|Munich|Nairobi|New York|Oslo|Paris|Prague|Rome|San Francisco|Seattle|Seoul|` +
 	`Singapore|Stockholm|Sydney|Tokyo|Toronto|Vienna|Warsaw|Zurich)\b`)
 
-// example makes a value that fits a JSON schema: the required members of objects, and any that can name the city.
+// example makes a value that fits a JSON schema: the required members of objects, and any that can
+// name the city.
 func example(city string, schema map[string]any, depth int) any {
 	const maxDepth = 16 // a schema may be recursive
 	if depth > maxDepth {

@@ -96,7 +96,8 @@ func anthropicAnswer(_ *conversation, a Answer, id identity) string {
 	return string(anthropicMessage(a, id, content, anthropicStop(a), orNull(a.StopSequence), a.Usage.Output))
 }
 
-// toolInput is the arguments as JSON; text that is not JSON becomes a string, which is no better than what it was.
+// toolInput is the arguments as JSON; text that is not JSON becomes a string, which is no better
+// than what it was.
 func toolInput(arguments string) jsontext.Value {
 	if arguments == "" {
 		return obj()

@@ -11,7 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// What the Messages API takes: https://docs.claude.com/en/api/messages. The messages are worded like its own.
+// What the Messages API takes: https://docs.claude.com/en/api/messages. The messages are worded
+// like its own.
 
 const (
 	versionOf2023 = "2023-06-01"
@@ -285,7 +286,8 @@ func (req *anthropicRequest) readTools() {
 	}
 }
 
-// readThinking checks the rules of https://docs.claude.com/en/docs/build-with-claude/extended-thinking.
+// readThinking checks the rules of
+// https://docs.claude.com/en/docs/build-with-claude/extended-thinking.
 func (req *anthropicRequest) readThinking() {
 	thinking := req.root.get("thinking")
 	if kind := thinking.get("type").data; kind != "enabled" && kind != "adaptive" { // github.com/anthropics/claude-code/issues/11971
@@ -426,7 +428,8 @@ func (req *anthropicRequest) content(m value, role string, last bool) []value {
 	return blocks
 }
 
-// anthropicBlocks are the kinds of block that each role may send. Those of server tools are not looked into.
+// anthropicBlocks are the kinds of block that each role may send. Those of server tools are not
+// looked into.
 var anthropicBlocks = map[string][]string{
 	"user": {"text", "image", "document", "search_result", "tool_result", "container_upload"},
 	"assistant": {"text", "thinking", "redacted_thinking", "tool_use", "document", "server_tool_use", "container_upload",
@@ -579,7 +582,8 @@ func (req *anthropicRequest) cacheControl(b value) {
 	control.get("ttl").word("5m", "1h")
 }
 
-// pairTools checks that every tool_use is answered at the beginning of the next turn, once, and nothing else is answered.
+// pairTools checks that every tool_use is answered at the beginning of the next turn, once, and
+// nothing else is answered.
 func (req *anthropicRequest) pairTools(turns []turn) {
 	used := map[string]bool{}
 	var open []string // ids of the calls in the turn before
@@ -638,7 +642,8 @@ func (req *anthropicRequest) unanswered(at int, open, answered []string) {
 	}
 }
 
-// thinkingFirst: with a thinking budget, an assistant turn whose tools are being answered must begin with its thinking.
+// thinkingFirst: with a thinking budget, an assistant turn whose tools are being answered must
+// begin with its thinking.
 func (req *anthropicRequest) thinkingFirst(turns []turn) {
 	if !req.thinking || len(turns) < 2 {
 		return

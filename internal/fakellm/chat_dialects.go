@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// The servers that speak OpenAI's schema in a way of their own. What they have in common with it is checked by openai_check.go.
+// The servers that speak OpenAI's schema in a way of their own. What they have in common with it is
+// checked by openai_check.go.
 
 // chatDialect is OpenAI's API with another reader.
 func chatDialect(read func(c *checker, root value, conv *conversation), style style, lenient bool, extra ...string) *dialect {
@@ -25,7 +26,8 @@ func chatDialect(read func(c *checker, root value, conv *conversation), style st
 	return d
 }
 
-// deepSeek: https://api-docs.deepseek.com/api/create-chat-completion. Members that it does not know it ignores.
+// deepSeek: https://api-docs.deepseek.com/api/create-chat-completion. Members that it does not know
+// it ignores.
 func deepSeek() *dialect { return chatDialect(readDeepSeek, openAIStyle{}, true) }
 
 // deepSeekOutputs: "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]".
@@ -65,8 +67,9 @@ func readDeepSeek(c *checker, root value, conv *conversation) {
 	openAIMessages(root.get("messages"), conv)
 }
 
-// lostThoughts tells whether an assistant's message lacks its thoughts though tools were called between the user's words before it and
-// those after it, however long ago. Empty ones are none: github.com/NousResearch/hermes-agent/pull/18263.
+// lostThoughts tells whether an assistant's message lacks its thoughts though tools were called
+// between the user's words before it and those after it, however long ago. Empty ones are none:
+// github.com/NousResearch/hermes-agent/pull/18263.
 func lostThoughts(list []value) bool {
 	calls, lost := false, false
 	for _, m := range list {
@@ -84,7 +87,8 @@ func lostThoughts(list []value) bool {
 	return false
 }
 
-// hasUserAfter tells whether the user speaks behind message i: thoughts from before that are not asked for.
+// hasUserAfter tells whether the user speaks behind message i: thoughts from before that are not
+// asked for.
 func hasUserAfter(list []value, i int) bool {
 	return slices.ContainsFunc(list[i:], func(m value) bool { return m.get("role").data == "user" })
 }

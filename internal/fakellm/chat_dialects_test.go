@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestDialects: what the servers refuse that speak OpenAI's schema in a way of their own, with their words, and what they take that
-// OpenAI does not.
+// TestDialects: what the servers refuse that speak OpenAI's schema in a way of their own, with
+// their words, and what they take that OpenAI does not.
 func TestDialects(t *testing.T) {
 	const call = `{"role":"assistant","content":"","tool_calls":[{"id":"abcdefgh1","type":"function","function":{"name":"f","arguments":"{}"}}]}`
 	const result = `{"role":"tool","tool_call_id":"abcdefgh1","content":"x"}`

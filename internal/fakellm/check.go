@@ -10,8 +10,9 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// checker walks a decoded body and keeps the first thing that is wrong with it. Everything behind a wrong value reads as
-// absent, so a check is a plain list of statements and looks at its failure once, at the end.
+// checker walks a decoded body and keeps the first thing that is wrong with it. Everything behind a
+// wrong value reads as absent, so a check is a plain list of statements and looks at its failure
+// once, at the end.
 type checker struct {
 	style   style
 	failure *Failure
@@ -43,8 +44,8 @@ const (
 	textOrList
 )
 
-// value is a value inside the body. Its path is in the schema's own notation. An absent value has no data; null counts as
-// absent.
+// value is a value inside the body. Its path is in the schema's own notation. An absent value has
+// no data; null counts as absent.
 type value struct {
 	c    *checker
 	path string
@@ -164,7 +165,8 @@ func (v value) isText() bool {
 	return false
 }
 
-// countWords is the length of everything written in a value, in words: how many tokens it counts for.
+// countWords is the length of everything written in a value, in words: how many tokens it counts
+// for.
 func countWords(data any) int {
 	n := 0
 	switch data := data.(type) {

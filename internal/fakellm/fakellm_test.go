@@ -312,7 +312,8 @@ func TestBrokenStreamHTTP2(t *testing.T) {
 	}
 }
 
-// A test can walk through a stream with a gate: each event comes when it is let through, and is flushed.
+// A test can walk through a stream with a gate: each event comes when it is let through, and is
+// flushed.
 func TestGate(t *testing.T) {
 	p := &Provider{Schema: OpenAIChat}
 	s := startFake(t, p)

@@ -12,8 +12,9 @@ import (
 	"strings"
 )
 
-// What the Chat Completions API takes: https://platform.openai.com/docs/api-reference/chat/create. The messages are worded
-// like its own; where a limit is not in the reference, the line says where it was seen.
+// What the Chat Completions API takes: https://platform.openai.com/docs/api-reference/chat/create.
+// The messages are worded like its own; where a limit is not in the reference, the line says where
+// it was seen.
 
 var openAIMembers = []string{
 	"audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
@@ -60,7 +61,8 @@ func authenticateOpenAI(h http.Header, key string) *Failure {
 	return nil
 }
 
-// mask shows a key the way OpenAI's 401 does. Even so much of it must not reach the gateway's client.
+// mask shows a key the way OpenAI's 401 does. Even so much of it must not reach the gateway's
+// client.
 func mask(key string) string {
 	if len(key) < 12 {
 		return strings.Repeat("*", len(key))
@@ -144,7 +146,8 @@ func openAISampling(root value, conv *conversation) {
 	openAIModelRules(root, conv)
 }
 
-// openAIOutputs are the longest answers of models, by how their names begin: https://developers.openai.com/api/docs/models.
+// openAIOutputs are the longest answers of models, by how their names begin:
+// https://developers.openai.com/api/docs/models.
 var openAIOutputs = []struct {
 	prefix string
 	most   int

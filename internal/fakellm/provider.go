@@ -1,9 +1,11 @@
-// Package fakellm fakes LLM providers over HTTP, for end-to-end tests and for the demo. A Provider speaks one schema as the
-// real API does and refuses what the real API refuses, with the real error shapes: a gateway that gets an answer here sent
-// a request that the real provider takes. What it answers is deterministic; tests script any other behaviour, faults
-// included (Reply), and read back what arrived and how each request ended (Requests, WaitEnded).
+// Package fakellm fakes LLM providers over HTTP, for end-to-end tests and for the demo. A Provider
+// speaks one schema as the real API does and refuses what the real API refuses, with the real error
+// shapes: a gateway that gets an answer here sent a request that the real provider takes. What it
+// answers is deterministic; tests script any other behaviour, faults included (Reply), and read
+// back what arrived and how each request ended (Requests, WaitEnded).
 //
-// It does not model quality, prices or real tokens (a token is a word here), nor APIs beside chat and the list of models.
+// It does not model quality, prices or real tokens (a token is a word here), nor APIs beside chat
+// and the list of models.
 package fakellm
 
 import (
@@ -30,18 +32,21 @@ const (
 	defaultKeepRequests = 1000
 )
 
-// Provider is one fake provider: an http.Handler. Set the fields before it serves; its methods may be called at any time,
-// from any goroutine.
+// Provider is one fake provider: an http.Handler. Set the fields before it serves; its methods may
+// be called at any time, from any goroutine.
 type Provider struct {
 	// Name shows in every answer: "hello from NAME".
 	Name string
 	// Schema is one of the schemas above.
 	Schema string
-	// Key is the only credential accepted. When it is empty, any is, but a request without one is still a 401.
+	// Key is the only credential accepted. When it is empty, any is, but a request without one is
+	// still a 401.
 	Key string
-	// Models are the models served: GET /v1/models lists them, any other one is a 404. When empty, every name is served.
+	// Models are the models served: GET /v1/models lists them, any other one is a 404. When empty,
+	// every name is served.
 	Models []string
-	// WordDelay is how long the default behaviour waits before each event of a stream. Scripted replies have a Pace.
+	// WordDelay is how long the default behaviour waits before each event of a stream. Scripted
+	// replies have a Pace.
 	WordDelay time.Duration
 	// KeepRequests is how many requests are remembered, the last ones; 0 keeps 1000.
 	KeepRequests int
@@ -66,8 +71,8 @@ const (
 	Broken    Outcome = "broken"    // the script broke the connection
 )
 
-// Request is the record of one request. GET /v1/models is not recorded but counted (Probes): health checks would get
-// between a test and its requests.
+// Request is the record of one request. GET /v1/models is not recorded but counted (Probes): health
+// checks would get between a test and its requests.
 type Request struct {
 	N        int // 1 is the provider's first request
 	Method   string
@@ -87,8 +92,9 @@ type Request struct {
 	EndedAt time.Time
 }
 
-// Script queues replies: the next requests, to count tokens too, get them, in order and one each; then the default behaviour is back. A
-// request that the strict checks refuse gets its error and leaves the script as it is.
+// Script queues replies: the next requests, to count tokens too, get them, in order and one each;
+// then the default behaviour is back. A request that the strict checks refuse gets its error and
+// leaves the script as it is.
 func (p *Provider) Script(replies ...Reply) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +122,8 @@ func (p *Provider) Reset() {
 	p.script, p.always, p.probe = nil, nil, nil
 }
 
-// Requests returns what arrived, oldest first, as it stands now. Headers and bodies are shared: do not change them.
+// Requests returns what arrived, oldest first, as it stands now. Headers and bodies are shared: do
+// not change them.
 func (p *Provider) Requests() []Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +141,8 @@ func (p *Provider) Probes() int {
 	return p.probes
 }
 
-// WaitArrived waits until request number n has arrived, body included, and returns its record so far.
+// WaitArrived waits until request number n has arrived, body included, and returns its record so
+// far.
 func (p *Provider) WaitArrived(ctx context.Context, n int) (Request, error) {
 	return p.wait(ctx, n, func(*Request) bool { return true })
 }
@@ -180,7 +188,8 @@ func (p *Provider) announce() {
 	}
 }
 
-// ServeHTTP answers one request: record it, check it, decide on a response, perform it, record the end.
+// ServeHTTP answers one request: record it, check it, decide on a response, perform it, record the
+// end.
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d, known := dialects[p.Schema]
 	if !known {
@@ -231,7 +240,8 @@ func (p *Provider) end(rec *Request, done performed) {
 	p.announce()
 }
 
-// respond decides what the request gets: the refusal it deserves, the next scripted reply, or the default behaviour.
+// respond decides what the request gets: the refusal it deserves, the next scripted reply, or the
+// default behaviour.
 func (p *Provider) respond(d *dialect, rec *Request, readErr error) response {
 	id := identity{provider: p.Name, request: rec.N}
 	conv, failure := p.check(d, rec, readErr)

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Reply scripts one response. In order: wait for Head, send the status line and headers, then Body or Answer or Failure,
-// then Steps, then ErrorEvent, and then End. The zero Reply is a 200 without a body; for the provider's usual behaviour
-// write Usual().
+// Reply scripts one response. In order: wait for Head, send the status line and headers, then Body
+// or Answer or Failure, then Steps, then ErrorEvent, and then End. The zero Reply is a 200 without
+// a body; for the provider's usual behaviour write Usual().
 type Reply struct {
 	Head   Pace        // before the status line: a slow provider
 	NoHead bool        // End comes before the status line; Finish then counts as Cut
@@ -37,8 +37,8 @@ type Step struct {
 	Bytes string
 }
 
-// Pace holds a reply back: first until Gate gives a value or is closed, then for Delay. A client that goes away is noticed
-// meanwhile.
+// Pace holds a reply back: first until Gate gives a value or is closed, then for Delay. A client
+// that goes away is noticed meanwhile.
 type Pace struct {
 	Gate  <-chan struct{}
 	Delay time.Duration
@@ -54,8 +54,8 @@ const (
 	Hang                // nothing more comes, until the client goes away
 )
 
-// Answer is what a model says, in no particular schema. One without Text, Thinking and Calls stands for what the provider
-// says by itself; its other members then still count.
+// Answer is what a model says, in no particular schema. One without Text, Thinking and Calls stands
+// for what the provider says by itself; its other members then still count.
 type Answer struct {
 	Thinking string
 	Text     string
@@ -68,14 +68,16 @@ type Answer struct {
 	limited      bool   // the token limit ended the text
 }
 
-// Call is a call of a tool. Arguments is JSON text; text that is not JSON is sent all the same, as a model would.
+// Call is a call of a tool. Arguments is JSON text; text that is not JSON is sent all the same, as
+// a model would.
 type Call struct {
 	ID        string // "" makes one
 	Name      string
 	Arguments string
 }
 
-// Usage counts tokens in OpenAI's sense: Input includes Cached and CacheWrite, Output includes Reasoning.
+// Usage counts tokens in OpenAI's sense: Input includes Cached and CacheWrite, Output includes
+// Reasoning.
 type Usage struct {
 	Input, Cached, CacheWrite, Output, Reasoning int
 }
@@ -138,7 +140,8 @@ func Chunks(bytes ...string) []Step {
 	return steps
 }
 
-// Event is a step with one server-sent event; an empty name leaves the event line out. data is one line.
+// Event is a step with one server-sent event; an empty name leaves the event line out. data is one
+// line.
 func Event(name, data string) Step {
 	if name == "" {
 		return Step{Bytes: "data: " + data + "\n\n"}
@@ -311,8 +314,8 @@ func (p Pace) wait(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// resetConn closes the connection with a RST: a close with linger 0 throws away what is unsent. HTTP/2 cannot be hijacked;
-// there, aborting the handler sends RST_STREAM.
+// resetConn closes the connection with a RST: a close with linger 0 throws away what is unsent.
+// HTTP/2 cannot be hijacked; there, aborting the handler sends RST_STREAM.
 func resetConn(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

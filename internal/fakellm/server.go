@@ -80,8 +80,8 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // URL is the address to use as a base: no path, no trailing slash.
 func (s *Server) URL() string { return s.scheme + "://" + s.Addr() }
 
-// Close stops listening, breaks every connection and waits for the requests being answered, which end as cancelled. Start
-// may take the same address again afterwards.
+// Close stops listening, breaks every connection and waits for the requests being answered, which
+// end as cancelled. Start may take the same address again afterwards.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true

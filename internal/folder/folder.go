@@ -19,10 +19,11 @@ const (
 )
 
 // Own makes the folder with mode 0700, or sees to it that the one that is there is our own: a wider
-// mode is narrowed, and the log says so. It is an error when the folder, something in it, or a folder
-// or a link on the way to it is in the hands of another user. Root counts as no other user, nor does
-// our own group in a folder of root's; to root, nobody is above the folder. A volume of root's may be open to everybody, as an emptyDir of
-// Kubernetes is, with fsGroup too: everybody are the containers that mount it.
+// mode is narrowed, and the log says so. It is an error when the folder, something in it, or a
+// folder or a link on the way to it is in the hands of another user. Root counts as no other user,
+// nor does our own group in a folder of root's; to root, nobody is above the folder. A volume of
+// root's may be open to everybody, as an emptyDir of Kubernetes is, with fsGroup too: everybody are
+// the containers that mount it.
 func Own(path string, log *slog.Logger) error {
 	if err := os.MkdirAll(path, private); err != nil {
 		return err
@@ -45,7 +46,8 @@ func Own(path string, log *slog.Logger) error {
 }
 
 // checkWay refuses a way to the folder real that another user could turn elsewhere: a folder or a
-// link on it that is theirs, or a folder in which they could put another one in the place of the next.
+// link on it that is theirs, or a folder in which they could put another one in the place of the
+// next.
 func checkWay(way, real string) error {
 	for at := way; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)
@@ -72,7 +74,8 @@ func checkWay(way, real string) error {
 	}
 }
 
-// passable is why a way must not lead through a folder or link with this owner and mode, nil when it may.
+// passable is why a way must not lead through a folder or link with this owner and mode, nil when
+// it may.
 func passable(owner, us int, mode fs.FileMode, volume bool) error {
 	everybody := mode&fs.ModeSymlink == 0 && mode.Perm()&0o002 != 0 && mode&sticky == 0
 	switch {
@@ -168,8 +171,8 @@ func checkEntries(path string) error {
 
 func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// Lock opens a file, with further flags of os.OpenFile, and locks it until it is closed, also by the
-// end of the process. It fails with EWOULDBLOCK when somebody else has it locked. A link is not
+// Lock opens a file, with further flags of os.OpenFile, and locks it until it is closed, also by
+// the end of the process. It fails with EWOULDBLOCK when somebody else has it locked. A link is not
 // followed.
 func Lock(name string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o600)

@@ -148,7 +148,8 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestPassable: a way must not lead through what another user could turn elsewhere. Root goes through people's folders.
+// TestPassable: a way must not lead through what another user could turn elsewhere. Root goes
+// through people's folders.
 func TestPassable(t *testing.T) {
 	for name, c := range map[string]struct {
 		owner, us int
@@ -168,8 +169,8 @@ func TestPassable(t *testing.T) {
 	}
 }
 
-// TestRootsFolder: what a user other than root makes of a folder of root's. Its group may be let in,
-// everybody only in a volume.
+// TestRootsFolder: what a user other than root makes of a folder of root's. Its group may be let
+// in, everybody only in a volume.
 func TestRootsFolder(t *testing.T) {
 	for mode, ok := range map[fs.FileMode]bool{0o755: true, 0o770: true, 0o777: false} {
 		if err := ownable(root, 101, mode, false); (err == nil) != ok {
@@ -184,8 +185,9 @@ func TestRootsFolder(t *testing.T) {
 	}
 }
 
-// TestWayThroughAVolume: a folder within a volume of root's that is open to everybody, as an emptyDir
-// is, may be ours. In one that is another user's, or in a folder that is no volume, it may not.
+// TestWayThroughAVolume: a folder within a volume of root's that is open to everybody, as an
+// emptyDir is, may be ours. In one that is another user's, or in a folder that is no volume, it may
+// not.
 func TestWayThroughAVolume(t *testing.T) {
 	for _, c := range []struct {
 		owner  int

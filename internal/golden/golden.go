@@ -1,5 +1,6 @@
-// Package golden runs test cases that are files: a txtar archive holds a first line that says what the case shows, the
-// inputs, and the outputs that are wanted. `make golden` (go test -golden) rewrites the outputs; read the diff as code.
+// Package golden runs test cases that are files: a txtar archive holds a first line that says what
+// the case shows, the inputs, and the outputs that are wanted. `make golden` (go test -golden)
+// rewrites the outputs; read the diff as code.
 package golden
 
 import (
@@ -35,7 +36,8 @@ func (c *Case) Input(name string) []byte {
 	return bytes.TrimSuffix(data, []byte("\n"))
 }
 
-// Output states one output of the case. Names that begin with "want" are outputs; all others are inputs.
+// Output states one output of the case. Names that begin with "want" are outputs; all others are
+// inputs.
 func (c *Case) Output(name string, data []byte) {
 	c.T.Helper()
 	if !strings.HasPrefix(name, "want") {
@@ -47,8 +49,8 @@ func (c *Case) Output(name string, data []byte) {
 	c.out = append(c.out, txtar.File{Name: name, Data: data})
 }
 
-// Run runs f for every case that matches the glob, and compares the outputs it stated, their order included. A glob without
-// a match fails: a test that finds no case shows nothing.
+// Run runs f for every case that matches the glob, and compares the outputs it stated, their order
+// included. A glob without a match fails: a test that finds no case shows nothing.
 func Run(t *testing.T, glob string, f func(*Case)) {
 	t.Helper()
 	paths, err := filepath.Glob(glob)
@@ -101,8 +103,8 @@ func text(files []txtar.File) []string {
 	return out
 }
 
-// EveryCut checks that f gives one result however its input is cut: whole, byte by byte, and in two at every offset.
-// f gets fresh chunks each time and may keep them.
+// EveryCut checks that f gives one result however its input is cut: whole, byte by byte, and in two
+// at every offset. f gets fresh chunks each time and may keep them.
 func EveryCut(t *testing.T, input []byte, f func(chunks [][]byte) string) {
 	t.Helper()
 	want := f([][]byte{bytes.Clone(input)})

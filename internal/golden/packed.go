@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Packed compresses pieces of an answer in an encoding ("gzip", "deflate", "" for none), each flushed by itself, as a provider does whose
-// stream is not to wait.
+// Packed compresses pieces of an answer in an encoding ("gzip", "deflate", "" for none), each
+// flushed by itself, as a provider does whose stream is not to wait.
 func Packed(t testing.TB, encoding string, pieces ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer

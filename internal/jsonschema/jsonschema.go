@@ -1,9 +1,9 @@
-// Package jsonschema makes, of the JSON Schema that a client wrote, one that a provider takes. Providers take parts of the
-// language only, each other ones; Rules says which.
+// Package jsonschema makes, of the JSON Schema that a client wrote, one that a provider takes.
+// Providers take parts of the language only, each other ones; Rules says which.
 //
-// What need not change keeps its bytes and its order: models write their answer in the order of the schema. What a provider
-// refuses is moved into the description beside it, where the model reads it, as Anthropic's SDKs do. Work and memory grow with
-// the schema's size and nothing else.
+// What need not change keeps its bytes and its order: models write their answer in the order of the
+// schema. What a provider refuses is moved into the description beside it, where the model reads
+// it, as Anthropic's SDKs do. Work and memory grow with the schema's size and nothing else.
 package jsonschema
 
 import (
@@ -34,12 +34,13 @@ type Adapted struct {
 	Schema jsontext.Value
 	Moved  []string // keywords that are in descriptions now, each once
 	Opened bool     // an object wanted other additionalProperties than false, and must do without
-	// Strict tells that every object, as the client wrote it, has additionalProperties false and requires all its properties: what
-	// OpenAI asks of a schema that it is to keep to strictly.
+	// Strict tells that every object, as the client wrote it, has additionalProperties false and
+	// requires all its properties: what OpenAI asks of a schema that it is to keep to strictly.
 	Strict bool
 }
 
-// Adapt applies the rules to a schema and those inside it. The error says that it is no strict JSON.
+// Adapt applies the rules to a schema and those inside it. The error says that it is no strict
+// JSON.
 func Adapt(schema jsontext.Value, rules Rules) (Adapted, error) {
 	var out bytes.Buffer
 	c := copier{
@@ -71,7 +72,8 @@ type copier struct {
 	loose   bool // an object leaves something open
 }
 
-// note is text for a description that is written already: it goes in front of the byte at this offset.
+// note is text for a description that is written already: it goes in front of the byte at this
+// offset.
 type note struct {
 	at   int64
 	text string

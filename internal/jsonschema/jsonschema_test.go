@@ -13,7 +13,8 @@ var strictest = Rules{
 	Formats: map[string]bool{"date": true},
 }
 
-// TestAdapt: what is refused stands in the description, what must be there is, everything else keeps its bytes and its place.
+// TestAdapt: what is refused stands in the description, what must be there is, everything else
+// keeps its bytes and its place.
 func TestAdapt(t *testing.T) {
 	for name, c := range map[string]struct {
 		in, want string
@@ -115,7 +116,8 @@ func TestTool(t *testing.T) {
 	}
 }
 
-// TestAdaptIsLinear would not end in time if every level of a schema were read again for the level above it.
+// TestAdaptIsLinear would not end in time if every level of a schema were read again for the level
+// above it.
 func TestAdaptIsLinear(t *testing.T) {
 	const depth = 4000
 	schema := strings.Repeat(`{"type":"array","minimum":1,"items":`, depth) + `{"type":"object"}` + strings.Repeat("}", depth)

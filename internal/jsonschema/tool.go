@@ -10,9 +10,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Tool makes of a tool's schema one whose top level is a plain object, which every provider insists on: type object, properties,
-// and none of the keywords that are refused there. The properties of alternatives join those of the object; that they are
-// alternatives is said in note, which belongs into the tool's description, and the keywords are moved.
+// Tool makes of a tool's schema one whose top level is a plain object, which every provider insists
+// on: type object, properties, and none of the keywords that are refused there. The properties of
+// alternatives join those of the object; that they are alternatives is said in note, which belongs
+// into the tool's description, and the keywords are moved.
 func Tool(schema jsontext.Value, refused []string) (object jsontext.Value, note string, moved []string, err error) {
 	if k := schema.Kind(); k == 0 || k == 'n' {
 		return jsontext.Value(`{"type":"object","properties":{}}`), "", nil, nil

@@ -12,8 +12,8 @@ import (
 // maxDepth bounds how deep text that is JSON in a string of JSON is unescaped.
 const maxDepth = 3
 
-// views are a text, what its JSON escapes stand for, what the escapes in that stand for, and so on. Where none of the triggers is
-// in it, unescaping shows nothing.
+// views are a text, what its JSON escapes stand for, what the escapes in that stand for, and so on.
+// Where none of the triggers is in it, unescaping shows nothing.
 func views(text []byte, triggers [][]byte) [][]byte {
 	all := [][]byte{text}
 	for len(all) <= maxDepth && containsAny(all[len(all)-1], triggers) {
@@ -22,7 +22,8 @@ func views(text []byte, triggers [][]byte) [][]byte {
 	return all
 }
 
-// escapes are the beginnings of what JSON may write in place of a character of the secrets, or of a mask.
+// escapes are the beginnings of what JSON may write in place of a character of the secrets, or of a
+// mask.
 func (s Set) escapes() [][]byte {
 	if s.empty() {
 		return nil
@@ -96,8 +97,8 @@ func codeUnit(text []byte) (rune, bool) {
 	return rune(code), err == nil
 }
 
-// source says where in the text the spans of its unescaped form come from. A span that begins or ends within an escape has all of
-// it.
+// source says where in the text the spans of its unescaped form come from. A span that begins or
+// ends within an escape has all of it.
 func source(text []byte, found []span) []span {
 	mapped := slices.Clone(found)
 	byFrom, byTo := make([]int, len(found)), make([]int, len(found)) // indices, in the order of the spans' ends

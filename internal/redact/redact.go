@@ -1,9 +1,9 @@
-// Package redact takes secrets out of text that others wrote: a provider quotes the key that it did not like, as it is, in
-// part, escaped or encoded. What was taken out is replaced by Mark. JSON stays JSON, and text without a secret stays the same
-// bytes.
+// Package redact takes secrets out of text that others wrote: a provider quotes the key that it did
+// not like, as it is, in part, escaped or encoded. What was taken out is replaced by Mark. JSON
+// stays JSON, and text without a secret stays the same bytes.
 //
-// What a secret looks like decides where it is looked for (New). A dummy key must not eat words: "test" is never looked for.
-// A secret that is split over two texts is not found.
+// What a secret looks like decides where it is looked for (New). A dummy key must not eat words:
+// "test" is never looked for. A secret that is split over two texts is not found.
 package redact
 
 import (
@@ -17,20 +17,22 @@ import (
 // Mark stands where a secret stood.
 const Mark = "[redacted]"
 
-// Set is the secrets to take out. The zero value has none. It is never changed, so its methods may overlap.
+// Set is the secrets to take out. The zero value has none. It is never changed, so its methods may
+// overlap.
 type Set struct {
 	secrets  []secret
 	tokens   []string // secrets that count only as a whole token
 	triggers [][]byte // escapes that a secret may hide behind
 }
 
-// New makes a Set of the values of headers that carry credentials. Of "Bearer KEY" the key is the secret. There are three
-// sorts:
-//   - A secret of 8 bytes with letters and digits, of 12 with letters or digits and anything else, or of 20, and of at least 6
-//     different bytes, is found everywhere: whole, as base64 (within a longer text too), by its beginning or its end
-//     ("sk-abcde…"), and where a part of it stands beside asterisks or an ellipsis ("sk-abc***wxyz").
-//   - Any other of 5 bytes with a letter and something that is none ("key-a", "sk-dummy") is found where it is a whole token.
-//     A model may say such a thing, so Certain leaves these out.
+// New makes a Set of the values of headers that carry credentials. Of "Bearer KEY" the key is the
+// secret. There are three sorts:
+//   - A secret of 8 bytes with letters and digits, of 12 with letters or digits and anything else,
+//     or of 20, and of at least 6 different bytes, is found everywhere: whole, as base64 (within a
+//     longer text too), by its beginning or its end ("sk-abcde…"), and where a part of it stands
+//     beside asterisks or an ellipsis ("sk-abc***wxyz").
+//   - Any other of 5 bytes with a letter and something that is none ("key-a", "sk-dummy") is found
+//     where it is a whole token. A model may say such a thing, so Certain leaves these out.
 //   - The rest is words and numbers ("password", "x"), and is not looked for.
 func New(values ...string) Set { return Set{}.With(values...) }
 
@@ -116,8 +118,8 @@ func (s Set) String(text string) string {
 	return text
 }
 
-// maxPasses bounds how often a text is looked through again after something was found. What stands beside a Mark is looked at
-// with other neighbours; the second pass finds nothing more as a rule.
+// maxPasses bounds how often a text is looked through again after something was found. What stands
+// beside a Mark is looked at with other neighbours; the second pass finds nothing more as a rule.
 const maxPasses = 4
 
 // text redacts plain text, and returns it itself where there is nothing to redact.
@@ -132,8 +134,9 @@ func (s Set) text(raw []byte) []byte {
 	return raw
 }
 
-// JSON redacts a JSON value: what stands in its strings, names of members included. What is no JSON is redacted as plain text.
-// It returns raw itself where there is nothing to redact, and does not change it.
+// JSON redacts a JSON value: what stands in its strings, names of members included. What is no JSON
+// is redacted as plain text. It returns raw itself where there is nothing to redact, and does not
+// change it.
 func (s Set) JSON(raw []byte) []byte {
 	if !s.suspects(raw) {
 		return raw
@@ -151,8 +154,8 @@ func (s Set) JSON(raw []byte) []byte {
 	return raw
 }
 
-// Events redacts whole server-sent events: the data of each, which is JSON as a rule, and the other lines. It returns raw itself
-// where there is nothing to redact, and does not change it.
+// Events redacts whole server-sent events: the data of each, which is JSON as a rule, and the other
+// lines. It returns raw itself where there is nothing to redact, and does not change it.
 func (s Set) Events(raw []byte) []byte {
 	if !s.suspects(raw) {
 		return raw
@@ -189,7 +192,8 @@ func containsAny(text []byte, any [][]byte) bool {
 // span is a part of a text, from its first byte to the one after its last.
 type span struct{ from, to int }
 
-// find looks through a text in all its views, and returns what is to be replaced in the first of them.
+// find looks through a text in all its views, and returns what is to be replaced in the first of
+// them.
 func (s Set) find(views [][]byte) []span {
 	var found []span
 	for i, view := range slices.Backward(views) {
@@ -206,7 +210,8 @@ func (s Set) find(views [][]byte) []span {
 	return found
 }
 
-// runeAround is where the rune begins and ends that the place is inside of; the place itself where it is inside of none.
+// runeAround is where the rune begins and ends that the place is inside of; the place itself where
+// it is inside of none.
 func runeAround(text []byte, at int) (from, to int) {
 	for back := 1; back < utf8.UTFMax && back <= at && at < len(text); back++ {
 		if _, n := utf8.DecodeRune(text[at-back:]); n > back {

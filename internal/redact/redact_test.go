@@ -52,7 +52,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestBase64: an encoded key is found wherever in the encoded text it stands, in either alphabet, with and without padding.
+// TestBase64: an encoded key is found wherever in the encoded text it stands, in either alphabet,
+// with and without padding.
 func TestBase64(t *testing.T) {
 	set := New(key)
 	for name, alphabet := range map[string]*base64.Encoding{
@@ -138,7 +139,8 @@ func TestZero(t *testing.T) {
 	}
 }
 
-// FuzzJSON: valid JSON stays valid, the secret is in none of its strings, and what was redacted once has nothing left to redact.
+// FuzzJSON: valid JSON stays valid, the secret is in none of its strings, and what was redacted
+// once has nothing left to redact.
 func FuzzJSON(f *testing.F) {
 	f.Add(key, `{"a":"sk-proj-AbCd1234efGH5678\/ijKL+90wxyz"}`, uint8(0))
 	f.Add("n123456789abc", `["\n123456789abc","\\n123456789abc","\u006e123456789abc"]`, uint8(3))
@@ -183,7 +185,8 @@ func quote(s string) string {
 	return string(text)
 }
 
-// TestCostIsLinear: what is allocated for a text that is full of secrets, escapes and asterisks grows as the text does.
+// TestCostIsLinear: what is allocated for a text that is full of secrets, escapes and asterisks
+// grows as the text does.
 func TestCostIsLinear(t *testing.T) {
 	set := New(key, "key-a")
 	for _, piece := range []string{key, `\u0073k-proj-AbCd1234`, "**", "sk-pr**", "sk-proj-AbCd", `\\\\u0041`, `key-a `} {
@@ -202,7 +205,8 @@ func TestCostIsLinear(t *testing.T) {
 	}
 }
 
-// BenchmarkEvents is what a stream's event costs that holds no secret; one with an escape or an emphasis costs more.
+// BenchmarkEvents is what a stream's event costs that holds no secret; one with an escape or an
+// emphasis costs more.
 func BenchmarkEvents(b *testing.B) {
 	set := New("Bearer " + key)
 	const event = `data: {"id":"chatcmpl-9aBcDeFgHiJkLmNoPqRsTuVwXyZ12","object":"chat.completion.chunk","created":1712345678,"model":"gpt-4.1-mini","system_fingerprint":"fp_3b956da36b","choices":[{"index":0,"delta":{"content":" %s"},"logprobs":null,"finish_reason":null}]}` + "\n\n"

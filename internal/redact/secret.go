@@ -10,8 +10,8 @@ import (
 // secret is one that is found everywhere.
 type secret struct {
 	text string
-	// head and tail are the shortest beginning and end that are redacted by themselves. Every secret has them: if need be they
-	// are all of it.
+	// head and tail are the shortest beginning and end that are redacted by themselves. Every
+	// secret has them: if need be they are all of it.
 	head, tail []byte
 	// common is how much of the beginning other keys have too ("sk-ant-api03-").
 	common  int
@@ -19,7 +19,8 @@ type secret struct {
 }
 
 const (
-	// leastPart is how long a beginning or an end has to be, leastOwn how much of a beginning has to be the secret's own.
+	// leastPart is how long a beginning or an end has to be, leastOwn how much of a beginning has
+	// to be the secret's own.
 	leastPart = 8
 	leastOwn  = 4
 	// mostShown is how much of a secret is looked for beside asterisks.
@@ -45,7 +46,8 @@ func compile(text string) secret {
 	return s
 }
 
-// common is the length of what a vendor writes before the key proper: up to three short words, each with a dash or underscore.
+// common is the length of what a vendor writes before the key proper: up to three short words, each
+// with a dash or underscore.
 func common(text string) int {
 	const words, longest = 3, 8
 	end := 0
@@ -59,7 +61,8 @@ func common(text string) int {
 	return end
 }
 
-// plain tells whether a part of a secret may stand in a text for another reason: it is a word or a number, or the Mark's own.
+// plain tells whether a part of a secret may stand in a text for another reason: it is a word or a
+// number, or the Mark's own.
 func plain(part string) bool {
 	if strings.Trim(part, "0123456789") == "" || strings.Contains(Mark, part) {
 		return true
@@ -68,8 +71,8 @@ func plain(part string) bool {
 	return letters(part) == len(part) && (rest == strings.ToLower(rest) || part == strings.ToUpper(part))
 }
 
-// encodings are the base64 texts that the secret is in, whatever stands before and after it: three alignments in two alphabets,
-// without the characters that depend on the neighbours.
+// encodings are the base64 texts that the secret is in, whatever stands before and after it: three
+// alignments in two alphabets, without the characters that depend on the neighbours.
 func encodings(text string) [][]byte {
 	var all [][]byte
 	for _, alphabet := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
@@ -123,7 +126,8 @@ func (s *secret) search(found []span, text []byte) []span {
 
 func isBase64(c byte) bool { return isWord(c) || strings.IndexByte("+/-_", c) >= 0 }
 
-// masked adds the forms in which a secret is shown in part: "sk-abc***wxyz", "sk-ab...yz", "***wxyz", "sk-abc***".
+// masked adds the forms in which a secret is shown in part: "sk-abc***wxyz", "sk-ab...yz",
+// "***wxyz", "sk-abc***".
 func (s Set) masked(found []span, text []byte) []span {
 	for at := 0; at < len(text); {
 		mask := nextMask(text, at)
@@ -140,7 +144,8 @@ func (s Set) masked(found []span, text []byte) []span {
 	return found
 }
 
-// around widens a mask by the parts of the secret that stand beside it; false where they say too little to be the secret's.
+// around widens a mask by the parts of the secret that stand beside it; false where they say too
+// little to be the secret's.
 func (s *secret) around(text []byte, mask span) (span, bool) {
 	const (
 		alone    = 4 // what has nothing on the mask's other side says at least this much
@@ -179,8 +184,8 @@ func (s *secret) after(text []byte, from int) int {
 	return 0
 }
 
-// nextMask finds asterisks, dots or bullets, two at least, or an ellipsis. An empty span at the end of the text says that there
-// are none.
+// nextMask finds asterisks, dots or bullets, two at least, or an ellipsis. An empty span at the end
+// of the text says that there are none.
 func nextMask(text []byte, at int) span {
 	for at < len(text) {
 		if c := text[at]; c != '*' && c != '.' && c != "…"[0] {
@@ -205,7 +210,8 @@ func nextMask(text []byte, at int) span {
 	return span{len(text), len(text)}
 }
 
-// maskAt is the length of the mask character that the text begins with, and for how many dots it stands; 0 for any other.
+// maskAt is the length of the mask character that the text begins with, and for how many dots it
+// stands; 0 for any other.
 func maskAt(text []byte) (n, dots int) {
 	switch {
 	case len(text) == 0:

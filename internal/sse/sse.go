@@ -1,6 +1,7 @@
-// Package sse reads server-sent events pushed to it in chunks cut anywhere, as the WHATWG HTML standard defines them
-// (section 9.2.6): lines end in LF, CR or CRLF, also when CR and LF arrive apart; a leading BOM, comments and unknown
-// fields are ignored. It adds each event's exact bytes, so that a relay can pass on what it did not have to change.
+// Package sse reads server-sent events pushed to it in chunks cut anywhere, as the WHATWG HTML
+// standard defines them (section 9.2.6): lines end in LF, CR or CRLF, also when CR and LF arrive
+// apart; a leading BOM, comments and unknown fields are ignored. It adds each event's exact bytes,
+// so that a relay can pass on what it did not have to change.
 package sse
 
 import (
@@ -11,7 +12,8 @@ import (
 // ErrTooLarge says that one event, or the bytes before its end, exceeded the parser's bound.
 var ErrTooLarge = errors.New("sse: event too large")
 
-// Event is one dispatched event, or, with neither Name nor Data, a block of comments or an empty block.
+// Event is one dispatched event, or, with neither Name nor Data, a block of comments or an empty
+// block.
 type Event struct {
 	Name []byte // the event field; nil when absent
 	Data []byte // data lines joined with LF; nil when there was no data field
@@ -30,11 +32,12 @@ type Parser struct {
 	lateLF  bool   // the last block ended in a CR that was the last byte so far: a LF that follows belongs to it
 }
 
-// Push takes the next bytes and calls yield for every event they complete, in order. The event's slices are valid until
-// yield returns. After an error the parser is useless.
+// Push takes the next bytes and calls yield for every event they complete, in order. The event's
+// slices are valid until yield returns. After an error the parser is useless.
 //
-// Together the Raws are the stream's bytes, whatever the cuts. A block that ends in CR is yielded at once; should the next
-// chunk begin with its LF, that byte is yielded as an event of its own, without data.
+// Together the Raws are the stream's bytes, whatever the cuts. A block that ends in CR is yielded
+// at once; should the next chunk begin with its LF, that byte is yielded as an event of its own,
+// without data.
 func (p *Parser) Push(chunk []byte, yield func(Event)) error {
 	if p.lateLF && len(chunk) > 0 {
 		p.lateLF = false
@@ -66,8 +69,8 @@ func (p *Parser) Push(chunk []byte, yield func(Event)) error {
 	return nil
 }
 
-// Close yields the last event when the stream ended without its blank line. Browsers drop such an event; providers send
-// their last one so, and what it says counts here.
+// Close yields the last event when the stream ended without its blank line. Browsers drop such an
+// event; providers send their last one so, and what it says counts here.
 func (p *Parser) Close(yield func(Event)) {
 	if len(p.buf) > 0 {
 		yield(p.parse(p.buf))
@@ -75,7 +78,8 @@ func (p *Parser) Close(yield func(Event)) {
 	}
 }
 
-// blockEnd finds the end of the first block in buf[line:]. It looks at each byte once, however the chunks fall.
+// blockEnd finds the end of the first block in buf[line:]. It looks at each byte once, however the
+// chunks fall.
 func (p *Parser) blockEnd() (end int, ok bool) {
 	for {
 		i := bytes.IndexAny(p.buf[p.scanned:], "\r\n")

@@ -7,8 +7,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ReplaceAt returns body with another value at the path, whose steps are names of members and numbers of items. It returns body itself
-// where the path leads nowhere. Unlike Scan it takes what providers call JSON; of members with one name the first counts.
+// ReplaceAt returns body with another value at the path, whose steps are names of members and
+// numbers of items. It returns body itself where the path leads nowhere. Unlike Scan it takes what
+// providers call JSON; of members with one name the first counts.
 func ReplaceAt(body, value []byte, path ...any) []byte {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	for _, step := range path {

@@ -46,8 +46,8 @@ func (b Bounds) Check(body []byte) error {
 	return nil
 }
 
-// stringEnd returns the place of the quote that ends the string that begins at i: the next one that an
-// even number of backslashes precedes.
+// stringEnd returns the place of the quote that ends the string that begins at i: the next one that
+// an even number of backslashes precedes.
 func stringEnd(body []byte, i int) int {
 	for begin := i + 1; ; {
 		n := bytes.IndexByte(body[i+1:], '"')

@@ -34,7 +34,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// FuzzBounds: no body that Scan accepts makes Check fail in another way, and wide bounds let all pass.
+// FuzzBounds: no body that Scan accepts makes Check fail in another way, and wide bounds let all
+// pass.
 func FuzzBounds(f *testing.F) {
 	f.Add([]byte(`{"a":"\\\",","b":[{},[1,2]]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -1,6 +1,7 @@
-// Package strictjson reads and patches one JSON object without rebuilding it. Reading is strict: duplicate names at any
-// depth, invalid UTF-8, lone surrogates and anything behind the object are errors, because two parsers that disagree about
-// a body are a way around a policy. Patching leaves every byte that it was not told to change.
+// Package strictjson reads and patches one JSON object without rebuilding it. Reading is strict:
+// duplicate names at any depth, invalid UTF-8, lone surrogates and anything behind the object are
+// errors, because two parsers that disagree about a body are a way around a policy. Patching leaves
+// every byte that it was not told to change.
 package strictjson
 
 import (
@@ -13,15 +14,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Member is one member of the top-level object, as byte offsets into the body: the name's opening quote, the value's first
-// byte, and the byte behind the value.
+// Member is one member of the top-level object, as byte offsets into the body: the name's opening
+// quote, the value's first byte, and the byte behind the value.
 type Member struct {
 	Name              string
 	Start, Value, End int
 }
 
-// Scan checks body and returns the members of its object in order. The error says what was wrong and where (a JSON pointer
-// and a byte offset), quotes nothing but names, and is safe to show to the client.
+// Scan checks body and returns the members of its object in order. The error says what was wrong
+// and where (a JSON pointer and a byte offset), quotes nothing but names, and is safe to show to
+// the client.
 func Scan(body []byte) ([]Member, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch kind := d.PeekKind(); kind {
@@ -118,7 +120,8 @@ func NewPatch(body []byte, members []Member) *Patch {
 	return &Patch{body: body, members: members}
 }
 
-// Get returns the raw value of a member as it is in the body, nil when there is none. It does not see the patch's edits.
+// Get returns the raw value of a member as it is in the body, nil when there is none. It does not
+// see the patch's edits.
 func (p *Patch) Get(name string) []byte {
 	for _, m := range p.members {
 		if m.Name == name {
@@ -128,7 +131,8 @@ func (p *Patch) Get(name string) []byte {
 	return nil
 }
 
-// Set replaces the value of the member, or adds the member behind the last one. value must be valid JSON.
+// Set replaces the value of the member, or adds the member behind the last one. value must be valid
+// JSON.
 func (p *Patch) Set(name string, value []byte) {
 	if p.Get(name) == nil {
 		if _, again := p.edits[name]; !again {

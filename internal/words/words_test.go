@@ -88,26 +88,28 @@ func eachName(file *ast.File, each func(name *ast.Ident, kind string)) {
 }
 
 var (
-	comment = regexp.MustCompile(`^\t*// `)
+	comment = regexp.MustCompile(`^[\t ]*// `)
 	prose   = regexp.MustCompile(`^ {0,3}([-*] |[0-9]+\. )?[A-Za-z\[(` + "`" + `"]`)
 )
 
-// TestLinesFit: comments and the prose of pages are at most 100 columns wide. What cannot be broken is
-// left: a word, a table, a drawing, code.
+// TestLinesFit: comments and the prose of pages are at most 100 columns wide. What cannot be broken
+// is left: a word, a table, a drawing, code.
 func TestLinesFit(t *testing.T) {
 	const width = 100
 	wide := func(line string) bool { return len([]rune(strings.ReplaceAll(line, "\t", "    "))) > width }
-	eachFile(t, ".go", func(path string, content []byte) {
+	comments := func(path string, content []byte) {
 		if strings.HasSuffix(path, ".pb.go") {
 			return
 		}
 		for i, line := range strings.Split(string(content), "\n") {
-			text := strings.TrimPrefix(strings.TrimLeft(line, "\t"), "// ")
+			text := strings.TrimPrefix(strings.TrimLeft(line, "\t "), "// ")
 			if comment.MatchString(line) && wide(line) && strings.Contains(text, " ") && !strings.HasPrefix(text, " ") {
 				t.Errorf("%s:%d is wider than %d columns", path, i+1, width)
 			}
 		}
-	})
+	}
+	eachFile(t, ".go", comments)
+	eachFile(t, ".proto", comments)
 	eachFile(t, ".md", func(path string, content []byte) {
 		code := false
 		for i, line := range strings.Split(string(content), "\n") {

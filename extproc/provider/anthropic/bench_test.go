@@ -64,7 +64,8 @@ func BenchmarkTranslateRequest(b *testing.B) {
 
 const benchChunk = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello, world\"}}\n\n"
 
-// BenchmarkStreamDecoder reads one text delta per operation, as it mostly arrives: one event, one chunk.
+// BenchmarkStreamDecoder reads one text delta per operation, as it mostly arrives: one event, one
+// chunk.
 func BenchmarkStreamDecoder(b *testing.B) {
 	d := answerReader{}.Stream()
 	chunk := []byte(benchChunk)

@@ -13,9 +13,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// CountTokens is the codec of the schema's operation of that name, https://docs.anthropic.com/en/api/messages-count-tokens: a request
-// for a message without what bears on the answer alone, and how many tokens its prompt has. It has no streams. The zero value is
-// ready; methods may overlap.
+// CountTokens is the codec of the schema's operation of that name,
+// https://docs.anthropic.com/en/api/messages-count-tokens: a request for a message without what
+// bears on the answer alone, and how many tokens its prompt has. It has no streams. The zero value
+// is ready; methods may overlap.
 type CountTokens struct{ Messages }
 
 var (
@@ -35,8 +36,9 @@ func (CountTokens) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) 
 	return decodeRequest(h, body)
 }
 
-// PatchRequest is that of Messages without a limit. What the API takes for messages and not here (max_tokens and stream:
-// "Extra inputs are not permitted", Wei-Shaw/sub2api#4913) stays in, as whatever else the client gets wrong: the API says so.
+// PatchRequest is that of Messages without a limit. What the API takes for messages and not here
+// (max_tokens and stream: "Extra inputs are not permitted", Wei-Shaw/sub2api#4913) stays in, as
+// whatever else the client gets wrong: the API says so.
 func (CountTokens) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
 	call, err := patchRequest(h, body, o, noLimit)
 	call.Path, call.Answer = row.PathOf(schema.CountTokens), countReader{}

@@ -8,7 +8,8 @@ import (
 	"millrace/extproc/llm"
 )
 
-// TestCountPatch: what of a request to count tokens is changed on its way to a target of the schema.
+// TestCountPatch: what of a request to count tokens is changed on its way to a target of the
+// schema.
 func TestCountPatch(t *testing.T) {
 	for name, c := range map[string]struct {
 		body, model string

@@ -13,7 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// dump shows a neutral value as indented JSON, each part under the name of its kind, zero fields left out.
+// dump shows a neutral value as indented JSON, each part under the name of its kind, zero fields
+// left out.
 func dump(t *testing.T, v any) []byte {
 	t.Helper()
 	out, err := json.Marshal(v, json.OmitZeroStructFields(true), json.Deterministic(true), jsontext.Multiline(true), jsontext.WithIndent("  "),

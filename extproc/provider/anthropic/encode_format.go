@@ -9,8 +9,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// structured is what a model can be kept to of JSON Schema; the rest goes into descriptions, as Anthropic's SDKs put it there
-// (transform_schema). https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations
+// structured is what a model can be kept to of JSON Schema; the rest goes into descriptions, as
+// Anthropic's SDKs put it there (transform_schema).
+// https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations
 var structured = jsonschema.Rules{
 	Close: true, NoOneOf: true, MinItems: "1",
 	Refused: words("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern maxItems uniqueItems " +
@@ -27,7 +28,8 @@ func words(list string) map[string]bool {
 	return all
 }
 
-// format writes structured output. A model that has none is told the schema: it runs before system is written.
+// format writes structured output. A model that has none is told the schema: it runs before system
+// is written.
 func (e *requestEncoder) format() *llm.Error {
 	f := e.in.Format
 	if f.Kind != llm.FormatJSONSchema {

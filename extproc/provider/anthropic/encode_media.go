@@ -8,8 +8,8 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// media writes what a user message or a tool result can hold beside results: text, images and documents. It tells whether
-// there is anything to write.
+// media writes what a user message or a tool result can hold beside results: text, images and
+// documents. It tells whether there is anything to write.
 func (e *requestEncoder) media(path string, p llm.Part) (block, bool, *llm.Error) {
 	switch p := p.(type) {
 	case llm.Text:
@@ -61,8 +61,8 @@ func wantHTTPS(path, url string) *llm.Error {
 	return nil
 }
 
-// imageType is the media type to send: what the data's first bytes say, else what the client says, "" when it is none that
-// the API takes.
+// imageType is the media type to send: what the data's first bytes say, else what the client says,
+// "" when it is none that the API takes.
 func imageType(p llm.Image) string {
 	kind := wirejson.MediaType(p.Data)
 	if kind == "" && p.Data != "" {

@@ -4,8 +4,8 @@ import (
 	"millrace/extproc/llm"
 )
 
-// minBudget is the smallest thinking budget that the API takes; a budget must also be below max_tokens.
-// https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
+// minBudget is the smallest thinking budget that the API takes; a budget must also be below
+// max_tokens. https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
 const minBudget = 1024
 
 // effortBudget says in tokens, for models before 4.6, what an effort word means.
@@ -13,7 +13,8 @@ var effortBudget = map[string]int64{
 	"minimal": minBudget, "low": minBudget, "medium": 4096, "high": 16384, "xhigh": 32768, "max": 32768,
 }
 
-// reasoning writes thinking and output_config.effort. It runs behind messages and toolChoice, which can rule thinking out.
+// reasoning writes thinking and output_config.effort. It runs behind messages and toolChoice, which
+// can rule thinking out.
 func (e *requestEncoder) reasoning() *llm.Error {
 	r := e.in.Reasoning
 	switch {
@@ -78,8 +79,8 @@ func (e *requestEncoder) setEffort(effort string) {
 	e.out.OutputConfig.Effort = effort
 }
 
-// thinkWithBudget fits the budget and max_tokens to each other: a limit that the client gave stands and the budget becomes
-// at most half of it; one that it did not give is raised by the budget.
+// thinkWithBudget fits the budget and max_tokens to each other: a limit that the client gave stands
+// and the budget becomes at most half of it; one that it did not give is raised by the budget.
 func (e *requestEncoder) thinkWithBudget() {
 	budget := e.wantedBudget()
 	limit := *e.out.MaxTokens
@@ -112,9 +113,9 @@ func (e *requestEncoder) wantedBudget() int64 {
 	}
 }
 
-// unthinkable tells whether the conversation rules out thinking with a budget: the model cannot continue an assistant turn
-// with it, and a turn of tool calls that is still being answered must begin with the thinking that led to them, which
-// clients of other schemas have lost.
+// unthinkable tells whether the conversation rules out thinking with a budget: the model cannot
+// continue an assistant turn with it, and a turn of tool calls that is still being answered must
+// begin with the thinking that led to them, which clients of other schemas have lost.
 func (e *requestEncoder) unthinkable() bool {
 	list := e.out.Messages
 	last := len(list) - 1

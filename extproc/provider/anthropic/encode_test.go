@@ -26,7 +26,8 @@ const (
 	q    = `"messages":[{"role":"user","content":"q"}]`
 )
 
-// TestEncodeRequestOfOtherSchemas holds what a client of this schema cannot say. Golden cases hold the rest.
+// TestEncodeRequestOfOtherSchemas holds what a client of this schema cannot say. Golden cases hold
+// the rest.
 func TestEncodeRequestOfOtherSchemas(t *testing.T) {
 	tool := llm.Tool{Name: "f", Parameters: stdjson.RawMessage(`{"type":"object"}`)}
 	tools := `,"tools":[{"name":"f","input_schema":{"type":"object","properties":{}}}]`

@@ -49,8 +49,9 @@ func (e *requestEncoder) tools() *llm.Error {
 	return nil
 }
 
-// propertyNames: "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'", seen in its
-// 400s. Another name would come back in the arguments, which pass as they are.
+// propertyNames: "tools.0.custom.input_schema.properties: Property keys should match pattern
+// '^[a-zA-Z0-9_.-]{1,64}$'", seen in its 400s. Another name would come back in the arguments, which
+// pass as they are.
 var propertyNames = llm.NameRule{Max: 64, Legal: func(c byte) bool { return c == '.' || llm.WordByte(c) }}
 
 // illegalProperty is a property whose name is refused, "" when there is none.
@@ -85,7 +86,8 @@ func (e *requestEncoder) strict(t *tool) {
 	}
 }
 
-// hasCalls tells whether the conversation holds tool calls; such a request keeps its tools even with tool_choice none.
+// hasCalls tells whether the conversation holds tool calls; such a request keeps its tools even
+// with tool_choice none.
 func (e *requestEncoder) hasCalls() bool {
 	return slices.ContainsFunc(e.in.Messages, func(m llm.Message) bool {
 		return slices.ContainsFunc(m.Parts, func(p llm.Part) bool { _, ok := p.(llm.ToolCall); return ok })

@@ -11,8 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// turns is the conversation as it grows: user and assistant in alternation, the user first, and every tool call answered
-// in the very next turn, before anything else that turn says.
+// turns is the conversation as it grows: user and assistant in alternation, the user first, and
+// every tool call answered in the very next turn, before anything else that turn says.
 type turns struct {
 	list []turn[content]
 
@@ -67,7 +67,8 @@ func (e *requestEncoder) messages() *llm.Error {
 	return nil
 }
 
-// trimPrefill removes the white space at the very end of a conversation that the model is to continue: the API refuses it.
+// trimPrefill removes the white space at the very end of a conversation that the model is to
+// continue: the API refuses it.
 func (e *requestEncoder) trimPrefill() {
 	last := &e.turns.list[len(e.turns.list)-1]
 	if last.Role != string(llm.Assistant) {
@@ -79,7 +80,8 @@ func (e *requestEncoder) trimPrefill() {
 	}
 }
 
-// system joins the opening instructions, those of mid-conversation and the JSON hint, in that order.
+// system joins the opening instructions, those of mid-conversation and the JSON hint, in that
+// order.
 func (e *requestEncoder) system() *llm.Error {
 	add := func(member string, parts []llm.Part) *llm.Error {
 		for i, p := range parts {
@@ -169,7 +171,8 @@ func (e *requestEncoder) toolResult(path string, r llm.ToolResult) (block, *llm.
 	return b, nil
 }
 
-// assistantTurn adds what the model is taken to have said: thinking first, then text and calls in their order.
+// assistantTurn adds what the model is taken to have said: thinking first, then text and calls in
+// their order.
 func (e *requestEncoder) assistantTurn(m llm.Message) *llm.Error {
 	var thoughts, said content
 	for i, p := range m.Parts {
@@ -213,7 +216,8 @@ func (e *requestEncoder) assistantTurn(m llm.Message) *llm.Error {
 	return nil
 }
 
-// openAssistant makes the last turn the assistant's. Calls of an earlier one must all have their results by now.
+// openAssistant makes the last turn the assistant's. Calls of an earlier one must all have their
+// results by now.
 func (t *turns) openAssistant() *llm.Error {
 	t.closeUser()
 	if n := len(t.list); n > 0 && t.list[n-1].Role == string(llm.Assistant) {
@@ -235,8 +239,8 @@ func (t *turns) checkAnswered() *llm.Error {
 	return llm.Invalid(first.path, "no result for call %q in the messages after it", first.id)
 }
 
-// thought passes on the model's own thinking. Only the provider that signed it understands it; unsigned thinking would be
-// refused.
+// thought passes on the model's own thinking. Only the provider that signed it understands it;
+// unsigned thinking would be refused.
 func (e *requestEncoder) thought(p llm.Thinking) (block, bool) {
 	switch {
 	case p.Origin != own:

@@ -15,7 +15,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// errorTypes reads the API's error types (https://docs.anthropic.com/en/api/errors). invalid_request_error and api_error say no more than a status and count only without one.
+// errorTypes reads the API's error types (https://docs.anthropic.com/en/api/errors).
+// invalid_request_error and api_error say no more than a status and count only without one.
 var errorTypes = map[string]llm.ErrorType{
 	"authentication_error": llm.ErrAuthentication,
 	"billing_error":        llm.ErrBilling,
@@ -69,7 +70,8 @@ func (Messages) IsError(body []byte) bool {
 	return json.Unmarshal(body, &b, wirejson.Lenient) == nil && b.Type == "error" && b.Error.Type != "" && b.Error.Message != ""
 }
 
-// unexplained words an error whose body says nothing in this schema: a short plain text is kept, a page of HTML is not.
+// unexplained words an error whose body says nothing in this schema: a short plain text is kept, a
+// page of HTML is not.
 func unexplained(status int, body []byte) string {
 	if text := errorbody.Text(body); text != "" {
 		return text
@@ -78,8 +80,8 @@ func unexplained(status int, body []byte) string {
 	return fmt.Sprintf("the provider answered %s without a readable error", answer)
 }
 
-// retryAfter is how long to wait: what the provider asks for, else, on a 429, until the limits that are used up are reset.
-// https://docs.anthropic.com/en/api/rate-limits#response-headers
+// retryAfter is how long to wait: what the provider asks for, else, on a 429, until the limits that
+// are used up are reset. https://docs.anthropic.com/en/api/rate-limits#response-headers
 func retryAfter(status int, h http.Header, now time.Time) time.Duration {
 	if d, ok := retryafter.Asked(h, now); ok {
 		return d
@@ -100,7 +102,8 @@ func retryAfter(status int, h http.Header, now time.Time) time.Duration {
 	return wait
 }
 
-// failure is what an error object inside a 2xx answer or a stream means, where there is no status to go by.
+// failure is what an error object inside a 2xx answer or a stream means, where there is no status
+// to go by.
 func failure(said errorbody.Said) *llm.Error {
 	t, ok := errorTypes[said.Type]
 	switch {

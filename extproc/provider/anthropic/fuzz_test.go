@@ -33,8 +33,8 @@ func seed(f *testing.F, glob, name string) {
 	}
 }
 
-// FuzzRequest checks that whatever a client sends is refused with an *llm.Error or becomes a request that this schema can
-// say again, or refuses as an *llm.Error.
+// FuzzRequest checks that whatever a client sends is refused with an *llm.Error or becomes a
+// request that this schema can say again, or refuses as an *llm.Error.
 func FuzzRequest(f *testing.F) {
 	seed(f, "testdata/request/*.txtar", "body.json")
 	seed(f, "testdata/encode/*.txtar", "body.json")
@@ -108,8 +108,8 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// FuzzStream checks that any bytes, however they are cut, give the same frames and the same stream for the client, and that
-// the frames are the bytes.
+// FuzzStream checks that any bytes, however they are cut, give the same frames and the same stream
+// for the client, and that the frames are the bytes.
 func FuzzStream(f *testing.F) {
 	seed(f, "testdata/stream/*.txtar", "in.sse")
 	f.Add([]byte(`data: {"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"f"}}` + "\n\n" +

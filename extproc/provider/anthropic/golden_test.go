@@ -133,7 +133,8 @@ func TestResponse(t *testing.T) {
 	})
 }
 
-// TestError reads each provider's error and writes it for a client of this schema. head.txt is the status and the headers.
+// TestError reads each provider's error and writes it for a client of this schema. head.txt is the
+// status and the headers.
 func TestError(t *testing.T) {
 	golden.Run(t, "testdata/error/*.txtar", func(c *golden.Case) {
 		first, rest, _ := strings.Cut(string(c.Input("head.txt")), "\n")
@@ -151,8 +152,8 @@ func TestError(t *testing.T) {
 	})
 }
 
-// relay runs a stream through the decoder and the encoder, as the upstream stream does: a terminal event closes the
-// encoder, and so does an end of bytes without one.
+// relay runs a stream through the decoder and the encoder, as the upstream stream does: a terminal
+// event closes the encoder, and so does an end of bytes without one.
 func relay(t *testing.T, chunks [][]byte) (events, raw, out string) {
 	t.Helper()
 	decoder, encoder := answerReader{}.Stream(), Messages{}.NewStreamEncoder(llm.Asked{})
@@ -190,7 +191,8 @@ func relay(t *testing.T, chunks [][]byte) (events, raw, out string) {
 	return all.String(), passed.String(), string(dst)
 }
 
-// TestStream reads each provider's stream and writes it again for a client of this schema, whatever the cuts.
+// TestStream reads each provider's stream and writes it again for a client of this schema, whatever
+// the cuts.
 func TestStream(t *testing.T) {
 	golden.Run(t, "testdata/stream/*.txtar", func(c *golden.Case) {
 		in := c.Input("in.sse")

@@ -1,9 +1,11 @@
-// Package anthropic is the codec of Anthropic's Messages API, https://docs.anthropic.com/en/api/messages: what a client
-// asks, what a target is sent, what either is answered, whole or streamed.
+// Package anthropic is the codec of Anthropic's Messages API,
+// https://docs.anthropic.com/en/api/messages: what a client asks, what a target is sent, what
+// either is answered, whole or streamed.
 //
-// It promises that a request of another schema either means the same to Claude, loses only what Call.Dropped names, or is
-// refused before it is sent; that a request of this schema keeps its bytes; and that an answer is read leniently and
-// written exactly. It leaves credentials, base paths and HTTP to others.
+// It promises that a request of another schema either means the same to Claude, loses only what
+// Call.Dropped names, or is refused before it is sent; that a request of this schema keeps its
+// bytes; and that an answer is read leniently and written exactly. It leaves credentials, base
+// paths and HTTP to others.
 package anthropic
 
 import (
@@ -18,8 +20,8 @@ import (
 // row is what others know of the schema too.
 var row = schema.Of(schema.AnthropicMessages)
 
-// own is the origin of what the API signs and hides. What nobody has signed has none: such thinking is another provider's,
-// written here with an empty signature.
+// own is the origin of what the API signs and hides. What nobody has signed has none: such thinking
+// is another provider's, written here with an empty signature.
 var own = llm.Origin(row.Family)
 
 // signed is the origin of a signature of the API's, or of hidden data, if there is any.

@@ -2,8 +2,9 @@ package anthropic
 
 import "strings"
 
-// traits are the differences between Claude models that decide whether a request is refused. They follow from the
-// family and the version in the name, so that a model of next month is treated like its newest known relative.
+// traits are the differences between Claude models that decide whether a request is refused. They
+// follow from the family and the version in the name, so that a model of next month is treated like
+// its newest known relative.
 type traits struct {
 	adaptive   bool  // thinks adaptively, steered by output_config.effort; takes no token budget
 	budget     bool  // thinks when given a token budget
@@ -27,22 +28,25 @@ const (
 	offNever        thinkingOff = "never"         // it always thinks; low effort is the nearest
 )
 
-// unknownModel is what a name that is not Claude's is taken for: an alias, or another vendor's model behind the same
-// schema. It gets what the first version of the API took.
+// unknownModel is what a name that is not Claude's is taken for: an alias, or another vendor's
+// model behind the same schema. It gets what the first version of the API took.
 var unknownModel = traits{budget: true, sampling: true, forced: true, structured: true, turn: 8192, off: offDisabled}
 
-// traitsOf reads a model's name, in any host's spelling: claude-opus-4-6, claude-3-7-sonnet-20250219,
-// us.anthropic.claude-haiku-4-5-20251001-v1:0, anthropic/claude-4.7-opus, claude-sonnet-4-5@20250929.
+// traitsOf reads a model's name, in any host's spelling: claude-opus-4-6,
+// claude-3-7-sonnet-20250219, us.anthropic.claude-haiku-4-5-20251001-v1:0,
+// anthropic/claude-4.7-opus, claude-sonnet-4-5@20250929.
 //
 //   - budgets since 3.7, adaptive instead since 4.6:
 //     https://docs.anthropic.com/en/docs/build-with-claude/adaptive-thinking
-//   - no sampling parameters, and effort xhigh, since 4.7; not both temperature and top_p since 4.1:
-//     https://docs.anthropic.com/en/docs/about-claude/models/migration-guide
+//   - no sampling parameters, and effort xhigh, since 4.7; not both temperature and top_p since
+//     4.1: https://docs.anthropic.com/en/docs/about-claude/models/migration-guide
 //   - structured output since 4.5, and in Opus 4.1:
 //     https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs
-//   - the longest answers: https://docs.anthropic.com/en/docs/about-claude/models/overview ("max output")
-//   - fable, mythos and opus 5.5 always think, sonnet 5.5 at least between tools; since 5.1 they cannot be made to call
-//     a tool: https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5
+//   - the longest answers: https://docs.anthropic.com/en/docs/about-claude/models/overview ("max
+//     output")
+//   - fable, mythos and opus 5.5 always think, sonnet 5.5 at least between tools; since 5.1 they
+//     cannot be made to call a tool:
+//     https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5
 func traitsOf(model string) traits {
 	family, version := claudeName(model)
 	if family == "" {
@@ -76,7 +80,8 @@ func traitsOf(model string) traits {
 	return t
 }
 
-// agentTurn is what an agent's turn may take, thinking not counted: the whole of a file, or of a tool call.
+// agentTurn is what an agent's turn may take, thinking not counted: the whole of a file, or of a
+// tool call.
 const agentTurn = 32000
 
 // outputOf is the most tokens of an answer, and how many are asked for where nobody says.
@@ -96,8 +101,8 @@ func outputOf(family string, version int) (most, turn int64) {
 	return most, min(most, agentTurn)
 }
 
-// claudeName finds the family and the version (major×100 + minor; 0 when there is none) in a model's name. Dates and other
-// numbers of more than two digits are no version.
+// claudeName finds the family and the version (major×100 + minor; 0 when there is none) in a
+// model's name. Dates and other numbers of more than two digits are no version.
 func claudeName(model string) (family string, version int) {
 	_, rest, ok := strings.Cut(strings.ToLower(model), "claude")
 	if !ok {

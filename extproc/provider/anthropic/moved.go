@@ -10,13 +10,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A conversation of this schema that was at another provider before it came here has in it what that one said: thinking that nobody
-// signed, since only Anthropic signs (answerBlock writes it so), and ids of tool calls in any form. The API refuses both:
-// "Invalid `signature` in `thinking` block", "String should match pattern '^[a-zA-Z0-9_-]+$'". What Anthropic signed keeps its bytes.
+// A conversation of this schema that was at another provider before it came here has in it what
+// that one said: thinking that nobody signed, since only Anthropic signs (answerBlock writes it
+// so), and ids of tool calls in any form. The API refuses both: "Invalid `signature` in `thinking`
+// block", "String should match pattern '^[a-zA-Z0-9_-]+$'". What Anthropic signed keeps its bytes.
 
-// suspect tells whether messages may hold any of it, or, when budget is set, a turn of calls that is being answered and may not begin
-// with thinking. It never misses one, decodes nothing, and for a conversation that has always been here says no. ids are the legal ids
-// of calls that have results.
+// suspect tells whether messages may hold any of it, or, when budget is set, a turn of calls that
+// is being answered and may not begin with thinking. It never misses one, decodes nothing, and for
+// a conversation that has always been here says no. ids are the legal ids of calls that have
+// results.
 func suspect(messages []byte, budget bool) (ids map[string]bool, found bool) {
 	var last []byte // what comes after the role of the last assistant's message
 	for rest := range strictjson.Strings(messages, `"assistant"`) {
@@ -29,7 +31,8 @@ func suspect(messages []byte, budget bool) (ids map[string]bool, found bool) {
 	return ids, found || unsigned(messages) || budget && headless(last)
 }
 
-// resultIDs looks at the results of calls, for every call has one. strange tells that an id is not legal, or is there twice.
+// resultIDs looks at the results of calls, for every call has one. strange tells that an id is not
+// legal, or is there twice.
 func resultIDs(messages []byte) (legal map[string]bool, strange bool) {
 	for rest := range strictjson.Strings(messages, `"tool_use_id"`) {
 		quoted := strictjson.ValueAfter(rest)
@@ -49,8 +52,8 @@ func resultIDs(messages []byte) (legal map[string]bool, strange bool) {
 	return legal, strange
 }
 
-// unsigned tells whether there may be a thinking block without a signature: the word as a value, in an object that says nothing of
-// a signature behind it.
+// unsigned tells whether there may be a thinking block without a signature: the word as a value, in
+// an object that says nothing of a signature behind it.
 func unsigned(messages []byte) bool {
 	seen := 0 // bytes at the end of messages that have not been looked at; 0: all
 	for rest := range strictjson.Strings(messages, `"thinking"`) {
@@ -69,8 +72,8 @@ func unsigned(messages []byte) bool {
 	return false
 }
 
-// signedFurther reads on in an object behind one of its values, up to its end, or to where it has more than strings in it and so is no
-// thinking block (flat is false). n is how much it has read.
+// signedFurther reads on in an object behind one of its values, up to its end, or to where it has
+// more than strings in it and so is no thinking block (flat is false). n is how much it has read.
 func signedFurther(rest []byte) (n int, signed, flat bool) {
 	for i := 0; i < len(rest); i++ {
 		switch rest[i] {
@@ -89,8 +92,8 @@ func signedFurther(rest []byte) (n int, signed, flat bool) {
 	return len(rest), signed, false
 }
 
-// headless tells whether the last assistant's turn may call tools, have results, and not begin with thinking. It gets the messages from
-// that assistant's role on.
+// headless tells whether the last assistant's turn may call tools, have results, and not begin with
+// thinking. It gets the messages from that assistant's role on.
 func headless(tail []byte) bool {
 	if !bytes.Contains(tail, []byte(`"tool_use_id"`)) {
 		return false
@@ -127,8 +130,9 @@ func (m *mover) move(messages []byte) (jsontext.Value, error) {
 	return strictjson.List(kept), nil
 }
 
-// eachItem gives f the items of a list that are objects. It returns them as f leaves them, without those for which f returns nil, and
-// with what else there is in the list: the API will speak of that.
+// eachItem gives f the items of a list that are objects. It returns them as f leaves them, without
+// those for which f returns nil, and with what else there is in the list: the API will speak of
+// that.
 func eachItem(list []byte, f func(*strictjson.Patch) (jsontext.Value, error)) ([]jsontext.Value, error) {
 	items, err := strictjson.Items(list)
 	if err != nil {

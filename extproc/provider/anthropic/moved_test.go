@@ -7,7 +7,8 @@ import (
 	"millrace/internal/strictjson"
 )
 
-// TestSuspect: a conversation that has always been at Anthropic is not looked into: its members are not decoded.
+// TestSuspect: a conversation that has always been at Anthropic is not looked into: its members are
+// not decoded.
 func TestSuspect(t *testing.T) {
 	const (
 		signed = `{"type":"thinking","thinking":"hm","signature":"sig"}`
@@ -46,7 +47,8 @@ func TestSuspect(t *testing.T) {
 	}
 }
 
-// FuzzSuspect: what is not suspected has no thinking in it that nobody signed. Names and types that are written with escapes are not seen.
+// FuzzSuspect: what is not suspected has no thinking in it that nobody signed. Names and types that
+// are written with escapes are not seen.
 func FuzzSuspect(f *testing.F) {
 	seed(f, "testdata/patch/*.txtar", "body.json")
 	f.Fuzz(func(t *testing.T, body []byte) {

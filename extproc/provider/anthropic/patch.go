@@ -12,20 +12,22 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// foreign are members of other schemas that this one has none of: the API would refuse the request for each, "Extra inputs are not
-// permitted".
+// foreign are members of other schemas that this one has none of: the API would refuse the request
+// for each, "Extra inputs are not permitted".
 var foreign = row.Foreign()
 
-// PatchRequest passes a request of this schema on. It sets the model, takes out foreign members and what only another provider takes
-// back (moved.go), and takes out the sampling parameters where the target's version has none or where the gateway itself put a model that
-// refuses them into the place of the client's.
+// PatchRequest passes a request of this schema on. It sets the model, takes out foreign members and
+// what only another provider takes back (moved.go), and takes out the sampling parameters where the
+// target's version has none or where the gateway itself put a model that refuses them into the
+// place of the client's.
 func (Messages) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
 	call, err := patchRequest(h, body, o, patchLimit)
 	call.Path, call.Answer = row.Conversation(), answerReader{}
 	return call, err
 }
 
-// patchRequest patches what all operations have. fitLimit fits what the one at hand has of a limit, as patchLimit does.
+// patchRequest patches what all operations have. fitLimit fits what the one at hand has of a limit,
+// as patchLimit does.
 func patchRequest(h llm.Head, body []byte, o llm.Options, fitLimit func(*strictjson.Patch, llm.Options, traits) (int64, bool)) (llm.Call, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
@@ -78,9 +80,10 @@ func patchRequest(h llm.Head, body []byte, o llm.Options, fitLimit func(*strictj
 	return call, nil
 }
 
-// patchMessages takes out of the messages what only another provider takes back. headless tells that, after that, the turn of calls
-// that is being answered does not begin with thinking, which rules out thinking with a budget: "Expected `thinking` or
-// `redacted_thinking`, but found `tool_use`".
+// patchMessages takes out of the messages what only another provider takes back. headless tells
+// that, after that, the turn of calls that is being answered does not begin with thinking, which
+// rules out thinking with a budget: "Expected `thinking` or `redacted_thinking`, but found
+// `tool_use`".
 func patchMessages(p *strictjson.Patch, budget bool, dropped *llm.Names) (headless bool, err error) {
 	messages := p.Get("messages")
 	legal, found := suspect(messages, budget)
@@ -101,8 +104,9 @@ func patchMessages(p *strictjson.Patch, budget bool, dropped *llm.Names) (headle
 	return budget && m.headless(), nil
 }
 
-// patchLimit fills in max_tokens where the target has a default, and lowers it to what the target gives; a model that the gateway
-// put into the place of the client's has a bound of its own. It returns the limit, and whether it lowered the client's.
+// patchLimit fills in max_tokens where the target has a default, and lowers it to what the target
+// gives; a model that the gateway put into the place of the client's has a bound of its own. It
+// returns the limit, and whether it lowered the client's.
 func patchLimit(p *strictjson.Patch, o llm.Options, model traits) (limit int64, lowered bool) {
 	most := maxOutput(model, o)
 	limit, ok := integer(p.Get("max_tokens"))
@@ -117,7 +121,8 @@ func patchLimit(p *strictjson.Patch, o llm.Options, model traits) (limit int64, 
 	return limit, lowered
 }
 
-// fitThinking is the type and the budget of a thinking that fits the limit and the model that the gateway chose; "" for none.
+// fitThinking is the type and the budget of a thinking that fits the limit and the model that the
+// gateway chose; "" for none.
 func fitThinking(t thinking, model traits, limit int64, lowered bool) (kind string, budget *int64) {
 	kind, budget = t.Type, t.BudgetTokens
 	switch {
@@ -141,8 +146,9 @@ func fitThinking(t thinking, model traits, limit int64, lowered bool) (kind stri
 	return kind, budget
 }
 
-// patchThinking writes another thinking, or with kind "" none. Without it nothing can be cleared of thinking: "`clear_thinking_20251015`
-// strategy requires `thinking` to be enabled" (anthropics/claude-code#11971).
+// patchThinking writes another thinking, or with kind "" none. Without it nothing can be cleared of
+// thinking: "`clear_thinking_20251015` strategy requires `thinking` to be enabled"
+// (anthropics/claude-code#11971).
 func patchThinking(p *strictjson.Patch, t thinking, kind string, budget *int64, dropped *llm.Names) {
 	if kind != "" {
 		t.Type, t.BudgetTokens = kind, budget
@@ -162,7 +168,8 @@ func patchThinking(p *strictjson.Patch, t thinking, kind string, budget *int64, 
 	}
 }
 
-// withoutClearing is context_management without the edits that clear thinking, nil where there are no others.
+// withoutClearing is context_management without the edits that clear thinking, nil where there are
+// no others.
 func withoutClearing(management jsontext.Value) jsontext.Value {
 	members, err := strictjson.Scan(management)
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// DecodeRequest reads a client's request for a target of another schema. What no other schema can be asked for, such as
-// server tools and their blocks, is refused; other members without a neutral field go to Extra.
+// DecodeRequest reads a client's request for a target of another schema. What no other schema can
+// be asked for, such as server tools and their blocks, is refused; other members without a neutral
+// field go to Extra.
 func (Messages) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 	return decodeRequest(h, body, (*requestDecoder).maxTokens)
 }
@@ -69,7 +70,8 @@ func (d *requestDecoder) extra(name string, value jsontext.Value) {
 	}
 }
 
-// extrasIn names the members of rest, which stand below prefix. Those of list elements are named without their index.
+// extrasIn names the members of rest, which stand below prefix. Those of list elements are named
+// without their index.
 func (d *requestDecoder) extrasIn(prefix string, rest jsontext.Value) {
 	for _, m := range members(rest) {
 		d.extra(prefix+"."+m.Name, nil)
@@ -122,8 +124,8 @@ func (d *requestDecoder) system() *llm.Error {
 	return err
 }
 
-// textOnly reads the content of system and of system turns, without the line of Claude Code's accounts: only Anthropic's own targets
-// get that, in the client's bytes.
+// textOnly reads the content of system and of system turns, without the line of Claude Code's
+// accounts: only Anthropic's own targets get that, in the client's bytes.
 func (d *requestDecoder) textOnly(path string, blocks givenContent) ([]llm.Part, *llm.Error) {
 	var parts []llm.Part
 	for i := range blocks {
@@ -356,8 +358,8 @@ func (d *requestDecoder) toolChoice() *llm.Error {
 	return nil
 }
 
-// reasoning reads thinking and output_config.effort. A budget is more exact than an effort, and no thinking is stronger than
-// either: where they meet, the effort is left unsaid.
+// reasoning reads thinking and output_config.effort. A budget is more exact than an effort, and no
+// thinking is stronger than either: where they meet, the effort is left unsaid.
 func (d *requestDecoder) reasoning() *llm.Error {
 	r := &d.out.Reasoning
 	if t := d.in.Thinking; t != nil {
@@ -428,7 +430,8 @@ func (d *requestDecoder) metadata() *llm.Error {
 	return nil
 }
 
-// union reads what a request has of OpenAI's members, where it has none of its own that says it. What cannot be read is extra.
+// union reads what a request has of OpenAI's members, where it has none of its own that says it.
+// What cannot be read is extra.
 func (d *requestDecoder) union() *llm.Error {
 	var user, effort string
 	var stops []string

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// maxUserID bounds metadata.user_id, in characters. https://docs.anthropic.com/en/api/messages#body-metadata
+	// maxUserID bounds metadata.user_id, in characters.
+	// https://docs.anthropic.com/en/api/messages#body-metadata
 	maxUserID = 256
 	// maxCacheMarkers is how many cache_control breakpoints one request may set.
 	// https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
@@ -26,10 +27,10 @@ const (
 // requestJSON writes numbers and escapes inside schemas and arguments as they came.
 var requestJSON = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.PreserveRawStrings(true))
 
-// EncodeRequest writes a request that came in another schema. The documented, harmless changes that Dropped does not name:
-// system messages of mid-conversation move to the end of system, in order; consecutive turns of one role become one; blank
-// text disappears; a missing token limit is filled in; a user id that is
-// too long becomes a hash of it.
+// EncodeRequest writes a request that came in another schema. The documented, harmless changes that
+// Dropped does not name: system messages of mid-conversation move to the end of system, in order;
+// consecutive turns of one role become one; blank text disappears; a missing token limit is filled
+// in; a user id that is too long becomes a hash of it.
 func (Messages) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	e := requestEncoder{in: r, options: o, model: traitsOf(o.Model), out: &request[content, tool]{
 		Model: o.Model, Stream: r.Stream,
@@ -71,8 +72,8 @@ func (e *requestEncoder) toolName(name string) string { return e.renamed.Fit(too
 // drop notes that a member of the client's request is not, or not wholly, in the call.
 func (e *requestEncoder) drop(name string) { e.dropped.Add(name) }
 
-// cache passes a cache marker on while there is room for one. Tools, system and messages ask in the order in which the
-// prompt is cached, so that the longest-lived prefixes keep theirs.
+// cache passes a cache marker on while there is room for one. Tools, system and messages ask in the
+// order in which the prompt is cached, so that the longest-lived prefixes keep theirs.
 func (e *requestEncoder) cache(marker stdjson.RawMessage) jsontext.Value {
 	if marker == nil {
 		return nil
@@ -85,7 +86,8 @@ func (e *requestEncoder) cache(marker stdjson.RawMessage) jsontext.Value {
 	return jsontext.Value(marker)
 }
 
-// unsayable are the members whose loss would change what the client gets; every other one may be left out.
+// unsayable are the members whose loss would change what the client gets; every other one may be
+// left out.
 var unsayable = map[string]string{
 	"prediction":         "predicted outputs are not available from this model's provider",
 	"audio":              "audio answers are not available from this model's provider",
@@ -109,8 +111,9 @@ func (e *requestEncoder) refuse() *llm.Error {
 	return nil
 }
 
-// limits writes max_tokens, which the API requires: what the client wants, or else the target's own default, or else what a turn
-// of an agent takes; and never more than the target or the model gives.
+// limits writes max_tokens, which the API requires: what the client wants, or else the target's own
+// default, or else what a turn of an agent takes; and never more than the target or the model
+// gives.
 func (e *requestEncoder) limits() *llm.Error {
 	var limit int64
 	switch {
@@ -152,7 +155,8 @@ func maxOutput(model traits, o llm.Options) int64 {
 	return most
 }
 
-// sampling writes temperature, top_p and top_k as far as the version, the model and thinking let them.
+// sampling writes temperature, top_p and top_k as far as the version, the model and thinking let
+// them.
 func (e *requestEncoder) sampling() *llm.Error {
 	r := e.in
 	if !takesSampling(targetVersion(e.options)) || !e.model.sampling {

@@ -14,7 +14,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// answerJSON writes arguments that a model wrote: their numbers as they are, their strings repaired.
+// answerJSON writes arguments that a model wrote: their numbers as they are, their strings
+// repaired.
 var answerJSON = wirejson.Lenient
 
 // stopOf reads stop_reason; words it does not know end the answer like any other.
@@ -29,7 +30,8 @@ var stopOf = map[string]llm.Stop{
 	"refusal":                       llm.StopRefusal,
 }
 
-// decodeStop goes by the calls where the reason says no more than that the model was done: some hosts of the API say end_turn then.
+// decodeStop goes by the calls where the reason says no more than that the model was done: some
+// hosts of the API say end_turn then.
 func decodeStop(reason string, called bool) llm.Stop {
 	stop, ok := stopOf[reason]
 	switch {
@@ -41,7 +43,8 @@ func decodeStop(reason string, called bool) llm.Stop {
 	return stop
 }
 
-// endTurn is the stop_reason that is wrong beside tool calls, toolUse, in JSON, the one that is right.
+// endTurn is the stop_reason that is wrong beside tool calls, toolUse, in JSON, the one that is
+// right.
 const endTurn = "end_turn"
 
 var toolUse = []byte(`"tool_use"`)
@@ -66,8 +69,8 @@ var stopReasons = map[llm.Stop]string{
 	llm.StopRefusal:  "refusal",
 }
 
-// stopReason is the stop_reason of an answer. Refusals in words and calls decide where the provider only said that it was
-// done: OpenAI-shaped ones say "stop" after a forced call.
+// stopReason is the stop_reason of an answer. Refusals in words and calls decide where the provider
+// only said that it was done: OpenAI-shaped ones say "stop" after a forced call.
 func stopReason(stop llm.Stop, refused, called bool) string {
 	switch {
 	case refused:
@@ -81,7 +84,8 @@ func stopReason(stop llm.Stop, refused, called bool) string {
 	return "end_turn"
 }
 
-// usage is the API's own count: cached tokens stand beside input_tokens, not in it. The order is the API's.
+// usage is the API's own count: cached tokens stand beside input_tokens, not in it. The order is
+// the API's.
 type usage struct {
 	InputTokens         int64 `json:"input_tokens"`
 	CacheCreationTokens int64 `json:"cache_creation_input_tokens"`
@@ -154,13 +158,15 @@ func integer(v jsontext.Value) (int64, bool) {
 	return n, true
 }
 
-// forMembers calls each for the members of an object, names still quoted, until the object ends or breaks off.
+// forMembers calls each for the members of an object, names still quoted, until the object ends or
+// breaks off.
 func forMembers(object jsontext.Value, each func(name, value jsontext.Value)) {
 	var r objectReader
 	_ = r.read(object, each)
 }
 
-// Whole reads a message. Blocks that no other schema has (server tools and their results) are skipped.
+// Whole reads a message. Blocks that no other schema has (server tools and their results) are
+// skipped.
 func (answerReader) Whole(body []byte) (*llm.Response, error) {
 	var in struct {
 		Type         string         `json:"type"`
@@ -248,8 +254,8 @@ func answerPart(b *givenBlock) llm.Part {
 	return llm.Text{Text: text}
 }
 
-// compact is a call's input as the text of one object without white space, "" for none. Numbers and strings keep their
-// spelling.
+// compact is a call's input as the text of one object without white space, "" for none. Numbers and
+// strings keep their spelling.
 func compact(input jsontext.Value) string {
 	if input.Kind() != '{' {
 		return ""
@@ -259,8 +265,8 @@ func compact(input jsontext.Value) string {
 	return strings.ToValidUTF8(string(input), "\uFFFD")
 }
 
-// EncodeResponse writes the first choice: the API knows no others. It fails when the model's arguments for a tool are no
-// JSON object, because every client reads them as one.
+// EncodeResponse writes the first choice: the API knows no others. It fails when the model's
+// arguments for a tool are no JSON object, because every client reads them as one.
 func (Messages) EncodeResponse(_ llm.Asked, r *llm.Response) ([]byte, error) {
 	var choice llm.Choice
 	if len(r.Choices) > 0 {

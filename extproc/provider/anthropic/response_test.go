@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEncodeResponseOfOtherSchemas holds what a provider of this schema does not say. Golden cases hold the rest.
+// TestEncodeResponseOfOtherSchemas holds what a provider of this schema does not say. Golden cases
+// hold the rest.
 func TestEncodeResponseOfOtherSchemas(t *testing.T) {
 	const zero = `{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}`
 	answer := func(content, stop, usage string) string {

@@ -13,10 +13,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxEventBytes bounds one event of a provider's stream: room for the longest tool arguments sent whole.
+// maxEventBytes bounds one event of a provider's stream: room for the longest tool arguments sent
+// whole.
 const maxEventBytes = 8 << 20
 
-// maxOpenCalls bounds how many tool calls the decoder keeps apart at a time. The API sends one after another.
+// maxOpenCalls bounds how many tool calls the decoder keeps apart at a time. The API sends one
+// after another.
 const maxOpenCalls = 1024
 
 // Stream reads the API's stream. https://docs.anthropic.com/en/docs/build-with-claude/streaming
@@ -24,8 +26,8 @@ func (answerReader) Stream() llm.StreamDecoder {
 	return &streamDecoder{parser: sse.Parser{MaxBytes: maxEventBytes}}
 }
 
-// streamDecoder turns each event of the provider into a frame. What a call returns lives in buffers that the next call
-// overwrites.
+// streamDecoder turns each event of the provider into a frame. What a call returns lives in buffers
+// that the next call overwrites.
 type streamDecoder struct {
 	parser sse.Parser
 	reader objectReader
@@ -44,7 +46,8 @@ type streamDecoder struct {
 	denies bool // the event at hand says end_turn though there were calls
 }
 
-// mark is a frame whose slices are not cut yet: raw and events may still move while the chunk is read.
+// mark is a frame whose slices are not cut yet: raw and events may still move while the chunk is
+// read.
 type mark struct {
 	rawEnd, eventsEnd int
 	own               bool // the provider's own error event
@@ -66,7 +69,8 @@ func (d *streamDecoder) Push(chunk []byte) ([]llm.Frame, error) {
 	return d.cut(), err
 }
 
-// Close implements llm.StreamDecoder. An answer that has said why it stopped is whole, message_stop or not.
+// Close implements llm.StreamDecoder. An answer that has said why it stopped is whole, message_stop
+// or not.
 func (d *streamDecoder) Close() []llm.Frame {
 	d.reset()
 	d.parser.Close(d.take)
@@ -111,7 +115,8 @@ func (d *streamDecoder) take(e sse.Event) {
 	d.marks = append(d.marks, mark{len(d.raw), len(d.events), own})
 }
 
-// putRight gives the event that was read last the stop_reason that goes with tool calls. Data in several lines stays as it is.
+// putRight gives the event that was read last the stop_reason that goes with tool calls. Data in
+// several lines stays as it is.
 func (d *streamDecoder) putRight(e sse.Event) {
 	begin := len(d.raw) - len(e.Raw)
 	at := bytes.Index(e.Raw, e.Data)
@@ -131,7 +136,8 @@ func (d *streamDecoder) fail(err *llm.Error) {
 	d.add(llm.Event{Kind: llm.Failure, Err: err})
 }
 
-// failed is fail with what the provider said, and tells whether a client of this schema reads it: SDKs go by the event's name.
+// failed is fail with what the provider said, and tells whether a client of this schema reads it:
+// SDKs go by the event's name.
 func (d *streamDecoder) failed(e sse.Event) (own bool) {
 	d.fail(failure(errorbody.Read(e.Data)))
 	return string(e.Name) == "error" && Messages{}.IsError(e.Data)
@@ -327,8 +333,8 @@ func (d *streamDecoder) addSignature(quoted jsontext.Value) {
 	}
 }
 
-// blockDelta reads a delta. Text and thinking say themselves what they are; arguments count only in a block that is known to
-// be a call, because server tools send theirs in the same words.
+// blockDelta reads a delta. Text and thinking say themselves what they are; arguments count only in
+// a block that is known to be a call, because server tools send theirs in the same words.
 func (d *streamDecoder) blockDelta(index int64, value jsontext.Value) {
 	b := d.readBlock(value)
 	switch string(d.word(b.kind)) {
@@ -358,8 +364,8 @@ type objectReader struct {
 	buffer  bytes.Buffer
 }
 
-// read calls each for every member of object, the name still in its quotes. Both are pieces of object. It fails when object
-// is not one JSON object; each may have been called by then.
+// read calls each for every member of object, the name still in its quotes. Both are pieces of
+// object. It fails when object is not one JSON object; each may have been called by then.
 func (r *objectReader) read(object jsontext.Value, each func(name, value jsontext.Value)) error {
 	r.buffer = *bytes.NewBuffer(object)
 	if r.decoder == nil {

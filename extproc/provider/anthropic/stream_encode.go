@@ -7,8 +7,9 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// maxHeldBytes bounds what the encoder holds back while providers interleave their tool calls. A stream that needs more is
-// ended as broken. A block that is held back counts as blockBytes, without what it says.
+// maxHeldBytes bounds what the encoder holds back while providers interleave their tool calls. A
+// stream that needs more is ended as broken. A block that is held back counts as blockBytes,
+// without what it says.
 const (
 	maxHeldBytes = 8 << 20
 	blockBytes   = 256
@@ -17,10 +18,11 @@ const (
 // NewStreamEncoder writes the API's stream.
 func (Messages) NewStreamEncoder(llm.Asked) llm.StreamEncoder { return &streamEncoder{} }
 
-// streamEncoder writes content blocks one after another, as clients of the API expect them, from events that may interleave.
-// queue holds the blocks that are not finished: the first one is on the wire, what the others have got so far is held back
-// until it is their turn. A call gives way to the next block once the provider says so or its arguments are a whole JSON
-// object; other blocks give way at once.
+// streamEncoder writes content blocks one after another, as clients of the API expect them, from
+// events that may interleave. queue holds the blocks that are not finished: the first one is on the
+// wire, what the others have got so far is held back until it is their turn. A call gives way to
+// the next block once the provider says so or its arguments are a whole JSON object; other blocks
+// give way at once.
 type streamEncoder struct {
 	id, model string
 	usage     llm.Usage
@@ -154,7 +156,8 @@ func (e *streamEncoder) keep(b *pendingBlock, size int) {
 	e.held += size
 }
 
-// advance writes what may be written: the block on the wire, and the ones behind it once it gives way.
+// advance writes what may be written: the block on the wire, and the ones behind it once it gives
+// way.
 func (e *streamEncoder) advance(dst []byte) []byte {
 	for len(e.queue) > 0 {
 		b := e.queue[0]
@@ -300,7 +303,8 @@ const streamEnd = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
 // StreamEnd implements llm.ClientCodec.
 func (Messages) StreamEnd() []byte { return []byte(streamEnd) }
 
-// objectEnd watches text go by in pieces and knows when it has been one JSON object, without reading anything twice.
+// objectEnd watches text go by in pieces and knows when it has been one JSON object, without
+// reading anything twice.
 type objectEnd struct {
 	depth    int
 	inString bool

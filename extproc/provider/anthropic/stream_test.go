@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// encodeAll runs events through an encoder and shows its stream without event lines, which repeat the type.
+// encodeAll runs events through an encoder and shows its stream without event lines, which repeat
+// the type.
 func encodeAll(t *testing.T, events []llm.Event, end *llm.Error) string {
 	t.Helper()
 	encoder := Messages{}.NewStreamEncoder(llm.Asked{})
@@ -141,7 +142,8 @@ func TestStreamEncoder(t *testing.T) {
 	}
 }
 
-// TestStreamEncoderBoundsWhatItHolds: everything counts that is held back behind a call which does not end, the blocks themselves too.
+// TestStreamEncoderBoundsWhatItHolds: everything counts that is held back behind a call which does
+// not end, the blocks themselves too.
 func TestStreamEncoderBoundsWhatItHolds(t *testing.T) {
 	large := strings.Repeat("x", maxHeldBytes+1)
 	small := slices.Repeat([]llm.Event{{Kind: llm.TextDelta, Text: "x"}, {Kind: llm.ThinkingDelta, Text: "x"}}, maxHeldBytes/blockBytes/2)
@@ -162,7 +164,8 @@ func TestStreamEncoderBoundsWhatItHolds(t *testing.T) {
 	}
 }
 
-// TestStreamEncoderForgetsWhatItWrote: a stream may be as long as it likes as long as its calls end.
+// TestStreamEncoderForgetsWhatItWrote: a stream may be as long as it likes as long as its calls
+// end.
 func TestStreamEncoderForgetsWhatItWrote(t *testing.T) {
 	turn := []llm.Event{{Kind: llm.ToolStart}, {Kind: llm.ThinkingSignature, Signature: "s", Origin: own}, {Kind: llm.ThinkingRedacted, Text: "x"}, {Kind: llm.TextDelta, Text: "x"}, {Kind: llm.ToolEnd}}
 	events := append(slices.Repeat(turn, maxHeldBytes/blockBytes), llm.Event{Kind: llm.End})

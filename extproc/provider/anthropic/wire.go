@@ -89,7 +89,8 @@ type tool struct {
 	Rest         jsontext.Value `json:",embed"`
 }
 
-// block is a content block to be written. The pointers are members that count even when they are empty.
+// block is a content block to be written. The pointers are members that count even when they are
+// empty.
 type block struct {
 	Type         string         `json:"type"`
 	Text         *string        `json:"text,omitzero"`
@@ -117,7 +118,8 @@ type source struct {
 	Content   jsontext.Value `json:"content,omitzero"`
 }
 
-// content is written as a plain string when it is one text block that says nothing else, as the API's own examples do.
+// content is written as a plain string when it is one text block that says nothing else, as the
+// API's own examples do.
 type content []block
 
 // MarshalJSONTo implements json.MarshalerTo.
@@ -128,8 +130,8 @@ func (c content) MarshalJSONTo(e *jsontext.Encoder) error {
 	return json.MarshalEncode(e, []block(c))
 }
 
-// givenBlock is a content block that was read. Source and Content mean different things in different types and wait as
-// they are until the type is known.
+// givenBlock is a content block that was read. Source and Content mean different things in
+// different types and wait as they are until the type is known.
 type givenBlock struct {
 	Type         string         `json:"type"`
 	Text         *string        `json:"text"`
@@ -148,7 +150,8 @@ type givenBlock struct {
 	Rest         jsontext.Value `json:",embed"`
 }
 
-// givenContent is content that was read: a string counts as one text block. It is nil when there was none.
+// givenContent is content that was read: a string counts as one text block. It is nil when there
+// was none.
 type givenContent []givenBlock
 
 // Wanted implements wirejson.Wanted.

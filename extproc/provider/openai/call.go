@@ -15,9 +15,9 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// EncodeRequest implements llm.TargetCodec. It writes what the schema has: only published members, strings for content wherever
-// there is nothing but text, tool results where OpenAI wants them. What the target's dialect has instead, or its model refuses,
-// fit changes in what is written.
+// EncodeRequest implements llm.TargetCodec. It writes what the schema has: only published members,
+// strings for content wherever there is nothing but text, tool results where OpenAI wants them.
+// What the target's dialect has instead, or its model refuses, fit changes in what is written.
 func (Chat) EncodeRequest(r *llm.Request, o llm.Options) (llm.Call, error) {
 	d := dialectOf(o.Dialect)
 	e := requestEncoder{in: r, dialect: d, model: d.familyOf(o.Model), out: request{
@@ -73,7 +73,8 @@ type requestEncoder struct {
 // toolName is what a tool is called here.
 func (e *requestEncoder) toolName(name string) string { return e.renamed.Fit(e.dialect.name, name) }
 
-// openCalls are the calls of the last assistant turn in their order, and which of them have no result yet.
+// openCalls are the calls of the last assistant turn in their order, and which of them have no
+// result yet.
 type openCalls struct {
 	all     []openCall
 	waiting map[string][]int // by id, the places in all of those without a result
@@ -189,7 +190,8 @@ func (e *requestEncoder) turn(run []llm.Message) error {
 	return nil
 }
 
-// checkAnswered checks that the calls of the last assistant turn have all got their results, as the API demands.
+// checkAnswered checks that the calls of the last assistant turn have all got their results, as the
+// API demands.
 func (e *requestEncoder) checkAnswered() error {
 	if e.calls.left > 0 {
 		first := slices.IndexFunc(e.calls.all, func(c openCall) bool { return !c.answered })
@@ -199,8 +201,8 @@ func (e *requestEncoder) checkAnswered() error {
 	return nil
 }
 
-// oneMessage makes one of several assistant messages when they call tools: results must follow the message that called,
-// and in the schemas that allow such runs they follow the last one.
+// oneMessage makes one of several assistant messages when they call tools: results must follow the
+// message that called, and in the schemas that allow such runs they follow the last one.
 func oneMessage(run []llm.Message) []llm.Message {
 	calls := slices.ContainsFunc(run[:len(run)-1], func(m llm.Message) bool {
 		return slices.ContainsFunc(m.Parts, func(p llm.Part) bool { _, ok := p.(llm.ToolCall); return ok })
@@ -223,8 +225,8 @@ func (e *requestEncoder) systemMessage(m llm.Message) error {
 	return err
 }
 
-// assistantMessage joins the texts with nothing between them, as they were said. Thinking stays out, but where the provider wants
-// it back and nobody else has signed it.
+// assistantMessage joins the texts with nothing between them, as they were said. Thinking stays
+// out, but where the provider wants it back and nobody else has signed it.
 func (e *requestEncoder) assistantMessage(m llm.Message) error {
 	out := message{Role: "assistant", Name: m.Name}
 	var text, refusal, thought strings.Builder
@@ -272,8 +274,9 @@ func (e *requestEncoder) call(path string, out *message, c llm.ToolCall) {
 	})
 }
 
-// userTurn writes a run of user messages. Tool results come first, for they must follow the calls at once; images and files
-// inside them, which a tool message cannot hold, move to the front of the first user message behind.
+// userTurn writes a run of user messages. Tool results come first, for they must follow the calls
+// at once; images and files inside them, which a tool message cannot hold, move to the front of the
+// first user message behind.
 func (e *requestEncoder) userTurn(run []llm.Message) error {
 	var moved []part
 	for _, m := range run {
@@ -397,8 +400,9 @@ func imageType(i llm.Image) string {
 	return i.MediaType
 }
 
-// filePart says a document as a file part, or as text when that is what it is. A URL has no member here, and an id is worth
-// something only to the provider that gave it: OpenAI's begin with "file-".
+// filePart says a document as a file part, or as text when that is what it is. A URL has no member
+// here, and an id is worth something only to the provider that gave it: OpenAI's begin with
+// "file-".
 func filePart(path string, f llm.File) (part, error) {
 	switch {
 	case f.Text != "":
@@ -420,8 +424,9 @@ func filePart(path string, f llm.File) (part, error) {
 	return part{}, llm.Invalid(path, "this provider does not know the file id")
 }
 
-// refusedAtTop are the keywords that the schema of a function must not have at its top level: "schema must have type 'object' and
-// not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level".
+// refusedAtTop are the keywords that the schema of a function must not have at its top level:
+// "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top
+// level".
 var refusedAtTop = []string{"oneOf", "anyOf", "allOf", "enum", "not"}
 
 // toolRules: "array schema missing items".
@@ -445,7 +450,8 @@ func (e *requestEncoder) tools() error {
 	return nil
 }
 
-// function writes a tool. A schema that leaves anything open cannot be kept to strictly here; other schemas can do so.
+// function writes a tool. A schema that leaves anything open cannot be kept to strictly here; other
+// schemas can do so.
 func (e *requestEncoder) function(i int, t llm.Tool) (*function, error) {
 	spec := e.in.Spell(llm.MemberToolSpec)
 	strict := t.Strict != nil && *t.Strict
@@ -477,7 +483,8 @@ func (e *requestEncoder) function(i int, t llm.Tool) (*function, error) {
 
 var toolWords = map[llm.ToolMode]string{llm.ToolAuto: "auto", llm.ToolNone: "none", llm.ToolAny: "required"}
 
-// toolChoice leaves out what needs no saying without tools, where the API allows no tool_choice at all.
+// toolChoice leaves out what needs no saying without tools, where the API allows no tool_choice at
+// all.
 func (e *requestEncoder) toolChoice() error {
 	choice := e.in.ToolChoice
 	forced := choice.Mode == llm.ToolNamed || choice.Mode == llm.ToolAny
@@ -524,7 +531,8 @@ func (e *requestEncoder) stop() error {
 	return nil
 }
 
-// limits chooses the member: models that reason refuse max_tokens, and many compatibles know nothing else.
+// limits chooses the member: models that reason refuse max_tokens, and many compatibles know
+// nothing else.
 func (e *requestEncoder) limits() {
 	if e.dialect.newLimit && (e.model.reasons || e.model.chat) {
 		e.out.MaxCompletionTokens = e.in.MaxTokens
@@ -609,7 +617,8 @@ func (e *requestEncoder) extra(said []llm.Extra) {
 	e.out.Rest = append(e.out.Rest, '}')
 }
 
-// stream asks for usage where the client wants it, or the dialect is known to take the wish: the gateway counts it.
+// stream asks for usage where the client wants it, or the dialect is known to take the wish: the
+// gateway counts it.
 func (e *requestEncoder) stream() {
 	if !e.in.Stream {
 		return

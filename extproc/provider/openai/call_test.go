@@ -23,8 +23,8 @@ func result(id string, parts ...llm.Part) llm.ToolResult {
 	return llm.ToolResult{CallID: id, Parts: parts}
 }
 
-// calls are requests of clients of other schemas (Anthropic's in mind), by the name of their golden case. Model is the one
-// to ask for.
+// calls are requests of clients of other schemas (Anthropic's in mind), by the name of their golden
+// case. Model is the one to ask for.
 var calls = map[string]llm.Request{
 	"text": {Model: "gpt-4o", Messages: []llm.Message{ask(words("hi"))}},
 	"system": {

@@ -1,10 +1,12 @@
-// Package openai speaks OpenAI's Chat Completions, as a client's schema and as a target's: the real API, Azure's, and the
-// many compatibles (vLLM, Ollama, OpenRouter, ...), whose liberties are tolerated when reading and never taken when writing.
+// Package openai speaks OpenAI's Chat Completions, as a client's schema and as a target's: the real
+// API, Azure's, and the many compatibles (vLLM, Ollama, OpenRouter, ...), whose liberties are
+// tolerated when reading and never taken when writing.
 //
-// A client of this schema in front of a target of this schema has its bytes patched (patch.go). Everything else goes
-// through the llm vocabulary: request.go and parts.go read requests, call.go writes them, response.go does whole answers,
-// streamin.go and streamout.go streamed ones, errors.go failures. What is published is at
-// https://platform.openai.com/docs/api-reference/chat; what only compatibles do says so where it is handled.
+// A client of this schema in front of a target of this schema has its bytes patched (patch.go).
+// Everything else goes through the llm vocabulary: request.go and parts.go read requests, call.go
+// writes them, response.go does whole answers, streamin.go and streamout.go streamed ones,
+// errors.go failures. What is published is at https://platform.openai.com/docs/api-reference/chat;
+// what only compatibles do says so where it is handled.
 package openai
 
 import (
@@ -31,8 +33,9 @@ var (
 // answerReader reads what a server of the schema answers to a request with this head.
 type answerReader struct{ head llm.Head }
 
-// ReadHead implements llm.ClientCodec. Of the path it needs nothing. Only the members that decide about the call are looked
-// at; that the others make sense is up to DecodeRequest, or to a target of the same schema.
+// ReadHead implements llm.ClientCodec. Of the path it needs nothing. Only the members that decide
+// about the call are looked at; that the others make sense is up to DecodeRequest, or to a target
+// of the same schema.
 func (Chat) ReadHead(_ map[string]string, body []byte) (llm.Head, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {

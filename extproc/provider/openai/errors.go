@@ -77,7 +77,8 @@ func (Chat) DecodeError(status int, h http.Header, body []byte) *llm.Error {
 	return e
 }
 
-// insideError reads an error that came with a 2xx status or inside a stream, where only its words tell the class.
+// insideError reads an error that came with a 2xx status or inside a stream, where only its words
+// tell the class.
 func insideError(body []byte) *llm.Error {
 	said, ok := parseError(body)
 	if !ok {
@@ -147,7 +148,8 @@ func parseError(body []byte) (providerError, bool) {
 	return p, p.Message != "" || p.Code != "" || p.Type != ""
 }
 
-// IsError implements llm.ClientCodec. OpenAI's SDKs read {"error":{"message":…}} and raise any error in a stream that has the member.
+// IsError implements llm.ClientCodec. OpenAI's SDKs read {"error":{"message":…}} and raise any
+// error in a stream that has the member.
 func (Chat) IsError(body []byte) bool {
 	var b struct {
 		Error struct {
@@ -171,8 +173,8 @@ func shortened(s string) string {
 	return s[:cut] + "..."
 }
 
-// retryAfter reads how long to wait: what the provider asks for, else, when the limit itself was hit, the time until it is full again
-// (https://platform.openai.com/docs/guides/rate-limits).
+// retryAfter reads how long to wait: what the provider asks for, else, when the limit itself was
+// hit, the time until it is full again (https://platform.openai.com/docs/guides/rate-limits).
 func retryAfter(status int, h http.Header) time.Duration {
 	if d, ok := retryafter.Asked(h, time.Now()); ok {
 		return d

@@ -13,8 +13,8 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// fitting makes a body of the schema fit a dialect and a model: members and messages that are not taken go or are written
-// otherwise, everything else keeps its bytes.
+// fitting makes a body of the schema fit a dialect and a model: members and messages that are not
+// taken go or are written otherwise, everything else keeps its bytes.
 type fitting struct {
 	dialect *dialect
 	model   family
@@ -29,7 +29,8 @@ type fitting struct {
 // looked are the members whose values count for others.
 var looked = set("messages max_tokens max_completion_tokens reasoning_effort response_format thinking tools store")
 
-// fit makes the body fit. What p has then is to be sent; dropped are the members that it lacks or has otherwise.
+// fit makes the body fit. What p has then is to be sent; dropped are the members that it lacks or
+// has otherwise.
 func fit(body []byte, d *dialect, o llm.Options, own bool) (*fitting, error) {
 	members, err := strictjson.Scan(body)
 	if err != nil {
@@ -95,8 +96,8 @@ func (f *fitting) member(name string, value jsontext.Value) error {
 	return nil
 }
 
-// isAnthropics tells Anthropic's metadata from OpenAI's, which is stored with the answer: "The 'metadata' parameter is only allowed
-// when 'store' is enabled".
+// isAnthropics tells Anthropic's metadata from OpenAI's, which is stored with the answer: "The
+// 'metadata' parameter is only allowed when 'store' is enabled".
 func (f *fitting) isAnthropics(metadata jsontext.Value) bool {
 	var m map[string]jsontext.Value
 	return string(f.values["store"]) != "true" && json.Unmarshal(metadata, &m) == nil && len(m) == 1 && wirejson.Given(m["user_id"])
@@ -168,8 +169,8 @@ func (f *fitting) effort() {
 	}
 }
 
-// limit writes how long the answer may be: what the client wants, or else the target's own default, within the bounds of the
-// target and the model, as the member that they know.
+// limit writes how long the answer may be: what the client wants, or else the target's own default,
+// within the bounds of the target and the model, as the member that they know.
 func (f *fitting) limit() {
 	name, value := "max_tokens", f.values["max_tokens"]
 	if v := f.values["max_completion_tokens"]; wirejson.Given(v) {
@@ -293,7 +294,8 @@ type fitted struct {
 	result string // the id of the call that it answers, "" for none
 }
 
-// message writes one message. result is the call that the one before answers, last tells that the conversation ends with it.
+// message writes one message. result is the call that the one before answers, last tells that the
+// conversation ends with it.
 func (f *fitting) message(raw jsontext.Value, result string, last bool) (fitted, error) {
 	out := fitted{raw: raw}
 	members, err := strictjson.Scan(raw)
@@ -378,7 +380,8 @@ func (f *fitting) calls(p *strictjson.Patch, calls jsontext.Value) (jsontext.Val
 	return calls, nil
 }
 
-// tools gives every function parameters where they are required, and takes out what other schemas mark tools with.
+// tools gives every function parameters where they are required, and takes out what other schemas
+// mark tools with.
 func (f *fitting) tools() error {
 	if !f.dialect.foreigner() || !f.hasTools() {
 		return nil

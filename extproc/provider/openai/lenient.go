@@ -9,10 +9,12 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// The types here read what providers write: a member of another kind than expected reads as absent, never as an error.
-// Only the shape that an answer hangs on (choices are an array of objects) is insisted upon.
+// The types here read what providers write: a member of another kind than expected reads as absent,
+// never as an error. Only the shape that an answer hangs on (choices are an array of objects) is
+// insisted upon.
 
-// arguments is a string of JSON; some compatibles send the object itself, which is then kept as the text it is.
+// arguments is a string of JSON; some compatibles send the object itself, which is then kept as the
+// text it is.
 type arguments string
 
 func (a *arguments) UnmarshalJSONFrom(d *jsontext.Decoder) error {
@@ -24,8 +26,8 @@ func (a *arguments) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// said is an assistant's content: a string, or, from Mistral's reasoning models, a list of text and thinking parts
-// (https://docs.mistral.ai/capabilities/reasoning).
+// said is an assistant's content: a string, or, from Mistral's reasoning models, a list of text and
+// thinking parts (https://docs.mistral.ai/capabilities/reasoning).
 type said struct{ text, thinking string }
 
 func (s *said) UnmarshalJSONFrom(d *jsontext.Decoder) error {
@@ -48,8 +50,9 @@ func (s *said) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// thought is what a thinking part says: a string, or a list of text parts. What is nested deeper is no thinking of theirs, and is
-// not read: each level would be read once more than the one around it.
+// thought is what a thinking part says: a string, or a list of text parts. What is nested deeper is
+// no thinking of theirs, and is not read: each level would be read once more than the one around
+// it.
 type thought string
 
 func (t *thought) UnmarshalJSONFrom(d *jsontext.Decoder) error {

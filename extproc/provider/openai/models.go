@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// family is what a family of models does not take, or takes in another form. The zero value takes what the schema has.
+// family is what a family of models does not take, or takes in another form. The zero value takes
+// what the schema has.
 type family struct {
 	line     string // how the names begin: "gpt", "o"; of a row with versions, what stands before them
 	from, to int    // versions, both included: 501 is 5.1. 0, 0: the row has none
@@ -28,10 +29,12 @@ type family struct {
 
 // openAIModels: the first row that fits counts.
 //
-//   - efforts, and what models refuse while they reason: https://developers.openai.com/api/docs/guides/reasoning,
+//   - efforts, and what models refuse while they reason:
+//     https://developers.openai.com/api/docs/guides/reasoning,
 //     https://developers.openai.com/api/docs/guides/latest-model
-//   - "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. Please use /v1/responses instead
-//     or set reasoning_effort to 'none'": openai/openai-openapi#541
+//   - "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions.
+//     Please use /v1/responses instead or set reasoning_effort to 'none'":
+//     openai/openai-openapi#541
 //   - the longest answers: https://developers.openai.com/api/docs/models ("max output tokens")
 var openAIModels = []family{
 	{line: "chatgpt-4o", plain: true, output: 16384},
@@ -49,8 +52,8 @@ var openAIModels = []family{
 	{line: "gpt", from: 506, to: 9999, reasons: true, fixed: true, noTools: true, output: 128000, efforts: []string{"none", "low", "medium", "high", "xhigh"}},
 }
 
-// familyOf finds a model's row by its name, also behind a router's prefix ("openai/gpt-5"). The zero family is what all other models
-// are taken for.
+// familyOf finds a model's row by its name, also behind a router's prefix ("openai/gpt-5"). The
+// zero family is what all other models are taken for.
 func (d *dialect) familyOf(model string) family {
 	name := strings.ToLower(model[strings.LastIndexByte(model, '/')+1:])
 	for _, f := range d.models {
@@ -68,7 +71,8 @@ func (d *dialect) familyOf(model string) family {
 	return family{}
 }
 
-// version reads the number that a name begins with, as major×100 + minor; 0 when there is none, or it does not end there ("20b").
+// version reads the number that a name begins with, as major×100 + minor; 0 when there is none, or
+// it does not end there ("20b").
 func version(name string) int {
 	digits := len(name) - len(strings.TrimLeft(name, "0123456789"))
 	major, err := strconv.Atoi(name[:digits])
@@ -88,8 +92,9 @@ func version(name string) int {
 // efforts are all words, weakest first.
 var efforts = []string{"none", "minimal", "low", "medium", "high", "xhigh", "max"}
 
-// effort is the word that the family has for an effort: the same, or the nearest one, the weaker of two; "" when the word is not
-// known. Families of which nothing is known get "high" for what is stronger.
+// effort is the word that the family has for an effort: the same, or the nearest one, the weaker of
+// two; "" when the word is not known. Families of which nothing is known get "high" for what is
+// stronger.
 func (f family) effort(word string) string {
 	at := slices.Index(efforts, word)
 	taken := f.efforts

@@ -10,10 +10,11 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// A conversation that was at another provider before it came here has in it what that one said, in members that only some APIs know,
-// and with its ids. Clients send it all back.
+// A conversation that was at another provider before it came here has in it what that one said, in
+// members that only some APIs know, and with its ids. Clients send it all back.
 
-// elsewhere are strings that a message holds as names, or as types of content, only where some provider wrote it that OpenAI is not.
+// elsewhere are strings that a message holds as names, or as types of content, only where some
+// provider wrote it that OpenAI is not.
 var elsewhere = []string{
 	`"reasoning_content"`, `"reasoning"`, `"reasoning_details"`, // DeepSeek, Kimi, GLM; Groq, Ollama; OpenRouter
 	`"thinking_blocks"`,      // Anthropic, as streamout.go and response.go write it
@@ -49,11 +50,13 @@ func (f *fitting) thinks() bool {
 	return f.model.thinks && t.Type == "" || t.Type != "" && t.Type != "disabled"
 }
 
-// thoughts leaves of an assistant's message the thoughts that the provider takes back, and no others: those of a message with
-// thinking_blocks are Anthropic's, which has signed them; whose others are, nobody can tell. Where the provider asks for thoughts and
-// there are none, something stands for them: they must not be empty (NousResearch/hermes-agent#18263), nor the same each time, or
-// models take to repeating them (Lingtai-AI/lingtai-kernel#9). It asks wherever tools are called, and where it answers with their
-// results. https://api-docs.deepseek.com/guides/thinking_mode
+// thoughts leaves of an assistant's message the thoughts that the provider takes back, and no
+// others: those of a message with thinking_blocks are Anthropic's, which has signed them; whose
+// others are, nobody can tell. Where the provider asks for thoughts and there are none, something
+// stands for them: they must not be empty (NousResearch/hermes-agent#18263), nor the same each
+// time, or models take to repeating them (Lingtai-AI/lingtai-kernel#9). It asks wherever tools are
+// called, and where it answers with their results.
+// https://api-docs.deepseek.com/guides/thinking_mode
 func (f *fitting) thoughts(p *strictjson.Patch, calls jsontext.Value, result string) {
 	if !f.dialect.thoughts {
 		f.contentThoughts(p)
@@ -91,7 +94,8 @@ func useOf(calls jsontext.Value) string {
 	return b.String()
 }
 
-// contentThoughts takes the thoughts out of a content that is a list. What is left is a string, which is all that some take.
+// contentThoughts takes the thoughts out of a content that is a list. What is left is a string,
+// which is all that some take.
 func (f *fitting) contentThoughts(p *strictjson.Patch) {
 	content := jsontext.Value(p.Get("content"))
 	if content.Kind() != jsontext.KindBeginArray {

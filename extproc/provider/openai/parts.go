@@ -13,8 +13,9 @@ import (
 // partReader reads one content part found at path.
 type partReader func(path string, p *part) (llm.Part, error)
 
-// What each role's content may hold. Images and files in tool messages are not OpenAI's, but its compatibles' and other
-// gateways', and thinking is Mistral's: they have a neutral meaning, so they are read.
+// What each role's content may hold. Images and files in tool messages are not OpenAI's, but its
+// compatibles' and other gateways', and thinking is Mistral's: they have a neutral meaning, so they
+// are read.
 var (
 	textParts      = map[string]partReader{"text": readText}
 	userParts      = map[string]partReader{"text": readText, "image_url": readImage, "input_audio": readAudio, "file": readFile}
@@ -22,7 +23,8 @@ var (
 	resultParts    = map[string]partReader{"text": readText, "image_url": readImage, "file": readFile}
 )
 
-// content reads a message's content and puts the message's own cache marker, if any, on the last part.
+// content reads a message's content and puts the message's own cache marker, if any, on the last
+// part.
 func (d *requestDecoder) content(path string, m *message, readers map[string]partReader) ([]llm.Part, error) {
 	parts, err := d.partsOf(path+".content", m.Content, readers)
 	if n := len(parts); n > 0 {
@@ -120,7 +122,8 @@ func readAudio(path string, p *part) (llm.Part, error) {
 	return llm.Audio{Format: p.InputAudio.Format, Data: p.InputAudio.Data}, nil
 }
 
-// readFile reads a file part. OpenAI wants file_data as a data URL; bare base64 is what its first documentation showed.
+// readFile reads a file part. OpenAI wants file_data as a data URL; bare base64 is what its first
+// documentation showed.
 func readFile(path string, p *part) (llm.Part, error) {
 	if p.File == nil {
 		return nil, llm.Invalid(path+".file", "required")

@@ -9,13 +9,14 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// foreign are members that only other schemas have. Towards a server of which nothing is known these go and everything else passes:
-// compatibles take many members that OpenAI does not know (min_p, guided_json, chat_template_kwargs, repetition_penalty, ...).
+// foreign are members that only other schemas have. Towards a server of which nothing is known
+// these go and everything else passes: compatibles take many members that OpenAI does not know
+// (min_p, guided_json, chat_template_kwargs, repetition_penalty, ...).
 var foreign = row.Foreign()
 
-// PatchRequest implements llm.TargetCodec. body must have passed ReadHead; what changes is the model's name, foreign
-// members, a top-level system (it becomes the first message), what the target's dialect has otherwise, and, in a streaming call,
-// the wish for usage.
+// PatchRequest implements llm.TargetCodec. body must have passed ReadHead; what changes is the
+// model's name, foreign members, a top-level system (it becomes the first message), what the
+// target's dialect has otherwise, and, in a streaming call, the wish for usage.
 func (Chat) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, error) {
 	d := dialectOf(o.Dialect)
 	own := !d.foreigner() && h.Model == o.Model
@@ -34,9 +35,10 @@ func (Chat) PatchRequest(h llm.Head, body []byte, o llm.Options) (llm.Call, erro
 	return llm.Call{Path: row.Conversation(), Body: f.p.Bytes(), Dropped: f.dropped.List(), Answer: answerReader{h}}, nil
 }
 
-// foreignThinking tells Anthropic's thinking from the member of the same name that OpenAI-compatible providers have
-// (DeepSeek, GLM, Kimi: a bare {"type": "enabled"} or {"type": "disabled"}): Anthropic's enabled needs a budget, and its
-// other types are its own. https://docs.claude.com/en/docs/build-with-claude/extended-thinking
+// foreignThinking tells Anthropic's thinking from the member of the same name that
+// OpenAI-compatible providers have (DeepSeek, GLM, Kimi: a bare {"type": "enabled"} or {"type":
+// "disabled"}): Anthropic's enabled needs a budget, and its other types are its own.
+// https://docs.claude.com/en/docs/build-with-claude/extended-thinking
 func foreignThinking(value jsontext.Value) bool {
 	var t struct {
 		Type   string         `json:"type"`

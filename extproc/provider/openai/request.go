@@ -13,8 +13,9 @@ import (
 	"millrace/internal/wirejson"
 )
 
-// DecodeRequest implements llm.ClientCodec. It understands the published schema and the extensions that clients of gateways
-// use (a top-level system, top_k, cache_control, replayed reasoning); what llm.Request cannot say is in Extra.
+// DecodeRequest implements llm.ClientCodec. It understands the published schema and the extensions
+// that clients of gateways use (a top-level system, top_k, cache_control, replayed reasoning); what
+// llm.Request cannot say is in Extra.
 func (Chat) DecodeRequest(h llm.Head, body []byte) (*llm.Request, error) {
 	var w request
 	if err := unmarshal("", body, &w); err != nil {
@@ -54,8 +55,8 @@ func (d *requestDecoder) extra(name string, value jsontext.Value) {
 	}
 }
 
-// refuseLegacy refuses functions and function_call. They could be sent as tools, but the answer would come back as tool
-// calls, which a client that still speaks of functions does not look for.
+// refuseLegacy refuses functions and function_call. They could be sent as tools, but the answer
+// would come back as tool calls, which a client that still speaks of functions does not look for.
 func (d *requestDecoder) refuseLegacy() error {
 	switch {
 	case wirejson.Given(d.wire.Functions):
@@ -150,8 +151,9 @@ func schemaOf(path string, v jsontext.Value) (json.RawMessage, error) {
 	return json.RawMessage(v), nil
 }
 
-// reasoning keeps the effort word as it is: which words a model takes is its provider's to say. A thinking in Anthropic's form
-// stands for it where there is none; one in the form of others is theirs alone.
+// reasoning keeps the effort word as it is: which words a model takes is its provider's to say. A
+// thinking in Anthropic's form stands for it where there is none; one in the form of others is
+// theirs alone.
 func (d *requestDecoder) reasoning() error {
 	r := &d.out.Reasoning
 	if d.wire.ReasoningEffort != "" {
@@ -184,7 +186,8 @@ func (d *requestDecoder) reasoning() error {
 	return nil
 }
 
-// user takes the older of the two members for one thing; safety_identifier is what OpenAI replaces user by.
+// user takes the older of the two members for one thing; safety_identifier is what OpenAI replaces
+// user by.
 func (d *requestDecoder) user() error {
 	d.out.User = d.wire.User
 	switch {
@@ -284,8 +287,8 @@ func (d *requestDecoder) toolChoice() error {
 	return nil
 }
 
-// system reads the top-level system of a union request (Anthropic's member beside OpenAI's). It goes before the system
-// messages, if there are any: both were meant.
+// system reads the top-level system of a union request (Anthropic's member beside OpenAI's). It
+// goes before the system messages, if there are any: both were meant.
 func (d *requestDecoder) system() error {
 	texts, err := systemTexts(d.wire.System)
 	for _, t := range texts {
@@ -294,7 +297,8 @@ func (d *requestDecoder) system() error {
 	return err
 }
 
-// systemTexts reads a top-level system: a string, or text blocks as Anthropic has them. Empty ones say nothing.
+// systemTexts reads a top-level system: a string, or text blocks as Anthropic has them. Empty ones
+// say nothing.
 func systemTexts(raw jsontext.Value) ([]llm.Text, error) {
 	switch raw.Kind() {
 	case jsontext.KindInvalid, jsontext.KindNull:
@@ -449,8 +453,8 @@ func (d *requestDecoder) add(m llm.Message) {
 	d.out.Messages = append(d.out.Messages, m)
 }
 
-// thinkingParts reads reasoning that comes with a message. The blocks are the same reasoning with the signatures, so they
-// make the plain text superfluous.
+// thinkingParts reads reasoning that comes with a message. The blocks are the same reasoning with
+// the signatures, so they make the plain text superfluous.
 func thinkingParts(blocks []thinkingBlock, texts ...string) []llm.Part {
 	var parts []llm.Part
 	for _, b := range blocks {
@@ -506,9 +510,9 @@ func members(object jsontext.Value) iter.Seq2[string, jsontext.Value] {
 	}
 }
 
-// saysNothing tells whether a member is as good as absent: SDKs write nulls and empty lists into replayed answers, and
-// modalities asks for something only when it asks for more than text. An empty object may well say something
-// (web_search_options).
+// saysNothing tells whether a member is as good as absent: SDKs write nulls and empty lists into
+// replayed answers, and modalities asks for something only when it asks for more than text. An
+// empty object may well say something (web_search_options).
 func saysNothing(name string, value jsontext.Value) bool {
 	compact := value.Clone()
 	if compact.Compact() != nil {

@@ -12,7 +12,8 @@ import (
 	"millrace/internal/strictjson"
 )
 
-// TestRequest reads a client's request, and writes it again as a target of this schema would get it from another one.
+// TestRequest reads a client's request, and writes it again as a target of this schema would get it
+// from another one.
 func TestRequest(t *testing.T) {
 	golden.Run(t, "testdata/request/*.txtar", func(c *golden.Case) {
 		body := c.Input("body.json")
@@ -145,8 +146,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// FuzzRequest holds every path of a client's bytes to its promises: no panic, an *llm.Error or a request, and what is
-// written from it is strict JSON.
+// FuzzRequest holds every path of a client's bytes to its promises: no panic, an *llm.Error or a
+// request, and what is written from it is strict JSON.
 func FuzzRequest(f *testing.F) {
 	addInputs(f, "testdata/request/*.txtar", "body.json")
 	addInputs(f, "testdata/patch/*.txtar", "body.json")

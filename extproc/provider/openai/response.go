@@ -74,8 +74,8 @@ type completionDetails struct {
 	Reasoning wirejson.Count `json:"reasoning_tokens"`
 }
 
-// neutral reads the counts. Some compatibles (xAI, Gemini's endpoint) leave reasoning out of completion_tokens but not out
-// of the total: what the total has more is output too.
+// neutral reads the counts. Some compatibles (xAI, Gemini's endpoint) leave reasoning out of
+// completion_tokens but not out of the total: what the total has more is output too.
 func (u *usage) neutral() llm.Usage {
 	n := llm.Usage{
 		Input: int64(u.Prompt), Output: int64(u.Completion),
@@ -88,16 +88,18 @@ func (u *usage) neutral() llm.Usage {
 	return n
 }
 
-// finishes maps the published reasons and those of compatibles (Mistral's model_length, OpenRouter's and older servers'
-// words); others mean a normal end.
+// finishes maps the published reasons and those of compatibles (Mistral's model_length,
+// OpenRouter's and older servers' words); others mean a normal end.
 var finishes = map[string]llm.Stop{
 	"stop": llm.StopEnd, "length": llm.StopLength, "max_tokens": llm.StopLength, "model_length": llm.StopLength,
 	"tool_calls": llm.StopTool, "function_call": llm.StopTool, "tool_use": llm.StopTool,
 	"content_filter": llm.StopRefusal, "stop_sequence": llm.StopSequence,
 }
 
-// stopOf reads a finish_reason. stop says little: compatibles use it for an answer that calls tools, and OpenAI for one that
-// is a refusal (https://platform.openai.com/docs/guides/structured-outputs#refusals). Words that nobody knows say no more.
+// stopOf reads a finish_reason. stop says little: compatibles use it for an answer that calls
+// tools, and OpenAI for one that is a refusal
+// (https://platform.openai.com/docs/guides/structured-outputs#refusals). Words that nobody knows
+// say no more.
 func stopOf(reason string, calls, refused bool) llm.Stop {
 	stop, known := finishes[reason]
 	switch {
@@ -138,7 +140,8 @@ func (answerReader) Whole(body []byte) (*llm.Response, error) {
 	return r, nil
 }
 
-// Patch implements llm.AnswerReader: clients that go by the finish_reason do not carry out tool calls beside a stop.
+// Patch implements llm.AnswerReader: clients that go by the finish_reason do not carry out tool
+// calls beside a stop.
 func (answerReader) Patch(body []byte, r *llm.Response) []byte {
 	if !slices.ContainsFunc(r.Choices, func(c llm.Choice) bool { return c.Stop == llm.StopTool }) {
 		return body
@@ -155,7 +158,8 @@ func (answerReader) Patch(body []byte, r *llm.Response) []byte {
 	return body
 }
 
-// finishStop is the finish_reason that is wrong beside tool calls, finishTools, in JSON, the one that is right.
+// finishStop is the finish_reason that is wrong beside tool calls, finishTools, in JSON, the one
+// that is right.
 const finishStop = "stop"
 
 var finishTools = []byte(`"tool_calls"`)
@@ -189,8 +193,8 @@ func (c *completeChoice) neutral(number int, ids callIDs) llm.Choice {
 	return out
 }
 
-// callIDs makes ids for tool calls that came without one, out of the answer's own id: the same every time, different from
-// answer to answer.
+// callIDs makes ids for tool calls that came without one, out of the answer's own id: the same
+// every time, different from answer to answer.
 type callIDs struct{ seed string }
 
 func newCallIDs(answer string) callIDs {
@@ -206,8 +210,9 @@ func (c callIDs) id(choice, call int) string {
 	return fmt.Sprintf("call_%016x", h.Sum64())
 }
 
-// The answer as the client gets it: the members that the published schema requires are there, null or not, and only its
-// five finish reasons are used. reasoning_content, thinking_blocks and extra_content are extensions.
+// The answer as the client gets it: the members that the published schema requires are there, null
+// or not, and only its five finish reasons are used. reasoning_content, thinking_blocks and
+// extra_content are extensions.
 type answer struct {
 	ID      string         `json:"id"`
 	Object  string         `json:"object"`
@@ -259,8 +264,9 @@ var finishWords = map[llm.Stop]string{
 	llm.StopTool: "tool_calls", llm.StopRefusal: "content_filter",
 }
 
-// finishWord is the word for s. A refusal in words of its own (the refusal member) ends in stop, as OpenAI's do: its SDKs
-// raise content_filter as an error without looking for them. What called tools never does.
+// finishWord is the word for s. A refusal in words of its own (the refusal member) ends in stop, as
+// OpenAI's do: its SDKs raise content_filter as an error without looking for them. What called
+// tools never does.
 func finishWord(s llm.Stop, refused, called bool) string {
 	switch {
 	case s == llm.StopRefusal && refused:
@@ -274,8 +280,8 @@ func finishWord(s llm.Stop, refused, called bool) string {
 	return "stop"
 }
 
-// EncodeResponse implements llm.ClientCodec. Parts that an assistant's message cannot hold here (images, sound) are left
-// out.
+// EncodeResponse implements llm.ClientCodec. Parts that an assistant's message cannot hold here
+// (images, sound) are left out.
 func (Chat) EncodeResponse(_ llm.Asked, r *llm.Response) ([]byte, error) {
 	out := answer{
 		ID: answerID(r.ID), Object: "chat.completion", Created: createdAt(r.Created), Model: r.Model,
@@ -334,8 +340,8 @@ func blockOf(t llm.Thinking) thinkingBlock {
 	return thinkingBlock{Type: "thinking", Thinking: &t.Text, Signature: t.Signature}
 }
 
-// callForClient writes arguments without the white space between their members, as OpenAI's are; text that is not JSON
-// stays as it is, for the client to see.
+// callForClient writes arguments without the white space between their members, as OpenAI's are;
+// text that is not JSON stays as it is, for the client to see.
 func callForClient(c llm.ToolCall) toolCall {
 	arguments := jsontext.Value(c.Arguments)
 	if len(bytes.TrimSpace(arguments)) == 0 {

@@ -12,14 +12,15 @@ import (
 	"millrace/internal/sse"
 )
 
-// relayed is what came of a stream: its bytes, what they mean, and what a client of this schema is sent for that.
+// relayed is what came of a stream: its bytes, what they mean, and what a client of this schema is
+// sent for that.
 type relayed struct {
 	raw, events, client string
 	err                 error
 }
 
-// relay decodes chunks and encodes their events, as the gateway does between two schemas: the stream ends well after an
-// End, with the failure after a Failure, and broken otherwise.
+// relay decodes chunks and encodes their events, as the gateway does between two schemas: the
+// stream ends well after an End, with the failure after a Failure, and broken otherwise.
 func relay(h llm.Head, chunks [][]byte) relayed {
 	var r relayed
 	var raw, events strings.Builder
@@ -91,8 +92,8 @@ func line(e llm.Event) string {
 	return s + "\n"
 }
 
-// TestStream reads a provider's stream, however it is cut, and writes it again. A case with a file usage is a client that
-// asked for usage.
+// TestStream reads a provider's stream, however it is cut, and writes it again. A case with a file
+// usage is a client that asked for usage.
 func TestStream(t *testing.T) {
 	golden.Run(t, "testdata/stream/*.txtar", func(c *golden.Case) {
 		h := llm.Head{Model: "asked-model", Stream: true, IncludeUsage: c.Input("usage") != nil}
@@ -117,7 +118,8 @@ func TestStream(t *testing.T) {
 	})
 }
 
-// ending is a stream's bytes, but for whether it ended in a stop or in calls: the decoder puts that right.
+// ending is a stream's bytes, but for whether it ended in a stop or in calls: the decoder puts that
+// right.
 func ending(stream string) string {
 	return strings.ReplaceAll(stream, `"finish_reason":"tool_calls"`, `"finish_reason":"stop"`)
 }
@@ -133,7 +135,8 @@ func TestStreamBound(t *testing.T) {
 	}
 }
 
-// TestStreamFramesOutliveEachOther pushes many frames at once: their bytes and events must not share room.
+// TestStreamFramesOutliveEachOther pushes many frames at once: their bytes and events must not
+// share room.
 func TestStreamFramesOutliveEachOther(t *testing.T) {
 	var in []byte
 	for i := range 500 {

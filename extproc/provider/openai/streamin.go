@@ -23,7 +23,8 @@ type chunk struct {
 	Error   jsontext.Value        `json:"error"`
 }
 
-// firstChunk also holds what every chunk repeats and is needed once: not reading it again saves two strings per chunk.
+// firstChunk also holds what every chunk repeats and is needed once: not reading it again saves two
+// strings per chunk.
 type firstChunk struct {
 	ID      wirejson.Text  `json:"id"`
 	Model   wirejson.Text  `json:"model"`
@@ -71,7 +72,8 @@ func (r answerReader) Stream() llm.StreamDecoder {
 	return d
 }
 
-// streamDecoder reads one stream. Between calls it holds the parser's unfinished frame and a few words per tool call.
+// streamDecoder reads one stream. Between calls it holds the parser's unfinished frame and a few
+// words per tool call.
 type streamDecoder struct {
 	head  llm.Head
 	sse   sse.Parser
@@ -102,7 +104,8 @@ type choiceIn struct {
 	byID     map[string]int         // the first call of each id
 }
 
-// toolIn is one tool call: how the provider refers to it, and, until its name has come, what waits for the ToolStart.
+// toolIn is one tool call: how the provider refers to it, and, until its name has come, what waits
+// for the ToolStart.
 type toolIn struct {
 	id      string
 	started bool
@@ -123,8 +126,8 @@ func (d *streamDecoder) Push(chunk []byte) ([]llm.Frame, error) {
 	return d.frames, nil
 }
 
-// Close implements llm.StreamDecoder. Some compatibles never send [DONE]: when every choice has said why it stopped, the
-// answer is whole, and the end of the bytes is its End.
+// Close implements llm.StreamDecoder. Some compatibles never send [DONE]: when every choice has
+// said why it stopped, the answer is whole, and the end of the bytes is its End.
 func (d *streamDecoder) Close() []llm.Frame {
 	d.reset()
 	d.sse.Close(d.yield)
@@ -146,7 +149,8 @@ func (d *streamDecoder) complete() bool {
 	return len(d.choices) > 0
 }
 
-// Complete implements llm.StreamDecoder. Answers that were asked for side by side may come one after another.
+// Complete implements llm.StreamDecoder. Answers that were asked for side by side may come one
+// after another.
 func (d *streamDecoder) Complete() bool { return len(d.choices) >= d.head.Choices && d.complete() }
 
 // frame copies the event's bytes, which the parser is going to use again, and reads it.
@@ -166,7 +170,8 @@ func (d *streamDecoder) frame(e sse.Event) {
 	})
 }
 
-// putRight is the frame's bytes with the finish_reason that goes with tool calls. Data in several lines stays as it is.
+// putRight is the frame's bytes with the finish_reason that goes with tool calls. Data in several
+// lines stays as it is.
 func (d *streamDecoder) putRight(raw, data []byte) []byte {
 	at := bytes.Index(raw, data)
 	if at < 0 {
@@ -257,8 +262,8 @@ func (d *streamDecoder) parse(data []byte) (*chunk, error) {
 	return &d.next, err
 }
 
-// start tells Start with the first chunk that names the answer. Azure sends one before it, with the prompt's filter results
-// and empty names.
+// start tells Start with the first chunk that names the answer. Azure sends one before it, with the
+// prompt's filter results and empty names.
 func (d *streamDecoder) start(c *chunk) {
 	if d.started || d.first.ID == "" && len(c.Choices) == 0 {
 		return
@@ -319,7 +324,8 @@ func (d *streamDecoder) text(kind llm.EventKind, choice int, s string) {
 	}
 }
 
-// tool reads a piece of a tool call. A call starts once its name is known; OpenAI sends that first, others may not.
+// tool reads a piece of a tool call. A call starts once its name is known; OpenAI sends that first,
+// others may not.
 func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 	number := state.find(t)
 	if number < 0 {
@@ -359,9 +365,10 @@ func (d *streamDecoder) tool(choice int, state *choiceIn, t *toolDelta) {
 	}
 }
 
-// find tells which call a piece belongs to, -1 for a new one. The index decides, unless id and name are both new: some
-// compatibles number every call 0 (Gemini's endpoint, proxies). A new id alone does not count, for others make one up per
-// chunk. Without an index it is the id; a piece that has neither, nor a name, continues the last call.
+// find tells which call a piece belongs to, -1 for a new one. The index decides, unless id and name
+// are both new: some compatibles number every call 0 (Gemini's endpoint, proxies). A new id alone
+// does not count, for others make one up per chunk. Without an index it is the id; a piece that has
+// neither, nor a name, continues the last call.
 func (c *choiceIn) find(t *toolDelta) int {
 	id, named := string(t.ID), t.Function.Name != ""
 	if t.Index.Known {

@@ -15,11 +15,13 @@ func (Chat) NewStreamEncoder(to llm.Asked) llm.StreamEncoder {
 	return &streamEncoder{head: to.Head}
 }
 
-// streamEncoder writes chunks (https://platform.openai.com/docs/api-reference/chat-streaming). The finish reason is the last
-// thing said of a choice and usage the last of all, whatever order the provider told them in, so both wait for Close.
+// streamEncoder writes chunks (https://platform.openai.com/docs/api-reference/chat-streaming). The
+// finish reason is the last thing said of a choice and usage the last of all, whatever order the
+// provider told them in, so both wait for Close.
 //
-// Reasoning goes out as reasoning_content. Once Anthropic has signed a piece of it, the whole piece follows as an entry of
-// thinking_blocks: what a client collects there can be sent back as it is (DecodeRequest reads it).
+// Reasoning goes out as reasoning_content. Once Anthropic has signed a piece of it, the whole piece
+// follows as an entry of thinking_blocks: what a client collects there can be sent back as it is
+// (DecodeRequest reads it).
 type streamEncoder struct {
 	head    llm.Head
 	prefix  []byte // of every chunk, up to the value of choices
@@ -42,7 +44,8 @@ type toolOut struct {
 	spoke   bool // some argument bytes are out
 }
 
-// maxThinkingBytes bounds what is kept of a piece of reasoning until it is signed; a longer one goes out unsigned.
+// maxThinkingBytes bounds what is kept of a piece of reasoning until it is signed; a longer one
+// goes out unsigned.
 const maxThinkingBytes = 4 << 20
 
 // Encode implements llm.StreamEncoder.
@@ -89,8 +92,8 @@ func (e *streamEncoder) Encode(dst []byte, ev llm.Event) []byte {
 	return dst
 }
 
-// Close implements llm.StreamEncoder. A broken stream ends in an error that OpenAI's SDKs raise, and in nothing that could
-// be taken for an end.
+// Close implements llm.StreamEncoder. A broken stream ends in an error that OpenAI's SDKs raise,
+// and in nothing that could be taken for an end.
 func (e *streamEncoder) Close(dst []byte, err *llm.Error) []byte {
 	if err != nil {
 		dst = append(dst, "data: "...)
@@ -112,7 +115,8 @@ const streamEnd = "data: [DONE]\n\n"
 // StreamEnd implements llm.ClientCodec.
 func (Chat) StreamEnd() []byte { return []byte(streamEnd) }
 
-// start makes the frame of all chunks and opens the first choice. A stream that begins without a Start gets a made-up id.
+// start makes the frame of all chunks and opens the first choice. A stream that begins without a
+// Start gets a made-up id.
 func (e *streamEncoder) start(dst []byte, ev llm.Event) []byte {
 	if e.prefix != nil {
 		return dst
@@ -265,7 +269,8 @@ func (e *streamEncoder) toolEnd(dst []byte, choice, number int, t *toolOut) []by
 	return e.endTool(dst)
 }
 
-// finish ends a choice. Not every provider says when a call is over, so calls are looked at here again.
+// finish ends a choice. Not every provider says when a call is over, so calls are looked at here
+// again.
 func (e *streamEncoder) finish(dst []byte, number int) []byte {
 	c := &e.choices[number]
 	if !c.opened {

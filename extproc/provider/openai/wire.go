@@ -8,8 +8,8 @@ import (
 	"millrace/schema"
 )
 
-// The request as it is on the wire, both ways: DecodeRequest fills it, EncodeRequest writes it, in this order of members.
-// https://platform.openai.com/docs/api-reference/chat/create
+// The request as it is on the wire, both ways: DecodeRequest fills it, EncodeRequest writes it, in
+// this order of members. https://platform.openai.com/docs/api-reference/chat/create
 type request struct {
 	Model               string          `json:"model"`
 	System              jsontext.Value  `json:"system,omitzero"` // of union requests; never written
@@ -51,7 +51,8 @@ type streamOptions struct {
 	IncludeUsage bool `json:"include_usage"`
 }
 
-// Content of an assistant message that only calls tools is null; elsewhere it is a string or a list of parts.
+// Content of an assistant message that only calls tools is null; elsewhere it is a string or a list
+// of parts.
 type message struct {
 	Role       string         `json:"role"`
 	Content    jsontext.Value `json:"content,omitzero"`
@@ -60,8 +61,9 @@ type message struct {
 	ToolCalls  []toolCall     `json:"tool_calls,omitzero"`
 	ToolCallID string         `json:"tool_call_id,omitzero"`
 
-	// Extensions that come back with a replayed answer (response.go writes them), and markers of clients that know
-	// Anthropic's prompt cache. Written in requests is only the first, for DeepSeek.
+	// Extensions that come back with a replayed answer (response.go writes them), and markers of
+	// clients that know Anthropic's prompt cache. Written in requests is only the first, for
+	// DeepSeek.
 	ReasoningContent string          `json:"reasoning_content,omitzero"`
 	Reasoning        string          `json:"reasoning,omitzero"`
 	ThinkingBlocks   []thinkingBlock `json:"thinking_blocks,omitzero"`
@@ -113,8 +115,9 @@ type calledFunction struct {
 	Arguments string `json:"arguments"`
 }
 
-// extraContent is where Google's OpenAI-compatible endpoint keeps the signature that must come back with a call
-// (https://ai.google.dev/gemini-api/docs/thought-signatures); other OpenAI clients carry it along unread.
+// extraContent is where Google's OpenAI-compatible endpoint keeps the signature that must come back
+// with a call (https://ai.google.dev/gemini-api/docs/thought-signatures); other OpenAI clients
+// carry it along unread.
 type extraContent struct {
 	Google struct {
 		ThoughtSignature string `json:"thought_signature"`
@@ -173,8 +176,8 @@ type jsonSchema struct {
 	Strict      *bool          `json:"strict,omitzero"`
 }
 
-// thinkingBlock is Anthropic's block of signed or redacted thinking, carried through an OpenAI client as LiteLLM does it
-// (https://docs.litellm.ai/docs/reasoning_content).
+// thinkingBlock is Anthropic's block of signed or redacted thinking, carried through an OpenAI
+// client as LiteLLM does it (https://docs.litellm.ai/docs/reasoning_content).
 type thinkingBlock struct {
 	Type      string  `json:"type"`
 	Thinking  *string `json:"thinking,omitzero"`

@@ -247,12 +247,14 @@ type Attempt struct {
 	Provider string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
 	// The model this target was asked for.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
-	// The status as counted: 200 for an answer, the provider's or the rewritten status for a failure, 0 when there was none.
+	// The status as counted: 200 for an answer, the provider's or the rewritten status for a failure,
+	// 0 when there was none.
 	Status uint32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
 	// Why a failed attempt failed.
 	Error      string  `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	DurationMs float64 `protobuf:"fixed64,6,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
-	// What this target says that the attempt has used, also when it failed; absent when it said nothing.
+	// What this target says that the attempt has used, also when it failed; absent when it said
+	// nothing.
 	Usage         *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

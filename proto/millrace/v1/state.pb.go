@@ -24,24 +24,26 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// State is one version of everything the store holds. It is written whole, so that no reader sees half a change.
+// State is one version of everything the store holds. It is written whole, so that no reader sees
+// half a change.
 type State struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The form of this message; see store.SchemaVersion.
 	SchemaVersion uint32 `protobuf:"varint,1,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
-	// A document per gateway, gateway.id set and unique. One with the id of the file's gateway adds resources to it.
+	// A document per gateway, gateway.id set and unique. One with the id of the file's gateway adds
+	// resources to it.
 	Documents []*Document `protobuf:"bytes,2,rep,name=documents,proto3" json:"documents,omitempty"`
 	// When and by what the version was made, in words ("PATCH …/targets/openai").
 	Time  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	Cause string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
-	// Gateways, by gateway.id, that have asked clients for a key. Each stays closed, also without a key left, until it says
-	// auth: none.
+	// Gateways, by gateway.id, that have asked clients for a key. Each stays closed, also without a
+	// key left, until it says auth: none.
 	Keyed []string `protobuf:"bytes,20,rep,name=keyed,proto3" json:"keyed,omitempty"`
-	// The history that this version belongs to: a random id, given with the first version and kept by every later one. A store
-	// that was wiped and written again has another one.
+	// The history that this version belongs to: a random id, given with the first version and kept by
+	// every later one. A store that was wiped and written again has another one.
 	History string `protobuf:"bytes,21,opt,name=history,proto3" json:"history,omitempty"`
-	// Histories that a person has said this one stands in for (millrace store accept, millrace store restore). "" is one from
-	// before histories had ids.
+	// Histories that a person has said this one stands in for (millrace store accept, millrace store
+	// restore). "" is one from before histories had ids.
 	Replaces      []string `protobuf:"bytes,22,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
