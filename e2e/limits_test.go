@@ -414,7 +414,7 @@ func TestIdleClient(t *testing.T) {
 func TestMaxMemory(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
-	g := start(t, "max_memory: 2GiB", pool("health_checks: {active: {path: /v1/models, interval: 0.2s, fall: 1, rise: 1}}", to("a", a, provider(t, a))))
+	g := start(t, "max_memory: 2GiB", pool("health_checks: {active: {path: /v1/models, interval: 0.2s, fall: 5, rise: 1}}", to("a", a, provider(t, a))))
 	g.answeredBy("a")
 	gate := make(chan struct{})
 	slow := fakellm.Usual()
@@ -431,8 +431,8 @@ func TestMaxMemory(t *testing.T) {
 	})
 	g.edit(func(s string) string { return strings.Replace(s, "max_memory: 2GiB", "max_memory: 1MiB", 1) })
 	g.eventually("requests are refused", func() error {
-		if r := g.post("/v1/chat/completions", chatHello); r.Status != 503 {
-			return fmt.Errorf("status %d", r.Status)
+		if r := g.post("/v1/chat/completions", chatHello); r.Status != 503 || !strings.Contains(r.Body, "short of memory") {
+			return fmt.Errorf("status %d: %s", r.Status, r.Body)
 		}
 		return nil
 	})
