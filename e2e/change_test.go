@@ -190,7 +190,7 @@ func TestManyTargets(t *testing.T) {
 	for u := range 100 {
 		fmt.Fprintf(&document, "- name: u%d\n  algorithm: weighted-round-robin\n  targets:\n", u)
 		for i := range 10 {
-			fmt.Fprintf(&document, "  - {id: t%d, host: 127.0.0.2, port: %d, protocol: http}\n", i, 20000+u*10+i)
+			fmt.Fprintf(&document, "  - {id: t%d, host: 127.77.0.1, port: %d, protocol: http}\n", i, 20000+u*10+i)
 		}
 	}
 	began := time.Now()
