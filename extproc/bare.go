@@ -21,18 +21,13 @@ func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEn
 	if path := entry.GetRequest().GetRequestHeaders()[envoy.HeaderPath]; path != "" {
 		e.Path, _, _ = strings.Cut(path, "?")
 	}
-	identity := common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
+	if rule := s.rule(nil, routeName); rule != nil {
+		e.Gateway, e.Schema = rule.gateway, string(rule.bareSchema)
+	}
 	last := &millracev1.Attempt{Error: "no connection"}
-	for _, r := range []*Runtime{s.runtime.Load(), s.previous.Load()} {
-		if r == nil {
-			continue
-		}
-		if rule := r.rules[routeName]; rule != nil && e.Gateway == "" {
-			e.Gateway, e.Schema = rule.gateway, string(rule.bareSchema)
-		}
-		if t := r.targets[identity]; t != nil && last.Target == "" {
-			last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
-		}
+	identity := chosen(entry)
+	if t := s.target(nil, identity); t != nil {
+		last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
 	}
 	for n := uint32(1); n < common.GetUpstreamRequestAttemptCount(); n++ {
 		e.Attempts = append(e.Attempts, &millracev1.Attempt{Error: "failed; Envoy, which asked the targets by itself, does not tell more"})
@@ -46,14 +41,14 @@ func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEn
 	}
 	e.Target, e.Provider = last.Target, last.Provider
 	last.Usage = e.Usage
-	if e.Status < 400 {
-		s.succeeded(identity, e.Id)
-		return
+	if e.Status >= 400 {
+		last.Error = fmt.Sprintf("status %d", e.Status)
+		e.Error = last.Error
 	}
-	last.Error = fmt.Sprintf("status %d", e.Status)
-	e.Error = last.Error
-	if cools(int(e.Status)) || e.Status >= 500 {
+	if failure(int(e.Status)) {
 		s.failed(identity, e.Id, last.Error)
+	} else {
+		s.succeeded(identity, e.Id)
 	}
 }
 
@@ -64,18 +59,22 @@ func (s *Server) addUsage(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry)
 	if len(found) == 0 {
 		return
 	}
-	identity := common.GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
-	for _, r := range []*Runtime{s.runtime.Load(), s.previous.Load()} {
-		if r != nil && r.targets[identity] != nil {
-			e.Usage = usageMessage(r.targets[identity].usageTold(found))
-			return
-		}
+	if t := s.target(nil, chosen(entry)); t != nil {
+		e.Usage = usageMessage(t.usageTold(found))
 	}
+}
+
+// chosen is the target, by its identity, that Envoy chose last for a request.
+func chosen(entry *datav3.HTTPAccessLogEntry) string {
+	return entry.GetCommonProperties().GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
 }
 
 // usageTold is the usage that Envoy found a stream of the target's to tell, nil for none. It is
 // read as the stream itself would be.
 func (t *target) usageTold(found map[string]*structpb.Value) *llm.Usage {
+	if t.codec.Target == nil { // it asks nobody
+		return nil
+	}
 	call, err := t.codec.Target.PatchRequest(llm.Head{}, []byte("{}"), t.options("any"))
 	if err != nil {
 		return nil

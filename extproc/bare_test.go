@@ -45,6 +45,9 @@ func TestUsageTold(t *testing.T) {
 			for key, value := range c.found {
 				found[key] = structpb.NewStringValue(value)
 			}
+			if got := (&target{config: &config.Target{}}).usageTold(found); got != nil {
+				t.Errorf("a target that asks nobody has used %v", got)
+			}
 			got := (&target{config: &config.Target{}, codec: codec}).usageTold(found)
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)

@@ -77,7 +77,7 @@ func (s *Server) Use(r *Runtime) {
 	s.recent.keep(r.targets)
 }
 
-// target finds a target that Envoy chose for an exchange. While a change is under way Envoy may be
+// target finds a target that Envoy chose for an exchange, or for a request that has none. While a change is under way Envoy may be
 // ahead of the exchange's runtime or one change behind it. An identity stands for one host in all
 // of them, so no credential goes to another's.
 func (s *Server) target(x *exchange, identity string) *target {
@@ -89,21 +89,25 @@ func (s *Server) target(x *exchange, identity string) *target {
 	return nil
 }
 
-// runtimes are those that Envoy may have chosen from for an exchange, its own first; some may be
-// nil.
+// runtimes are those that Envoy may have chosen from, that of an exchange first; nil is a request
+// that has none. Some may be nil.
 func (s *Server) runtimes(x *exchange) [3]*Runtime {
-	return [3]*Runtime{x.runtime, s.runtime.Load(), s.previous.Load()}
+	all := [3]*Runtime{nil, s.runtime.Load(), s.previous.Load()}
+	if x != nil {
+		all[0] = x.runtime
+	}
+	return all
 }
 
-// rule finds the route of the rule that Envoy took for an exchange. Before the body was read it
-// could take another one: the model may choose.
+// rule finds the route of the rule that Envoy took for an exchange, or for a request that has none;
+// nil: there is no such rule.
 func (s *Server) rule(x *exchange, name string) *route {
 	for _, r := range s.runtimes(x) {
 		if r != nil && r.rules[name] != nil {
 			return r.rules[name]
 		}
 	}
-	return x.route
+	return nil
 }
 
 // Register adds both services to g.

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -186,7 +187,8 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	if a.x == nil || a.x.header == nil { // or Envoy tries what was refused
 		return nil, status.Error(codes.NotFound, "no such exchange: the sidecar was restarted since the request came")
 	}
-	a.route = a.server.rule(a.x, h.get(envoy.HeaderRoute))
+	// Before the body was read Envoy could take another rule: the model may choose.
+	a.route = cmp.Or(a.server.rule(a.x, h.get(envoy.HeaderRoute)), a.x.route)
 	a.target = a.server.target(a.x, identity)
 	if a.target == nil {
 		return nil, status.Errorf(codes.NotFound, "no target %q in configuration %s", identity, a.x.runtime.Version)

@@ -105,8 +105,7 @@ func (s *Server) lost(entry *datav3.HTTPAccessLogEntry) {
 // timedOut notes that the request's time was over while it waited for the target that Envoy chose
 // last.
 func (s *Server) timedOut(entry *datav3.HTTPAccessLogEntry) {
-	target := entry.GetCommonProperties().GetUpstreamRemoteAddress().GetEnvoyInternalAddress().GetEndpointId()
-	s.failed(target, entry.GetRequest().GetRequestId(), "no answer in time")
+	s.failed(chosen(entry), entry.GetRequest().GetRequestId(), "no answer in time")
 }
 
 func (s *Server) succeeded(target, request string) {

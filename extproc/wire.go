@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -152,10 +151,7 @@ func (a *attempt) instead(status int, contentType string, body []byte, retry boo
 	if retry {
 		headers[envoy.HeaderRetry] = "1"
 	}
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		set = append(set, header(name, headers[name]))
-	}
-	return respond(status, body, set...)
+	return respond(status, body, append(set, asOptions(headers)...)...)
 }
 
 // maxDropped bounds the header: clients choose how many names there are, and how long they are.
