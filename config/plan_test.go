@@ -31,6 +31,9 @@ func TestNeeds(t *testing.T) {
 				}
 				check("admission", r.Plan.Admission, AdmissionMessages)
 				check("router", r.Plan.Router, RouterMessages)
+				if len(r.Plan.Keys) > 0 {
+					check("keys'", r.Plan.Keys, KeyMessages)
+				}
 				if len(r.Plan.Upstreams) != len(r.Shares) {
 					t.Fatalf("%s, rule %s: %d upstreams for %d shares", name, r, len(r.Plan.Upstreams), len(r.Shares))
 				}

@@ -130,7 +130,7 @@ func bareStreams(route *routev3.Route, p *config.Plan) {
 		route.Match.Headers = append(route.Match.Headers, has(envoy.HeaderStream, false))
 		filters[extProc] = withoutSidecar()
 	case len(p.Keys) > 0:
-		filters[extProc] = overridden(&extprocv3.ExtProcOverrides{ProcessingMode: processingMode(p.Keys.Messages())})
+		filters[extProc] = overridden(&extprocv3.ExtProcOverrides{ProcessingMode: processingMode(config.KeyMessages)})
 	default:
 		for _, name := range []string{extProc, admission, announced} {
 			filters[name] = packed(&routev3.FilterConfig{Disabled: true})
