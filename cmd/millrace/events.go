@@ -8,18 +8,14 @@ import (
 	"millrace/event"
 )
 
-// destinations are where events go, as the configuration in use says it. Calls must not overlap.
+// destinations are where events go. Which are in use control knows.
 type destinations struct {
 	recorder *event.Recorder
 	log      *slog.Logger
-	file     string // "": nowhere
 }
 
 // use opens what a configuration names, and gives it to the recorder in place of what there was.
-func (d *destinations) use(c *config.Config) error {
-	if c.EventFile == d.file {
-		return nil
-	}
+func (d destinations) use(c *config.Config) error {
 	var next []event.Destination
 	if c.EventFile != "" {
 		f, err := event.OpenFile(c.EventFile, d.log)
@@ -28,9 +24,5 @@ func (d *destinations) use(c *config.Config) error {
 		}
 		next = append(next, f)
 	}
-	if err := d.recorder.Use(next...); err != nil {
-		return err
-	}
-	d.file = c.EventFile
-	return nil
+	return d.recorder.Use(next...)
 }

@@ -136,7 +136,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Admin:     func(listen string) string { return adminAddress(flags, listen) },
 		Events:    s.recorder.Err,
 		OpenLogs:  s.audit.use,
-		EventsTo:  (&destinations{recorder: s.recorder, log: log}).use,
+		EventsTo:  destinations{s.recorder, log}.use,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {
