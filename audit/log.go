@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -83,10 +82,7 @@ type file interface {
 // not on the disk when Append returned. A last segment that is damaged in another way is an error:
 // to go on from it would hide that.
 func Open(dir string, s Settings, log *slog.Logger) (*Log, error) {
-	if err := folder.Own(dir, log); err != nil {
-		return nil, err
-	}
-	lock, err := folder.Lock(filepath.Join(dir, "lock"), os.O_CREATE)
+	lock, err := folder.Hold(dir, log)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, fmt.Errorf("another gateway writes its audit log to %s", dir)
 	}

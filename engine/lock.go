@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"syscall"
 
 	"millrace/internal/folder"
@@ -14,10 +12,7 @@ import (
 // lock creates the directory and makes it ours until unlock or the end of the process, however that
 // comes.
 func lock(dir string, log *slog.Logger) (unlock func(), err error) {
-	if err := folder.Own(dir, log); err != nil {
-		return nil, err
-	}
-	f, err := folder.Lock(filepath.Join(dir, "lock"), os.O_CREATE)
+	f, err := folder.Hold(dir, log)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, fmt.Errorf("another sidecar uses %s", dir)
 	}

@@ -171,6 +171,14 @@ func checkEntries(path string) error {
 
 func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
+// Hold is Own, and locks the folder, by a file in it, until that is closed.
+func Hold(path string, log *slog.Logger) (*os.File, error) {
+	if err := Own(path, log); err != nil {
+		return nil, err
+	}
+	return Lock(filepath.Join(path, "lock"), os.O_CREATE)
+}
+
 // Lock opens a file, with further flags of os.OpenFile, and locks it until it is closed, also by
 // the end of the process. It fails with EWOULDBLOCK when somebody else has it locked. A link is not
 // followed.
