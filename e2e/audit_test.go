@@ -16,7 +16,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"millrace/internal/fakellm"
 )
@@ -341,33 +340,7 @@ func TestAuditMoves(t *testing.T) {
 		return "policies: {chain: [audit-logger], policy: {audit-logger: {" + params + "}}}\n"
 	}
 	g := start(t, "", pool("", to("a", a, provider(t, a)))+policies("dir: "+one))
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var mu sync.Mutex
-	asked := map[string]int{} // by id; guarded by mu
-	for range 4 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(2 * time.Millisecond): // the machine has other work
-				}
-				r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(chatHello)))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				r.Body.Close()
-				if r.StatusCode != 200 {
-					t.Errorf("status %d", r.StatusCode)
-				}
-				mu.Lock()
-				asked[r.Header.Get("x-millrace-request-id")] = 0
-				mu.Unlock()
-			}
-		})
-	}
+	stop := g.chats()
 	grows := func(dir string) {
 		t.Helper()
 		was := len(auditFiles(dir))
@@ -390,8 +363,7 @@ func TestAuditMoves(t *testing.T) {
 	grows(one)
 	change("dir: /dev/null/audit", "dir: "+two+", retention_days: 3")
 	grows(two)
-	close(stop)
-	clients.Wait()
+	asked := stop() // in how many logs each is
 	g.stop()
 	intact(t, one)
 	intact(t, two)
@@ -404,11 +376,9 @@ func TestAuditMoves(t *testing.T) {
 			if kinds != "intent outcome " {
 				t.Errorf("%s: request %s has %s", dir, id, kinds)
 			}
-			mu.Lock()
 			if _, ours := asked[id]; ours {
 				asked[id]++
 			}
-			mu.Unlock()
 		}
 	}
 	for id, n := range asked {

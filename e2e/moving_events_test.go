@@ -41,33 +41,7 @@ func TestEventsFileMoves(t *testing.T) {
 		})
 	}
 
-	done := make(chan struct{})
-	var load sync.WaitGroup
-	var mu sync.Mutex
-	asked := map[string]int{} // events by the request's id; guarded by mu
-	for range 4 {
-		load.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				case <-time.After(2 * time.Millisecond): // the machine has other work
-				}
-				r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(chatHello)))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				r.Body.Close()
-				if r.StatusCode != 200 {
-					t.Errorf("status %d", r.StatusCode)
-				}
-				mu.Lock()
-				asked[r.Header.Get("x-millrace-request-id")] = 0
-				mu.Unlock()
-			}
-		})
-	}
+	stop := g.chats()
 	grows(old)
 
 	move(old, "/no/such/folder/events.jsonl")
@@ -85,8 +59,7 @@ func TestEventsFileMoves(t *testing.T) {
 	}
 	grows(next)
 
-	close(done)
-	load.Wait()
+	asked := stop() // how many events each has
 	g.stop()
 	if got := lines(old); got != ended {
 		t.Errorf("the old file has %d lines, and had %d when the new one began", got, ended)
@@ -108,5 +81,42 @@ func TestEventsFileMoves(t *testing.T) {
 	}
 	if len(asked) < 60 {
 		t.Errorf("only %d requests: this test shows nothing", len(asked))
+	}
+}
+
+// chats has clients ask until stop is called, which returns the ids of what was asked, with 0 for
+// each. Every request must be answered.
+func (g *gateway) chats() (stop func() map[string]int) {
+	done := make(chan struct{})
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	asked := map[string]int{} // guarded by mu
+	for range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(2 * time.Millisecond): // the machine has other work
+				}
+				r, err := http.DefaultClient.Do(g.request("POST", "/v1/chat/completions", strings.NewReader(chatHello)))
+				if err != nil {
+					g.t.Error(err)
+					return
+				}
+				r.Body.Close()
+				if r.StatusCode != 200 {
+					g.t.Errorf("status %d", r.StatusCode)
+				}
+				mu.Lock()
+				asked[r.Header.Get("x-millrace-request-id")] = 0
+				mu.Unlock()
+			}
+		})
+	}
+	return func() map[string]int {
+		close(done)
+		clients.Wait()
+		return asked
 	}
 }
