@@ -77,9 +77,9 @@ func (s *Server) Use(r *Runtime) {
 	s.recent.keep(r.targets)
 }
 
-// target finds a target that Envoy chose for an exchange, or for a request that has none. While a change is under way Envoy may be
-// ahead of the exchange's runtime or one change behind it. An identity stands for one host in all
-// of them, so no credential goes to another's.
+// target finds a target that Envoy chose for an exchange, or for a request that has none. While a
+// change is under way Envoy may be ahead of the exchange's runtime or one change behind it. An
+// identity stands for one host in all of them, so no credential goes to another's.
 func (s *Server) target(x *exchange, identity string) *target {
 	for _, r := range s.runtimes(x) {
 		if r != nil && r.targets[identity] != nil {
