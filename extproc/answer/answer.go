@@ -52,6 +52,9 @@ type Env struct {
 	Clock     Clock
 	Alone     bool // there is no other target: it is not asked again for being late
 
+	// Police looks at the answer on its way to the client; nil: nobody does.
+	Police Police
+
 	Secrets redact.Set // what must not be in errors
 	Certain redact.Set // what must not be in answers either
 
@@ -128,9 +131,12 @@ type Answer struct {
 	assembly *llm.Assembly     // of a stream for a client that wants a whole answer; nil: it wants a stream
 	whole    pieces            // of an answer that is read whole, what has come so far
 	held     []byte            // what the client is to get next
-	said     bool              // held has been said, in the last event
+	cleared  []byte            // what of it comes before held: policies have let it pass
+	said     bool              // both have been said, in the last event
+	passed   bool              // something meaningful is among what has been let pass
+	settled  bool              // policies have no more to say
 
-	spoke    bool       // a meaningful event has come
+	spoke    bool       // a meaningful event has come; policies may keep it back
 	ended    bool       // the stream has said that it is complete, or failed
 	finished time.Time  // when the stream had all but its usage and its end; zero: it goes on, or has failed
 	usage    *llm.Usage // not said yet
@@ -213,12 +219,17 @@ func (a *Answer) Lost(e *llm.Error, now time.Time) Out {
 func (a *Answer) event(now time.Time, happen func()) Out {
 	a.out, a.clock.now = Out{}, now
 	if a.said {
-		a.held, a.said = a.held[:0], false
+		a.held, a.cleared, a.said = a.held[:0], a.cleared[:0], false
 	}
 	happen()
-	if a.state != Waiting && len(a.held) > 0 {
-		a.out.Body, a.said = a.env.Certain.Events(a.held), true
-		a.clock.tell(len(a.held))
+	body := a.held
+	if a.env.Police != nil {
+		a.cleared = append(a.cleared, a.held...)
+		a.held, body = a.held[:0], a.cleared
+	}
+	if a.state != Waiting && len(body) > 0 {
+		a.out.Body, a.said = a.env.Certain.Events(body), true
+		a.clock.tell(len(body))
 	}
 	a.out.Usage, a.usage = a.usage, nil
 	return a.out
@@ -248,7 +259,7 @@ func (a *Answer) complete(status int, body []byte) {
 	if status >= 400 {
 		secrets = a.env.Secrets
 	}
-	a.held = a.held[:0]
+	a.held, a.cleared = a.held[:0], a.cleared[:0]
 	a.good = status < 300
 	a.out.Body = secrets.JSON(body)
 	a.out.Commit = &Start{Status: status, Length: len(a.out.Body), Labelled: a.content.labelled, Retry: status >= 400 && a.again}
@@ -305,7 +316,7 @@ func (a *Answer) tell(told *llm.Error) {
 
 // instead ends the attempt with an error in the target's place.
 func (a *Answer) instead(told *llm.Error) {
-	a.state, a.held = Done, a.held[:0]
+	a.state, a.held, a.cleared = Done, a.held[:0], a.cleared[:0]
 	a.out.Instead = &Reply{Status: a.env.Status(told), Body: a.env.Client.EncodeError(told), Retry: a.again}
 }
 

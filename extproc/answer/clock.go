@@ -96,6 +96,8 @@ func (a *Answer) lateAt() time.Time {
 		return a.finished.Add(usageWithin)
 	case !a.streams():
 		return soonest(after(c.Started, c.Answer), c.Ends, c.Leaves)
+	case a.spoke && a.state == Waiting: // policies keep back what it has said
+		return soonest(after(c.heard, c.InterChunk), after(c.Started, c.FirstToken))
 	case a.spoke:
 		return after(c.heard.Add(c.behind()), c.InterChunk)
 	case a.state == Streaming:
@@ -134,6 +136,8 @@ func (a *Answer) late() {
 		a.done()
 	case a.state == Streaming:
 		a.giveUp(a.lateness())
+	case a.spoke && !a.clock.passed(after(a.clock.heard, a.clock.InterChunk)):
+		a.begin() // Envoy waits no longer for the head; a block now ends the stream
 	case a.state == Waiting:
 		a.lateHead()
 	}

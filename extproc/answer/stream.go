@@ -13,12 +13,13 @@ import (
 const maxHeld = 1 << 20
 
 // passage is the way of a frame from the target to the client, in order. Each step says whether the
-// frame goes on. A policy on answers is a step before word: it may keep a frame back, change it or
-// end the answer, and what follows sees only what it lets through.
+// frame goes on. Policies see what the client would get: they may keep events back, change their
+// texts or end the answer.
 var passage = [...]func(*Answer, llm.Frame) bool{
 	(*Answer).account, // usage, and whether the stream has ended
 	(*Answer).fails,   // an error inside the stream
 	(*Answer).word,    // relay, translate or collect
+	(*Answer).police,  // let out what policies are done with
 	(*Answer).release, // the first meaningful event commits the answer to this attempt
 	(*Answer).bound,   // nothing is held without limit
 	(*Answer).finish,  // the end, as soon as nothing more can come for the client
@@ -115,7 +116,7 @@ func (a *Answer) fails(f llm.Frame) bool {
 	if at > 0 {
 		before := llm.Frame{Events: f.Events[:at]}
 		a.word(before)
-		if !a.release(before) {
+		if !a.police(before) || !a.release(before) {
 			return false
 		}
 	}
@@ -127,6 +128,9 @@ func (a *Answer) fails(f llm.Frame) bool {
 	}
 	told := a.fail(e, true)
 	if a.encoder == nil && f.OwnError && told == e { // the client reads it as it is
+		if !a.settle() {
+			return false
+		}
 		a.held = append(a.held, a.env.Secrets.Events(f.Raw)...)
 		a.finally()
 		return false
@@ -157,14 +161,17 @@ func (a *Answer) word(f llm.Frame) bool {
 	return true
 }
 
-// release commits the answer to this attempt if the frame is the first that means something.
+// release commits the answer to this attempt when the first frame that means something has passed
+// the policies.
 func (a *Answer) release(f llm.Frame) bool {
-	if a.assembly == nil && slices.ContainsFunc(f.Events, llm.Event.Meaningful) {
-		a.spoke = true
-		if a.state != Streaming {
-			a.begin()
-			a.detach()
-		}
+	means := a.assembly == nil && slices.ContainsFunc(f.Events, llm.Event.Meaningful)
+	a.spoke = a.spoke || means
+	if a.env.Police == nil {
+		a.passed = means
+	}
+	if a.passed && a.state != Streaming {
+		a.begin()
+		a.detach()
 	}
 	return a.reads()
 }
@@ -177,7 +184,10 @@ func (a *Answer) bound(llm.Frame) bool {
 	case a.assembly != nil && !a.env.Room(int64(a.assembly.Bytes())):
 		a.crowded()
 		return false
-	case a.state != Streaming && len(a.held) > maxHeld:
+	case a.env.Police != nil && !a.env.Room(int64(a.env.Police.Kept())):
+		a.crowded()
+		return false
+	case a.state != Streaming && len(a.held)+len(a.cleared) > maxHeld:
 		a.refuse(a.problem("%d bytes of stream without content", len(a.held)))
 		return false
 	}
@@ -231,6 +241,8 @@ func (a *Answer) done() {
 	case a.assembly != nil:
 		a.assembled()
 		return
+	case !a.settle():
+		return
 	case a.state != Streaming:
 		a.refuse(a.empty())
 		return
@@ -259,6 +271,9 @@ func (a *Answer) broken(e *llm.Error) {
 
 // closeWith ends a stream, part of which is out, with an error event of the client's schema.
 func (a *Answer) closeWith(told *llm.Error) {
+	if !a.settle() {
+		return
+	}
 	encoder := a.encoder
 	if encoder == nil {
 		encoder = a.env.Client.NewStreamEncoder(a.env.Asked)

@@ -49,7 +49,7 @@ func (a *Answer) endWhole() {
 	case a.env.Asked.Stream:
 		a.replay(response)
 	case a.env.Native:
-		a.complete(a.head.Status, a.env.Reader.Patch(whole, response))
+		a.give(a.env.Reader.Patch(whole, response))
 	default:
 		a.encode(response)
 	}
@@ -61,6 +61,19 @@ func (a *Answer) encode(response *llm.Response) {
 	if err != nil {
 		a.refuse(llm.AsError(err))
 		return
+	}
+	a.give(body)
+}
+
+// give gives the client a whole answer, as policies leave it.
+func (a *Answer) give(body []byte) {
+	if a.env.Police != nil {
+		left, blocked := a.env.Police.Whole(body)
+		if blocked != nil {
+			a.block(blocked)
+			return
+		}
+		body = left
 	}
 	a.complete(a.head.Status, body)
 }
@@ -77,12 +90,18 @@ func (a *Answer) assembled() {
 
 // replay gives a client that wants a stream what a whole answer has told.
 func (a *Answer) replay(response *llm.Response) {
-	if a.state != Streaming {
-		a.begin()
-	}
 	encoder := a.env.Client.NewStreamEncoder(a.env.Asked)
 	for _, e := range response.Events() {
 		a.held = encoder.Encode(a.held, e)
+		if !a.police(llm.Frame{Events: []llm.Event{e}}) {
+			return
+		}
+	}
+	if !a.settle() {
+		return
+	}
+	if a.state != Streaming {
+		a.begin()
 	}
 	a.held = encoder.Close(a.held, nil)
 	a.conclude()
