@@ -74,17 +74,24 @@ func bareServiceOf(s *millracev1.Service) bareService {
 // bare refuses what Envoy cannot serve by itself. The reasons are in docs/rationale.md, "When may a
 // service stay open without the sidecar?".
 func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
-	var bare, open bareService // one of them, to say whose fault it is
-	for _, s := range doc.Services {
+	var open bareService // one of them, to say whose fault it is
+	policies := chainsOf(doc)
+	for place, s := range doc.Services {
+		chain := policies.of(place)
 		if s.Inspect == inspectFirstToken {
 			i := upstreams[s.Upstream+s.UpstreamId]
 			v.oneSchema(s.Name, fmt.Sprintf("upstreams[%d]", i), doc.Upstreams[i])
+			if i := slices.IndexFunc(chain, func(l link) bool { return l.Phase.Output() }); i >= 0 {
+				v.errorf(chain[i].at, "service %q has inspect: first-token, and then no policy reads its streams to their end", s.Name)
+			}
 		}
 		service := bareServiceOf(s)
 		if service == "" {
 			continue
 		}
-		bare = service
+		if len(chain) > 0 {
+			v.needsSidecar(service, chain[0].at, "no policy is enforced")
+		}
 		if s.Failure == failureOpen {
 			open = service
 		}
@@ -97,9 +104,6 @@ func (v *validation) bare(doc *millracev1.Document, upstreams, services names) {
 		v.needsSidecar(open, "gateway.auth", "no key is checked")
 	case auth != authNone && len(doc.Keys) > 0:
 		v.needsSidecar(open, "keys", "no key is checked; gateway.auth: none admits everybody")
-	}
-	if bare != "" && policiesOn(doc) {
-		v.needsSidecar(bare, "policies.chain", "no policy is enforced")
 	}
 	for i, r := range doc.Rules {
 		if r.GetActive() {
@@ -189,13 +193,7 @@ func schemaOf(t *millracev1.Target) schema.Name {
 
 // bareRule checks what a rule asks of a service that Envoy is to serve by itself.
 func (v *validation) bareRule(path string, r *millracev1.Rule, doc *millracev1.Document, upstreams, services names) {
-	refs := []string{r.Service + r.ServiceId}
-	if len(r.Services) > 0 {
-		refs = nil
-		for _, s := range r.Services {
-			refs = append(refs, s.Service)
-		}
-	}
+	refs := serviceRefs(r)
 	var bare bareService
 	alike := map[string]bool{}
 	for _, ref := range refs {

@@ -82,10 +82,13 @@ type Gateway struct {
 	Upstreams []*Upstream
 	Rules     []*Rule // the active ones, longest path first
 	Keys      []Key
-	NeedsKey  bool     // a request is let in by one of Keys alone
-	Policies  []Policy // the chain, in order
-	// PolicyTimeout is how long a request waits for the chain.
+	NeedsKey  bool // a request is let in by one of Keys alone
+	// Policies is the chain of all requests, in order: the document's own and its packs'. Shadow is
+	// the one beside it, which observes. A rule has its own of both, these included.
+	Policies, Shadow []*Policy
+	// PolicyTimeout is how long a request waits for its chain, for input and output together.
 	PolicyTimeout time.Duration
+	HoldBack      int // bytes of a stream's text that policies may hold back
 	// ResponseHeaders are set on answers.
 	ResponseHeaders map[string]string
 	// Origins are those of the web pages that may use it, as the operator wrote them.
@@ -388,10 +391,20 @@ type Rule struct {
 	Models  []string
 	Strip   bool
 	Shares  []Share // at least one
+	// Policies and Shadow are the chains of its requests: the gateway's, then those of its
+	// services. A policy that several rules have is one *Policy.
+	Policies, Shadow []*Policy
 	// Derived: the rule was not written, its Models are those that some of its targets are
 	// preferred for.
 	Derived bool
 	Plan    *Plan
+}
+
+func (r *Rule) policies() []*Policy { return slices.Concat(r.Policies, r.Shadow) }
+
+// asksInput tells whether a request waits for a policy before it is sent.
+func (r *Rule) asksInput() bool {
+	return slices.ContainsFunc(r.Policies, func(p *Policy) bool { return p.Phase.Input() && !p.Observe })
 }
 
 // Share is one of the upstreams of a rule, with its part of the requests.

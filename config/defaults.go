@@ -48,6 +48,9 @@ func SetDefaults(doc *millracev1.Document) {
 	s := ensure(&g.Streaming)
 	setDuration(&s.InterChunkTimeout, 30*time.Second)
 	setIfZero(&s.Commit, commitAtToken)
+	if readsAnswers(doc) && s.BufferSize == nil {
+		s.BufferSize = &millracev1.Bytes{Bytes: defaultHoldBack}
+	}
 
 	expandProviders(doc)
 	for _, u := range doc.Upstreams {
@@ -57,6 +60,11 @@ func SetDefaults(doc *millracev1.Document) {
 		setIfZero(&s.Type, "upstream")
 		setIfZero(&s.Failure, "closed")
 		setIfZero(&s.Inspect, "everything")
+	}
+	for _, p := range doc.Packs {
+		if p.Enabled == nil {
+			p.Enabled = proto.Bool(true)
+		}
 	}
 	for _, r := range doc.Rules {
 		if r.Active == nil {

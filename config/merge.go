@@ -27,6 +27,7 @@ func Merge(file *millracev1.Document, state *millracev1.State) ([]*millracev1.Do
 			main.Services = append(main.Services, stored.Services...)
 			main.Rules = append(main.Rules, stored.Rules...)
 			main.Keys = append(main.Keys, stored.Keys...)
+			main.Packs = append(main.Packs, stored.Packs...)
 			main = proto.CloneOf(main) // the stored resources stay as they are
 			documents[0] = main
 			SetDefaults(main)

@@ -97,8 +97,14 @@ func (g *Gateway) routerNeeds(r *Rule, p *Plan) Needs {
 	n.add(Need{Message: RequestBody}, c.Listed, "the model chooses the target")
 	n.add(Need{Message: RequestBody}, c.Prompt, "how the conversation begins chooses the target")
 	n.add(Need{Message: RequestBody}, c.Schemas != nil, "the targets speak %s: what one has no word for goes to another", strings.Join(schemaNames(c.Schemas), " and "))
-	for _, policy := range g.Policies {
-		n.add(Need{Message: RequestBody}, true, "the policy %s is asked before anything goes out", policy.Name)
+	for _, policy := range r.policies() {
+		switch {
+		case !policy.Phase.Input():
+		case policy.Observe:
+			n.add(Need{Message: RequestBody}, true, "the policy %s observes it", policy.Name)
+		default:
+			n.add(Need{Message: RequestBody}, true, "the policy %s is asked before anything goes out", policy.Name)
+		}
 	}
 	n.add(Need{Message: RequestBody}, true, "only it says whether a stream is wanted")
 	n.add(Need{Message: RequestBody}, true, "what is not strict JSON, or has too many parts, is refused")
@@ -115,10 +121,26 @@ func schemaNames(targets []*Target) []string {
 	return names
 }
 
+// outputPolicies names the policies that are asked of answers: those that may change one, and those
+// that only observe.
+func (r *Rule) outputPolicies() (changing, watching string) {
+	var change, watch []string
+	for _, policy := range r.policies() {
+		switch {
+		case !policy.Phase.Output():
+		case policy.Observe:
+			watch = append(watch, policy.Name)
+		default:
+			change = append(change, policy.Name)
+		}
+	}
+	return strings.Join(change, ", "), strings.Join(watch, ", ")
+}
+
 // saidInAnswers are the conditions that an answer can have though its status is 200.
 var saidInAnswers = []string{OnRateLimit, OnServerError, OnCredential, OnModel}
 
-func (g *Gateway) upstreamNeeds(u *Upstream, p *Plan) Needs {
+func (g *Gateway) upstreamNeeds(r *Rule, u *Upstream, p *Plan) Needs {
 	var n Needs
 	some := func(has func(*Target) bool) bool { return slices.ContainsFunc(u.Targets, has) }
 	schemas := strings.Join(u.Schemas(), " or ")
@@ -140,11 +162,15 @@ func (g *Gateway) upstreamNeeds(u *Upstream, p *Plan) Needs {
 
 	n.add(Need{Message: ResponseHeaders}, !g.Stream.AtHeaders, "held until the answer is known to be one")
 	n.add(Need{Message: ResponseHeaders}, g.Stream.AtHeaders, "a stream's go out at once (streaming.commit), a whole answer's are held until it is known to be one")
+	changing, watching := r.outputPolicies()
+	n.add(Need{Message: ResponseHeaders}, changing != "" && !g.Stream.AtHeaders, "held until output policies have let out what the answer begins with")
 	n.add(Need{Message: ResponseHeaders}, true, "the client gets no header but those that it may see, and is told which target answered")
 
 	n.add(Need{Message: ResponseBody, Until: UntilFirstToken}, !g.Stream.AtHeaders, "until the first token, so that an error in a 200 is %s", outcome)
 	n.add(Need{Message: ResponseBody}, true, "a whole answer to its end, so that an error in a 200 is %s", outcome)
 	n.add(Need{Message: ResponseBody}, schemas != "", "translated from %s for clients of another schema", schemas)
+	n.add(Need{Message: ResponseBody}, changing != "", "output policies read and may change the answer: %s", changing)
+	n.add(Need{Message: ResponseBody}, watching != "", "policies observe the answer: %s", watching)
 	if p.Detaches {
 		n.add(Need{Message: ResponseBody}, true, "a whole answer's usage is counted; a stream of the client's own schema is detached from at its first token (inspect: first-token)")
 		n.add(Need{Message: ResponseTrailers}, true, "a condition of speaking at any time, where the sidecar stays; the client gets none")

@@ -18,8 +18,9 @@ type Plan struct {
 	Router    Needs          // of what reads the request: the router stream or, where Joined, the first attempt's upstream stream
 	Upstreams []UpstreamPlan // one for each share, in the rule's order
 
-	// Joined: nothing of the body decides which target is asked, so the first attempt's upstream
-	// stream reads the request, too. Only what is no POST has a router stream.
+	// Joined: nothing of the body decides which target is asked, and no policy whether one is, so
+	// the first attempt's upstream stream reads the request, too. Only what is no POST has a router
+	// stream.
 	Joined bool
 	// Detaches: the upstream stream ends at the first token of a stream of the client's own schema,
 	// which is that of all targets.
@@ -98,14 +99,15 @@ func (g *Gateway) plan() {
 			p.Whole.Attempt, p.Stream.Attempt = hedge, hedge
 		}
 		p.Bare, p.Detaches = r.bare(), r.Shares[0].Detached
-		// Whether a stream is to be detached from has to be known when its attempt begins.
-		p.Joined = p.Choice.none() && p.Bare != BareFallback && !p.Detaches
+		// Whether a stream is to be detached from has to be known when its attempt begins. What
+		// policies take of the time is no target's: the clock of an attempt does not run meanwhile.
+		p.Joined = p.Choice.none() && p.Bare != BareFallback && !p.Detaches && !r.asksInput()
 		p.Admission, p.Router = admissionNeeds(), g.routerNeeds(r, p)
 		if p.Bare == BareAlways {
 			p.Keys.add(Need{Message: RequestHeaders}, g.NeedsKey, "keys are checked")
 		}
 		for _, s := range r.Shares {
-			p.Upstreams = append(p.Upstreams, UpstreamPlan{Upstream: s.Upstream, Needs: g.upstreamNeeds(s.Upstream, p)})
+			p.Upstreams = append(p.Upstreams, UpstreamPlan{Upstream: s.Upstream, Needs: g.upstreamNeeds(r, s.Upstream, p)})
 		}
 		r.Plan = p
 	}

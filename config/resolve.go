@@ -150,7 +150,9 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	}
 	hideVia(doc.Gateway.HideVia, g.Upstreams)
 	services := map[string]Share{}
-	for _, s := range doc.Services {
+	policies, further := chainsOf(doc), map[string][]link{}
+	for i, s := range doc.Services {
+		further[s.Name], further[s.Id] = policies.of(i), policies.of(i)
 		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen, Detached: s.Inspect == inspectFirstToken, Unread: s.Inspect == inspectHeaders}
 		share.Upstream.Bare = share.Upstream.Bare || share.Open || share.Unread
 		services[s.Name] = share
@@ -160,7 +162,10 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	}
 	for _, rule := range doc.Rules {
 		if rule.GetActive() {
-			g.Rules = append(g.Rules, resolveRule(rule, services))
+			resolved := resolveRule(rule, services)
+			chain := further[serviceRefs(rule)[0]]
+			resolved.Policies, resolved.Shadow = mainChain(chain), shadowChain(chain)
+			g.Rules = append(g.Rules, resolved)
 		}
 	}
 	slices.SortStableFunc(g.Rules, moreSpecific)
@@ -169,7 +174,9 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		g.Keys = append(g.Keys, resolveKey(k))
 	}
 	g.NeedsKey = asksKey(doc)
-	g.Policies, g.PolicyTimeout = resolvePolicies(doc), doc.Gateway.Timeouts.PolicyTimeout.AsDuration()
+	g.Policies, g.Shadow = mainChain(policies.gateway), shadowChain(policies.gateway)
+	g.PolicyTimeout = doc.Gateway.Timeouts.PolicyTimeout.AsDuration()
+	g.HoldBack = int(doc.Gateway.Streaming.BufferSize.GetBytes())
 	g.Via = via(g)
 	g.plan()
 	return g

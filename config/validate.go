@@ -33,6 +33,7 @@ func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	v.policies(doc)
 	if len(v.found) == 0 { // it follows references
 		v.bare(doc, upstreams, services)
+		v.rulePolicies(doc, services)
 	}
 	return v.found
 }
@@ -540,8 +541,8 @@ func (v *validation) withoutEffect(doc *millracev1.Document) {
 	if g.GetTimeouts().GetPolicyTimeout() != nil && !policiesOn(doc) {
 		v.errorf("gateway.timeouts.policy_timeout", "bounds nothing: there is no policy to wait for; leave it out. request_timeout and first_byte_timeout bound a request")
 	}
-	if g.GetStreaming().GetBufferSize() != nil {
-		v.errorf("gateway.streaming.buffer_size", "bounds nothing: no policy of this version holds anything of a stream back; leave it out")
+	if g.GetStreaming().GetBufferSize() != nil && !readsAnswers(doc) {
+		v.errorf("gateway.streaming.buffer_size", "bounds nothing: there is no policy that reads answers; leave it out")
 	}
 	if g.GetConnectionPool().GetMaxIdlePerHost() > 0 {
 		v.errorf("gateway.connection_pool.max_idle_per_host", "has no effect: Envoy does not count idle connections; write idle_timeout, which closes them, or max_per_target, which bounds all connections to a target")

@@ -180,10 +180,10 @@ func headOf(t *testing.T, report string) string {
 }
 
 // TestAuditKilled: however a gateway dies, each request that a provider has got is in the log,
-// which the next start continues. Both plans are shown: targets of one schema, and of two (E20).
+// which the next start continues, whatever else the body is read for (E20).
 func TestAuditKilled(t *testing.T) {
 	t.Parallel()
-	for name, more := range map[string]string{"joined": "", "router stream": "model_choice: any\nalgorithm: prompt-hash"} {
+	for name, more := range map[string]string{"policies alone": "", "the prompt chooses": "model_choice: any\nalgorithm: prompt-hash"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := openAI("a")

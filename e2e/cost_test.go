@@ -33,7 +33,8 @@ func (g *gateway) traffic() traffic {
 }
 
 // TestMessagesOfARequest: each kind of request costs the streams and messages of its plan
-// (docs/request-path.md), and no more.
+// (docs/request-path.md), and no more: only policies that a request waits for take a stream, and
+// those of one service take none of another's requests (E01).
 func TestMessagesOfARequest(t *testing.T) {
 	t.Parallel()
 	a, o := anthropicAI("a"), openAI("o")
@@ -43,8 +44,11 @@ func TestMessagesOfARequest(t *testing.T) {
 		upstream string
 		answered traffic
 	}{
-		"joined":        {pool("", first), traffic{1, 4, 4}},
-		"router stream": {pool("", first, to("o", o, provider(t, o), "priority: 2")), traffic{2, 5, 5}}, // two schemas: the body decides
+		"joined":         {pool("", first), traffic{1, 4, 4}},
+		"router stream":  {pool("", first, to("o", o, provider(t, o), "priority: 2")), traffic{2, 5, 5}}, // two schemas: the body decides
+		"input policies": {pool("", first) + "policies: {chain: [audit-logger], policy: {audit-logger: {dir: " + t.TempDir() + "}}}\n", traffic{2, 5, 5}},
+		"policies of another service": {strings.Replace(pool("", first), "services: [", "services: [{name: other, upstream: chat, policies: {chain: [audit-logger]}}, ", 1) +
+			"policies: {policy: {audit-logger: {dir: " + t.TempDir() + "}}}\n", traffic{1, 4, 4}},
 	} {
 		t.Run(plan, func(t *testing.T) {
 			g := start(t, "", c.upstream)

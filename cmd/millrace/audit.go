@@ -51,7 +51,7 @@ func (a *auditLogs) use(c *config.Config) error {
 			return err
 		}
 		if other, there := folders[at]; there && other != settings {
-			return fmt.Errorf("policies: two write their audit log to %s, with another retention_days or immutable", at)
+			return config.Errors{{Path: "policies", Reason: fmt.Sprintf("two write their audit log to %s, with another retention_days or immutable", at)}}
 		}
 		folders[at] = settings
 	}

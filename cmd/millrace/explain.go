@@ -68,6 +68,9 @@ func explain(out io.Writer, g *config.Gateway, r *config.Rule) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "  %-14s %s\n", name+":", fmt.Sprintf(format, args...))
 	}
+	if len(r.Policies)+len(r.Shadow) > 0 {
+		line("policies", "%s", policies(r))
+	}
 	line("attempts", "%s", attempts(p.Attempts))
 	line("whole answer", "%s", clock(p.Whole, p.Attempts, p.Request, p.PerTry))
 	line("stream", "%s", clock(p.Stream, p.Attempts, 0, 0))
@@ -92,6 +95,22 @@ func explain(out io.Writer, g *config.Gateway, r *config.Rule) {
 			fmt.Fprintf(out, "    target %s: %s\n", t.ID, limits(g, u.Upstream, t))
 		}
 	}
+}
+
+// policies are the rule's, in the order in which they are asked.
+func policies(r *config.Rule) string {
+	var said []string
+	for _, p := range slices.Concat(r.Policies, r.Shadow) {
+		name := p.Name
+		if p.Kind != p.Name {
+			name += " (" + p.Kind + ")"
+		}
+		if p.Observe {
+			name += ", which observes"
+		}
+		said = append(said, name)
+	}
+	return strings.Join(said, "; ")
 }
 
 // upstreamName is as the operator wrote it.

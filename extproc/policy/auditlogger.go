@@ -96,7 +96,7 @@ func AuditLogs(c *config.Config) (map[string]audit.Settings, error) {
 				dir = filepath.Clean(dir)
 			}
 			if other, there := logs[dir]; there && other != a.settings {
-				return nil, fmt.Errorf("policies.policy: gateways %q and %q write one audit log (dir: %q) with another retention_days or immutable", by[dir], g.Name, name)
+				return nil, config.Errors{{Path: "policies.policy", Reason: fmt.Sprintf("gateways %q and %q write one audit log (dir: %q) with another retention_days or immutable", by[dir], g.Name, name)}}
 			}
 			logs[dir], by[dir] = a.settings, g.Name
 		}

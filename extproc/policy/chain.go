@@ -60,7 +60,7 @@ type Chain struct {
 
 // member is a policy of a chain.
 type member struct {
-	config.Policy
+	*config.Policy
 	input inputPolicy // nil: it is not asked in this phase
 	end   endPolicy
 	fails atomic.Bool // it did, the last time it was asked

@@ -12,7 +12,7 @@ import (
 // params are what the document says of one policy. A method returns the zero value of a parameter
 // that is not there or is wrong, and notes what is wrong.
 type params struct {
-	policy config.Policy
+	policy *config.Policy
 	kind   kind
 	found  config.Errors
 }

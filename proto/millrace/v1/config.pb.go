@@ -32,16 +32,19 @@ const (
 // Document is one configuration file: the settings of one gateway and everything that belongs to
 // it.
 type Document struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Gateway       *Gateway               `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	Providers     *Providers             `protobuf:"bytes,2,opt,name=providers,proto3" json:"providers,omitempty"`
-	Upstreams     []*Upstream            `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
-	Services      []*Service             `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
-	Rules         []*Rule                `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
-	Keys          []*Key                 `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
-	Pack          *Pack                  `protobuf:"bytes,7,opt,name=pack,proto3" json:"pack,omitempty"`
-	Policies      *Policies              `protobuf:"bytes,8,opt,name=policies,proto3" json:"policies,omitempty"`
-	Events        *Events                `protobuf:"bytes,9,opt,name=events,proto3" json:"events,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Gateway   *Gateway               `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Providers *Providers             `protobuf:"bytes,2,opt,name=providers,proto3" json:"providers,omitempty"`
+	Upstreams []*Upstream            `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	Services  []*Service             `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	Rules     []*Rule                `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	Keys      []*Key                 `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
+	Pack      *Pack                  `protobuf:"bytes,7,opt,name=pack,proto3" json:"pack,omitempty"`
+	Policies  *Policies              `protobuf:"bytes,8,opt,name=policies,proto3" json:"policies,omitempty"`
+	Events    *Events                `protobuf:"bytes,9,opt,name=events,proto3" json:"events,omitempty"`
+	// Bundles of policies beside the document's own, each with a version and a switch. Of one name
+	// one version at most is enabled.
+	Packs         []*Pack `protobuf:"bytes,10,rep,name=packs,proto3" json:"packs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +138,13 @@ func (x *Document) GetPolicies() *Policies {
 func (x *Document) GetEvents() *Events {
 	if x != nil {
 		return x.Events
+	}
+	return nil
+}
+
+func (x *Document) GetPacks() []*Pack {
+	if x != nil {
+		return x.Packs
 	}
 	return nil
 }
@@ -729,9 +739,9 @@ type Timeouts struct {
 	// Of a stream, for each attempt: how long the target may be silent before its first token; 300s
 	// when it is left out. Any byte is a sign of life: the head, a role, a comment, a ping.
 	FirstByteTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=first_byte_timeout,json=firstByteTimeout,proto3" json:"first_byte_timeout,omitempty"`
-	// Of the chain of policies, for each request: the time that all of them have before it is sent;
-	// 2s when it is left out and there is a chain, 8s at most. Without a chain it bounds nothing, and
-	// a warning says so.
+	// Of the chain of policies, for each request: the time that all of them have together, before it
+	// is sent and with its answer; 2s when it is left out and there is a chain, 8s at most. Without a
+	// chain it bounds nothing, and a warning says so.
 	PolicyTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=policy_timeout,json=policyTimeout,proto3" json:"policy_timeout,omitempty"`
 	// Of a stream, for each attempt: how long the first token may take, whatever else the target
 	// says. No bound when it is left out.
@@ -935,8 +945,8 @@ type Streaming struct {
 	// How long a stream may be silent after its first token; 30s when it is left out. Where the
 	// client is slow it is waited for longer: the target may have more to say than the client takes.
 	InterChunkTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=inter_chunk_timeout,json=interChunkTimeout,proto3" json:"inter_chunk_timeout,omitempty"`
-	// The most of a stream that policies may hold back. No policy of this version holds anything
-	// back, and a warning says so.
+	// The most of a stream's text that policies may hold back, 1KiB to 1MiB; 64KiB when it is left
+	// out and a policy reads answers. Without one it bounds nothing, and a warning says so.
 	BufferSize *Bytes `protobuf:"bytes,2,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
 	// When the client gets the head of a stream. first-token, the default: with its first content, so
 	// that a stream that fails before goes on to the next target unseen. headers: as soon as the
@@ -2103,7 +2113,9 @@ type Service struct {
 	// a fraction of the one before. headers is refused where a body has to be read.
 	// docs/rationale.md, "What may go past the sidecar?", says what such requests do without: usage,
 	// for one, is as the provider reports it.
-	Inspect       string `protobuf:"bytes,11,opt,name=inspect,proto3" json:"inspect,omitempty"`
+	Inspect string `protobuf:"bytes,11,opt,name=inspect,proto3" json:"inspect,omitempty"`
+	// Further policies, for the requests that rules send here.
+	Policies      *ServicePolicies `protobuf:"bytes,12,opt,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2199,6 +2211,13 @@ func (x *Service) GetInspect() string {
 		return x.Inspect
 	}
 	return ""
+}
+
+func (x *Service) GetPolicies() *ServicePolicies {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
 }
 
 // Rule sends the requests below a path to a service. The longest path that matches wins.
@@ -2465,12 +2484,19 @@ func (x *Key) GetLimits() map[string]string {
 	return nil
 }
 
-// Pack names the document for people and can switch its policies off.
+// Pack is a named, versioned bundle of policies. As the document's pack it stands for the policies
+// that the document itself has, those of services included: it names them, and can switch them off.
+// In the list packs it brings its own.
 type Pack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Enabled       *bool                  `protobuf:"varint,3,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether its policies are carried out; true when it is left out.
+	Enabled *bool  `protobuf:"varint,3,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	Id      string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	// Of a pack in packs. Its chains know the pack's own policies and the kinds; elsewhere its
+	// policies are called NAME/POLICY. They come after the document's own chain, pack by pack.
+	Policies      *Policies `protobuf:"bytes,5,opt,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2526,21 +2552,47 @@ func (x *Pack) GetEnabled() bool {
 	return false
 }
 
+func (x *Pack) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Pack) GetPolicies() *Policies {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
 // Policies is the ordered chain and each policy's settings.
 type Policies struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names: of kinds, or of entries of policy that have a kind.
 	Chain []string `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
-	// By name, the parameters of the kind. All have kind (the name, when it is left out) and
-	// on_error: block, the default, or allow. It says what becomes of a request when the policy
-	// fails, hangs or has no time left: block answers 503, allow sends it all the same.
+	// By name, the parameters of the kind. All have:
+	//
+	// kind: the name, when it is left out. phase: input, before the request is sent, output, before
+	// the client gets the answer, or both; all that the kind has when it is left out. when: a CEL
+	// expression over what is known of the request; the policy is asked where it holds. on_error:
+	// block, the default, or allow. It says what becomes of a request when the policy fails, hangs or
+	// has no time left: block answers 503, allow goes on without the policy.
+	//
+	// Those that judge have, too: action, block, redact or flag, as far as the kind has it; its
+	// default is the kind's. flag lets the request go on and records the verdict. mode: enforce, the
+	// default, or observe, which changes nothing for clients and records what would have been. Of
+	// action: block: status, which clients get, 409 when it is left out, any 4xx but 401, 407, 408,
+	// 425 and 429; and reason, which they are told.
 	//
 	// audit-logger has: dir, the folder of the log, which only the file can set (audit in the data
 	// directory when it is left out; without one millrace-audit, where the gateway was started);
 	// retention_days (for ever); log_all_access (false: only what is sent to providers is recorded;
 	// true: what is refused and the list of models too); immutable (false; true: a file is made
 	// read-only when it is closed).
-	Policy        map[string]*structpb.Struct `protobuf:"bytes,2,rep,name=policy,proto3" json:"policy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Policy map[string]*structpb.Struct `protobuf:"bytes,2,rep,name=policy,proto3" json:"policy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// A second chain beside the first, all of it in mode: observe.
+	Shadow        []string `protobuf:"bytes,3,rep,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2589,6 +2641,69 @@ func (x *Policies) GetPolicy() map[string]*structpb.Struct {
 	return nil
 }
 
+func (x *Policies) GetShadow() []string {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+// ServicePolicies are the policies of a service, which come after those of the gateway and of its
+// packs. The names are those that the chain of policies knows. The services of one rule have the
+// same.
+type ServicePolicies struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Chain []string               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// As policies.shadow.
+	Shadow        []string `protobuf:"bytes,2,rep,name=shadow,proto3" json:"shadow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePolicies) Reset() {
+	*x = ServicePolicies{}
+	mi := &file_millrace_v1_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePolicies) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePolicies) ProtoMessage() {}
+
+func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePolicies.ProtoReflect.Descriptor instead.
+func (*ServicePolicies) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ServicePolicies) GetChain() []string {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *ServicePolicies) GetShadow() []string {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
 // Events says where the record of each request goes.
 type Events struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2600,7 +2715,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[27]
+	mi := &file_millrace_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2727,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[27]
+	mi := &file_millrace_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2740,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Events) GetFile() string {
@@ -2639,7 +2754,7 @@ var File_millrace_v1_config_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x18millrace/v1/config.proto\x12\vmillrace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x03\n" +
+	"\x18millrace/v1/config.proto\x12\vmillrace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x03\n" +
 	"\bDocument\x12.\n" +
 	"\agateway\x18\x01 \x01(\v2\x14.millrace.v1.GatewayR\agateway\x124\n" +
 	"\tproviders\x18\x02 \x01(\v2\x16.millrace.v1.ProvidersR\tproviders\x123\n" +
@@ -2649,7 +2764,9 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x10.millrace.v1.KeyR\x04keys\x12%\n" +
 	"\x04pack\x18\a \x01(\v2\x11.millrace.v1.PackR\x04pack\x121\n" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
-	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\"\xbc\n" +
+	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\x12'\n" +
+	"\x05packs\x18\n" +
+	" \x03(\v2\x11.millrace.v1.PackR\x05packs\"\xbc\n" +
 	"\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -2845,7 +2962,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x02on\x18\b \x03(\tBU\xbaHR\x92\x01O\x18\x01\"KrIR\x0fconnect-failureR\tno-answerR\n" +
 	"rate-limitR\fserver-errorR\n" +
 	"credentialR\x05modelR\x02onB\v\n" +
-	"\t_attempts\"\xcc\x02\n" +
+	"\t_attempts\"\x86\x03\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2861,7 +2978,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\afailure\x18\n" +
 	" \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06closedR\x04openR\afailure\x12D\n" +
 	"\ainspect\x18\v \x01(\tB*\xbaH'\xd8\x01\x01r\"R\n" +
-	"everythingR\vfirst-tokenR\aheadersR\ainspect\"\x9a\x04\n" +
+	"everythingR\vfirst-tokenR\aheadersR\ainspect\x128\n" +
+	"\bpolicies\x18\f \x01(\v2\x1c.millrace.v1.ServicePoliciesR\bpolicies\"\x9a\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12\x18\n" +
@@ -2898,19 +3016,25 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x06limits\x18\x05 \x03(\v2\x1c.millrace.v1.Key.LimitsEntryR\x06limits\x1a9\n" +
 	"\vLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"_\n" +
-	"\x04Pack\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1d\n" +
-	"\aenabled\x18\x03 \x01(\bH\x00R\aenabled\x88\x01\x01B\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x04Pack\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12\"\n" +
+	"\aversion\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\aversion\x12\x1d\n" +
+	"\aenabled\x18\x03 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x121\n" +
+	"\bpolicies\x18\x05 \x01(\v2\x15.millrace.v1.PoliciesR\bpoliciesB\n" +
 	"\n" +
-	"\b_enabled\"\xaf\x01\n" +
+	"\b_enabled\"\xc7\x01\n" +
 	"\bPolicies\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\tR\x05chain\x129\n" +
-	"\x06policy\x18\x02 \x03(\v2!.millrace.v1.Policies.PolicyEntryR\x06policy\x1aR\n" +
+	"\x06policy\x18\x02 \x03(\v2!.millrace.v1.Policies.PolicyEntryR\x06policy\x12\x16\n" +
+	"\x06shadow\x18\x03 \x03(\tR\x06shadow\x1aR\n" +
 	"\vPolicyEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05value:\x028\x01\"\x1c\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05value:\x028\x01\"?\n" +
+	"\x0fServicePolicies\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\tR\x05chain\x12\x16\n" +
+	"\x06shadow\x18\x02 \x03(\tR\x06shadow\"\x1c\n" +
 	"\x06Events\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04fileB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
@@ -2926,7 +3050,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -2955,18 +3079,19 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Key)(nil),                   // 24: millrace.v1.Key
 	(*Pack)(nil),                  // 25: millrace.v1.Pack
 	(*Policies)(nil),              // 26: millrace.v1.Policies
-	(*Events)(nil),                // 27: millrace.v1.Events
-	nil,                           // 28: millrace.v1.Gateway.ResponseHeadersEntry
-	nil,                           // 29: millrace.v1.Target.ModelMapEntry
-	nil,                           // 30: millrace.v1.Target.HeadersEntry
-	nil,                           // 31: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 32: millrace.v1.Rule.HeadersEntry
-	nil,                           // 33: millrace.v1.Rule.QueryEntry
-	nil,                           // 34: millrace.v1.Key.LimitsEntry
-	nil,                           // 35: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 38: google.protobuf.Struct
+	(*ServicePolicies)(nil),       // 27: millrace.v1.ServicePolicies
+	(*Events)(nil),                // 28: millrace.v1.Events
+	nil,                           // 29: millrace.v1.Gateway.ResponseHeadersEntry
+	nil,                           // 30: millrace.v1.Target.ModelMapEntry
+	nil,                           // 31: millrace.v1.Target.HeadersEntry
+	nil,                           // 32: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 33: millrace.v1.Rule.HeadersEntry
+	nil,                           // 34: millrace.v1.Rule.QueryEntry
+	nil,                           // 35: millrace.v1.Key.LimitsEntry
+	nil,                           // 36: millrace.v1.Policies.PolicyEntry
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 39: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -2977,74 +3102,77 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	24, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
 	25, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
 	26, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	27, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
-	4,  // 9: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
-	5,  // 10: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
-	7,  // 11: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 12: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
-	9,  // 13: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
-	10, // 14: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	36, // 15: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
-	3,  // 16: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
-	10, // 17: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	36, // 18: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	10, // 19: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
-	10, // 20: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	28, // 21: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
-	2,  // 22: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
-	36, // 23: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	36, // 24: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	10, // 25: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	11, // 26: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	6,  // 27: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
-	11, // 28: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	36, // 29: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	36, // 30: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	36, // 31: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	36, // 32: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	36, // 33: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
-	36, // 34: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	36, // 35: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	36, // 36: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	10, // 37: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	36, // 38: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	14, // 39: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	14, // 40: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	17, // 41: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	20, // 42: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	19, // 43: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	15, // 44: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	29, // 45: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	30, // 46: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	16, // 47: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	7,  // 48: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	11, // 49: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	11, // 50: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	18, // 51: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	36, // 52: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	36, // 53: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	36, // 54: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	36, // 55: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	31, // 56: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	36, // 57: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	36, // 58: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	36, // 59: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	36, // 60: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	36, // 61: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	36, // 62: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	32, // 63: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	33, // 64: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	23, // 65: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	37, // 66: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 67: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	35, // 68: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	11, // 69: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	38, // 70: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	28, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	25, // 9: millrace.v1.Document.packs:type_name -> millrace.v1.Pack
+	4,  // 10: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
+	5,  // 11: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
+	7,  // 12: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
+	8,  // 13: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
+	9,  // 14: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
+	10, // 15: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
+	37, // 16: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	3,  // 17: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
+	10, // 18: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
+	37, // 19: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	10, // 20: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	10, // 21: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	29, // 22: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
+	2,  // 23: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
+	37, // 24: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	37, // 25: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	10, // 26: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	11, // 27: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	6,  // 28: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	11, // 29: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	37, // 30: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	37, // 31: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	37, // 32: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	37, // 33: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	37, // 34: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
+	37, // 35: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	37, // 36: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	37, // 37: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	10, // 38: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	37, // 39: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	14, // 40: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	14, // 41: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	17, // 42: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	20, // 43: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	19, // 44: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	15, // 45: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	30, // 46: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	31, // 47: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	16, // 48: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	7,  // 49: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	11, // 50: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	11, // 51: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	18, // 52: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	37, // 53: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	37, // 54: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	37, // 55: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	37, // 56: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	32, // 57: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	37, // 58: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	37, // 59: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	37, // 60: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	37, // 61: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	37, // 62: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	37, // 63: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	27, // 64: millrace.v1.Service.policies:type_name -> millrace.v1.ServicePolicies
+	33, // 65: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	34, // 66: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	23, // 67: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	38, // 68: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 69: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	26, // 70: millrace.v1.Pack.policies:type_name -> millrace.v1.Policies
+	36, // 71: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	11, // 72: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	39, // 73: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -3070,7 +3198,7 @@ func file_millrace_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
