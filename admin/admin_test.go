@@ -789,6 +789,7 @@ func TestGRPC(t *testing.T) {
 			_, err := client.CreateTarget(ctx, &millracev1.TargetCreate{Gateway: "team", Id: "chat"})
 			return err
 		},
+		"pack": func() error { _, err := client.CreatePack(ctx, &millracev1.PackCreate{Gateway: "team"}); return err },
 		"rule": func() error { _, err := client.CreateRule(ctx, &millracev1.RuleCreate{Gateway: "team"}); return err },
 	} {
 		if err := call(); status.Code(err) != codes.InvalidArgument || len(status.Convert(err).Details()) != 1 {

@@ -53,6 +53,16 @@ func (s *service) Apply(ctx context.Context, r *millracev1.ApplyRequest) (*millr
 				return nil, err
 			}
 		}
+		if len(given.Packs) > 0 { // so with packs: what was uploaded goes on protecting
+			for i, p := range given.Packs {
+				if err := packs.check(p); err != nil {
+					return nil, below(fmt.Sprintf("packs[%d]", i), err)
+				}
+			}
+			if err := reconcile(packs, g, given); err != nil {
+				return nil, err
+			}
+		}
 		applied.Differences = diff(before, e.state.Documents)
 		applied.Document = show(g.stored)
 		return g.stored, nil
@@ -98,10 +108,8 @@ func (e *edit) target(given *millracev1.Document) (*gateway, error) {
 	if given.Events != nil {
 		return nil, invalid.at("events", "belongs to the process: only the configuration file can set it")
 	}
-	for name, params := range given.Policies.GetPolicy() {
-		if params.GetFields()["dir"] != nil {
-			return nil, invalid.at("policies.policy."+name+".dir", "names a folder of the machine: only the configuration file can set it")
-		}
+	if err := noFiles("policies", given.Policies); err != nil {
+		return nil, err
 	}
 	g.stored.Pack, g.stored.Policies = given.Pack, given.Policies
 	return g, nil

@@ -153,7 +153,7 @@ func (e *edit) explain(err error) error {
 	return invalid.all(said)
 }
 
-var placeInGateway = regexp.MustCompile(`^(upstream|service|rule|key)s\[(\d+)\]`)
+var placeInGateway = regexp.MustCompile(`^(upstream|service|rule|key|pack)s\[(\d+)\]`)
 
 func (e *edit) path(path string) string {
 	g := e.gateway
@@ -170,7 +170,7 @@ func (e *edit) path(path string) string {
 	}
 	i, _ := strconv.Atoi(m[2])
 	label := map[string]func(*gateway, int) string{
-		"upstream": upstreams.label, "service": services.label, "rule": rules.label, "key": keys.label,
+		"upstream": upstreams.label, "service": services.label, "rule": rules.label, "key": keys.label, "pack": packs.label,
 	}[m[1]]
 	return m[1] + "s[" + label(g, i) + "]" + inGateway[len(m[0]):]
 }

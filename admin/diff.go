@@ -45,6 +45,9 @@ func listItems(l protoreflect.List) []item {
 	for i := range l.Len() {
 		m := l.Get(i).Message()
 		id, name := textField(m, "id"), textField(m, "name")
+		if p, ok := m.Interface().(*millracev1.Pack); ok { // a name has several versions
+			name = config.PackVersion(p)
+		}
 		items = append(items, item{cmp.Or(id, name, strconv.Itoa(i)), cmp.Or(name, id, strconv.Itoa(i)), m})
 	}
 	return items

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,6 +35,9 @@ type kind[R resource] struct {
 	same func(R) string
 	// check says what a write must not set; nil when there is no such thing.
 	check func(R) error
+	// settle changes the others of a gateway where they cannot be as they are beside a resource
+	// that was written; nil when there is no such thing.
+	settle func(all []R, written R)
 	// carry gives a resource what a write cannot say and the stored one has; nil when there is no
 	// such thing.
 	carry func(next, stored R)
@@ -77,7 +81,38 @@ var (
 		},
 		carry: func(next, stored *millracev1.Key) { next.Hash = stored.Hash },
 	}
+	packs = kind[*millracev1.Pack]{
+		word: "pack", prefix: "pk_",
+		of:    func(d *millracev1.Document) *[]*millracev1.Pack { return &d.Packs },
+		setID: func(p *millracev1.Pack, id string) { p.Id = id },
+		name:  config.PackVersion,
+		same:  config.PackVersion,
+		check: func(p *millracev1.Pack) error { return noFiles("policies", p.GetPolicies()) },
+		settle: func(all []*millracev1.Pack, written *millracev1.Pack) {
+			for _, p := range all { // of one name one version is enabled: the one that was written last
+				if written.GetEnabled() && p != written && p.Name == written.Name {
+					p.Enabled = proto.Bool(false)
+				}
+			}
+		},
+	}
 )
+
+// noFiles refuses policies that name files and folders of the machine, which only the file can.
+func noFiles(path string, p *millracev1.Policies) error {
+	var found config.Errors
+	for _, name := range slices.Sorted(maps.Keys(p.GetPolicy())) {
+		for _, param := range slices.Sorted(maps.Keys(p.Policy[name].GetFields())) {
+			if param == "dir" || strings.HasSuffix(param, "_file") {
+				found = append(found, config.Error{Path: path + ".policy." + name + "." + param, Reason: "names a place on the machine's disk: only the configuration file can set it"})
+			}
+		}
+	}
+	if len(found) > 0 {
+		return invalid.all(found)
+	}
+	return nil
+}
 
 func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:10]) }
 
@@ -225,6 +260,7 @@ func create[R resource](ctx context.Context, s *service, k kind[R], w write, gat
 		}
 		all := k.of(g.store(e))
 		*all = append(*all, r)
+		k.settled(*all, r)
 		e.at = k.at(g, len(*all)-1)
 		shown = show(r)
 		return r, nil
@@ -265,11 +301,18 @@ func update[R resource](ctx context.Context, s *service, k kind[R], w write, gat
 			return nil, err
 		}
 		all[i] = next
+		k.settled(all, next)
 		e.at = k.at(g, i)
 		shown = show(next)
 		return next, nil
 	})
 	return shown, err
+}
+
+func (k kind[R]) settled(all []R, written R) {
+	if k.settle != nil {
+		k.settle(all, written)
+	}
 }
 
 // succeed makes next what can stand in the place of stored.

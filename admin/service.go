@@ -129,6 +129,34 @@ func (s *service) DeleteKey(ctx context.Context, r *millracev1.ResourceDelete) (
 	return remove(ctx, s, keys, r, r.Gateway, r.Id)
 }
 
+func (s *service) ListPacks(ctx context.Context, r *millracev1.GatewayRequest) (*millracev1.PackList, error) {
+	all, fileOwned, err := list(ctx, s, packs, r.Gateway)
+	return &millracev1.PackList{Packs: all, FileOwned: fileOwned}, err
+}
+
+func (s *service) GetPack(ctx context.Context, r *millracev1.ResourceRequest) (*millracev1.Pack, error) {
+	return get(ctx, s, packs, r.Gateway, r.Id)
+}
+
+func (s *service) CreatePack(ctx context.Context, r *millracev1.PackCreate) (*millracev1.Pack, error) {
+	if err := packs.check(r.GetResource()); err != nil {
+		return nil, err
+	}
+	return create(ctx, s, packs, r, r.Gateway, orBlank(r.GetResource()))
+}
+
+func (s *service) ReplacePack(ctx context.Context, r *millracev1.PackWrite) (*millracev1.Pack, error) {
+	return replace(ctx, s, packs, r, r.Gateway, r.Id, orBlank(r.GetResource()))
+}
+
+func (s *service) PatchPack(ctx context.Context, r *millracev1.ResourcePatch) (*millracev1.Pack, error) {
+	return patch(ctx, s, packs, r, r.Gateway, r.Id, r.GetPatch())
+}
+
+func (s *service) DeletePack(ctx context.Context, r *millracev1.ResourceDelete) (*emptypb.Empty, error) {
+	return remove(ctx, s, packs, r, r.Gateway, r.Id)
+}
+
 // CreateKey makes what admits, shows it this once and stores its hash.
 func (s *service) CreateKey(ctx context.Context, r *millracev1.KeyCreate) (*millracev1.CreatedKey, error) {
 	if err := keys.check(r.GetResource()); err != nil {

@@ -9,7 +9,7 @@ import (
 
 type getCommand struct {
 	adminFlags
-	Kind    string `arg:"" optional:"" enum:"config,gateways,upstreams,services,rules,keys,versions,health" default:"config" help:"config, gateways, upstreams, services, rules, keys, versions, or health of an upstream."`
+	Kind    string `arg:"" optional:"" enum:"config,gateways,upstreams,services,rules,keys,packs,versions,health" default:"config" help:"config, gateways, upstreams, services, rules, keys, packs, versions, or health of an upstream."`
 	Name    string `arg:"" optional:"" help:"Id or name of one; the revision of a version."`
 	Gateway string `help:"Id or name of the gateway; of config, all when it is not given." short:"g"`
 }

@@ -86,7 +86,7 @@ func describe(revision uint64, state *millracev1.State, err error) string {
 	}
 	resources := 0
 	for _, d := range state.GetDocuments() {
-		resources += len(d.Upstreams) + len(d.Services) + len(d.Rules) + len(d.Keys)
+		resources += len(d.Upstreams) + len(d.Services) + len(d.Rules) + len(d.Keys) + len(d.Packs)
 	}
 	return fmt.Sprintf("revision %d, %s, %d gateways, %d resources, by %s", revision, state.GetTime().AsTime().Format("2006-01-02 15:04:05"),
 		len(state.GetDocuments()), resources, cmp.Or(state.GetCause(), "nobody who said so"))

@@ -1258,6 +1258,210 @@ func (x *RuleList) GetFileOwned() []string {
 	return nil
 }
 
+type PackCreate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Gateway  string `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Resource *Pack  `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Try everything that can fail, and change nothing.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// applied (the default) waits for Envoy, at most ten seconds; accepted does not.
+	Wait          string `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PackCreate) Reset() {
+	*x = PackCreate{}
+	mi := &file_millrace_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PackCreate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PackCreate) ProtoMessage() {}
+
+func (x *PackCreate) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PackCreate.ProtoReflect.Descriptor instead.
+func (*PackCreate) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PackCreate) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *PackCreate) GetResource() *Pack {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *PackCreate) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *PackCreate) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
+type PackWrite struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Gateway string `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// Id, or NAME@VERSION.
+	Id       string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Resource *Pack  `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Try everything that can fail, and change nothing.
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// applied (the default) waits for Envoy, at most ten seconds; accepted does not.
+	Wait          string `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PackWrite) Reset() {
+	*x = PackWrite{}
+	mi := &file_millrace_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PackWrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PackWrite) ProtoMessage() {}
+
+func (x *PackWrite) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PackWrite.ProtoReflect.Descriptor instead.
+func (*PackWrite) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PackWrite) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *PackWrite) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PackWrite) GetResource() *Pack {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *PackWrite) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *PackWrite) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
+type PackList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Packs []*Pack                `protobuf:"bytes,1,rep,name=packs,proto3" json:"packs,omitempty"`
+	// The ids of those that the configuration file owns.
+	FileOwned     []string `protobuf:"bytes,2,rep,name=file_owned,json=fileOwned,proto3" json:"file_owned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PackList) Reset() {
+	*x = PackList{}
+	mi := &file_millrace_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PackList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PackList) ProtoMessage() {}
+
+func (x *PackList) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PackList.ProtoReflect.Descriptor instead.
+func (*PackList) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PackList) GetPacks() []*Pack {
+	if x != nil {
+		return x.Packs
+	}
+	return nil
+}
+
+func (x *PackList) GetFileOwned() []string {
+	if x != nil {
+		return x.FileOwned
+	}
+	return nil
+}
+
 type KeyCreate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name.
@@ -1273,7 +1477,7 @@ type KeyCreate struct {
 
 func (x *KeyCreate) Reset() {
 	*x = KeyCreate{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1489,7 @@ func (x *KeyCreate) String() string {
 func (*KeyCreate) ProtoMessage() {}
 
 func (x *KeyCreate) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1502,7 @@ func (x *KeyCreate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyCreate.ProtoReflect.Descriptor instead.
 func (*KeyCreate) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KeyCreate) GetGateway() string {
@@ -1346,7 +1550,7 @@ type KeyWrite struct {
 
 func (x *KeyWrite) Reset() {
 	*x = KeyWrite{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1562,7 @@ func (x *KeyWrite) String() string {
 func (*KeyWrite) ProtoMessage() {}
 
 func (x *KeyWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1575,7 @@ func (x *KeyWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyWrite.ProtoReflect.Descriptor instead.
 func (*KeyWrite) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KeyWrite) GetGateway() string {
@@ -1420,7 +1624,7 @@ type KeyList struct {
 
 func (x *KeyList) Reset() {
 	*x = KeyList{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1636,7 @@ func (x *KeyList) String() string {
 func (*KeyList) ProtoMessage() {}
 
 func (x *KeyList) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1649,7 @@ func (x *KeyList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyList.ProtoReflect.Descriptor instead.
 func (*KeyList) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *KeyList) GetKeys() []*Key {
@@ -1477,7 +1681,7 @@ type CreatedKey struct {
 
 func (x *CreatedKey) Reset() {
 	*x = CreatedKey{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1693,7 @@ func (x *CreatedKey) String() string {
 func (*CreatedKey) ProtoMessage() {}
 
 func (x *CreatedKey) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1706,7 @@ func (x *CreatedKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatedKey.ProtoReflect.Descriptor instead.
 func (*CreatedKey) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreatedKey) GetId() string {
@@ -1553,7 +1757,7 @@ type TargetRequest struct {
 
 func (x *TargetRequest) Reset() {
 	*x = TargetRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1769,7 @@ func (x *TargetRequest) String() string {
 func (*TargetRequest) ProtoMessage() {}
 
 func (x *TargetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1782,7 @@ func (x *TargetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetRequest.ProtoReflect.Descriptor instead.
 func (*TargetRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TargetRequest) GetGateway() string {
@@ -1619,7 +1823,7 @@ type TargetCreate struct {
 
 func (x *TargetCreate) Reset() {
 	*x = TargetCreate{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1835,7 @@ func (x *TargetCreate) String() string {
 func (*TargetCreate) ProtoMessage() {}
 
 func (x *TargetCreate) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1848,7 @@ func (x *TargetCreate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetCreate.ProtoReflect.Descriptor instead.
 func (*TargetCreate) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TargetCreate) GetGateway() string {
@@ -1701,7 +1905,7 @@ type TargetPatch struct {
 
 func (x *TargetPatch) Reset() {
 	*x = TargetPatch{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1917,7 @@ func (x *TargetPatch) String() string {
 func (*TargetPatch) ProtoMessage() {}
 
 func (x *TargetPatch) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1930,7 @@ func (x *TargetPatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetPatch.ProtoReflect.Descriptor instead.
 func (*TargetPatch) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TargetPatch) GetGateway() string {
@@ -1788,7 +1992,7 @@ type TargetVerb struct {
 
 func (x *TargetVerb) Reset() {
 	*x = TargetVerb{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2004,7 @@ func (x *TargetVerb) String() string {
 func (*TargetVerb) ProtoMessage() {}
 
 func (x *TargetVerb) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2017,7 @@ func (x *TargetVerb) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetVerb.ProtoReflect.Descriptor instead.
 func (*TargetVerb) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TargetVerb) GetGateway() string {
@@ -1862,7 +2066,7 @@ type UpstreamHealth struct {
 
 func (x *UpstreamHealth) Reset() {
 	*x = UpstreamHealth{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2078,7 @@ func (x *UpstreamHealth) String() string {
 func (*UpstreamHealth) ProtoMessage() {}
 
 func (x *UpstreamHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2091,7 @@ func (x *UpstreamHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamHealth.ProtoReflect.Descriptor instead.
 func (*UpstreamHealth) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpstreamHealth) GetUpstream() string {
@@ -1938,7 +2142,7 @@ type TargetHealth struct {
 
 func (x *TargetHealth) Reset() {
 	*x = TargetHealth{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2154,7 @@ func (x *TargetHealth) String() string {
 func (*TargetHealth) ProtoMessage() {}
 
 func (x *TargetHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2167,7 @@ func (x *TargetHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetHealth.ProtoReflect.Descriptor instead.
 func (*TargetHealth) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TargetHealth) GetTarget() string {
@@ -2087,7 +2291,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2303,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2316,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Outcome) GetTime() *timestamppb.Timestamp {
@@ -2151,7 +2355,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2367,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2380,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 // Status is where the gateway stands.
@@ -2209,7 +2413,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2425,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2438,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Status) GetRelease() string {
@@ -2325,7 +2529,7 @@ type EnvoyStatus struct {
 
 func (x *EnvoyStatus) Reset() {
 	*x = EnvoyStatus{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2541,7 @@ func (x *EnvoyStatus) String() string {
 func (*EnvoyStatus) ProtoMessage() {}
 
 func (x *EnvoyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2554,7 @@ func (x *EnvoyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvoyStatus.ProtoReflect.Descriptor instead.
 func (*EnvoyStatus) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EnvoyStatus) GetConnected() bool {
@@ -2386,7 +2590,7 @@ type FileStatus struct {
 
 func (x *FileStatus) Reset() {
 	*x = FileStatus{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2602,7 @@ func (x *FileStatus) String() string {
 func (*FileStatus) ProtoMessage() {}
 
 func (x *FileStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2615,7 @@ func (x *FileStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileStatus.ProtoReflect.Descriptor instead.
 func (*FileStatus) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FileStatus) GetPath() string {
@@ -2438,7 +2642,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2654,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2667,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetConfigRequest) GetGateway() string {
@@ -2483,7 +2687,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2699,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2712,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Configuration) GetDocuments() []*Document {
@@ -2531,7 +2735,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +2747,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +2760,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ApplyRequest) GetDocument() *Document {
@@ -2591,7 +2795,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2807,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2820,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Applied) GetDocument() *Document {
@@ -2641,7 +2845,7 @@ type ListVersionsRequest struct {
 
 func (x *ListVersionsRequest) Reset() {
 	*x = ListVersionsRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2857,7 @@ func (x *ListVersionsRequest) String() string {
 func (*ListVersionsRequest) ProtoMessage() {}
 
 func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +2870,7 @@ func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 type VersionList struct {
@@ -2679,7 +2883,7 @@ type VersionList struct {
 
 func (x *VersionList) Reset() {
 	*x = VersionList{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2895,7 @@ func (x *VersionList) String() string {
 func (*VersionList) ProtoMessage() {}
 
 func (x *VersionList) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2908,7 @@ func (x *VersionList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionList.ProtoReflect.Descriptor instead.
 func (*VersionList) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VersionList) GetVersions() []*VersionInfo {
@@ -2726,7 +2930,7 @@ type VersionInfo struct {
 
 func (x *VersionInfo) Reset() {
 	*x = VersionInfo{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2942,7 @@ func (x *VersionInfo) String() string {
 func (*VersionInfo) ProtoMessage() {}
 
 func (x *VersionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2955,7 @@ func (x *VersionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionInfo.ProtoReflect.Descriptor instead.
 func (*VersionInfo) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VersionInfo) GetRevision() uint32 {
@@ -2784,7 +2988,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +3000,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +3013,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VersionRequest) GetRevision() uint32 {
@@ -2832,7 +3036,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3048,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3061,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Version) GetRevision() uint32 {
@@ -2898,7 +3102,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +3114,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3127,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DiffRequest) GetRevision() uint32 {
@@ -2953,7 +3157,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3169,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3182,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RollbackRequest) GetRevision() uint32 {
@@ -3011,7 +3215,7 @@ type Differences struct {
 
 func (x *Differences) Reset() {
 	*x = Differences{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3227,7 @@ func (x *Differences) String() string {
 func (*Differences) ProtoMessage() {}
 
 func (x *Differences) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3240,7 @@ func (x *Differences) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Differences.ProtoReflect.Descriptor instead.
 func (*Differences) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Differences) GetDifferences() []*Difference {
@@ -3061,7 +3265,7 @@ type Difference struct {
 
 func (x *Difference) Reset() {
 	*x = Difference{}
-	mi := &file_millrace_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3277,7 @@ func (x *Difference) String() string {
 func (*Difference) ProtoMessage() {}
 
 func (x *Difference) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3290,7 @@ func (x *Difference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Difference.ProtoReflect.Descriptor instead.
 func (*Difference) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_millrace_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Difference) GetPath() string {
@@ -3198,6 +3402,22 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\tR\x04wait\"R\n" +
 	"\bRuleList\x12'\n" +
 	"\x05rules\x18\x01 \x03(\v2\x11.millrace.v1.RuleR\x05rules\x12\x1d\n" +
+	"\n" +
+	"file_owned\x18\x02 \x03(\tR\tfileOwned\"\x82\x01\n" +
+	"\n" +
+	"PackCreate\x12\x18\n" +
+	"\agateway\x18\x01 \x01(\tR\agateway\x12-\n" +
+	"\bresource\x18\x02 \x01(\v2\x11.millrace.v1.PackR\bresource\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04wait\x18\x04 \x01(\tR\x04wait\"\x91\x01\n" +
+	"\tPackWrite\x12\x18\n" +
+	"\agateway\x18\x01 \x01(\tR\agateway\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12-\n" +
+	"\bresource\x18\x03 \x01(\v2\x11.millrace.v1.PackR\bresource\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04wait\x18\x05 \x01(\tR\x04wait\"R\n" +
+	"\bPackList\x12'\n" +
+	"\x05packs\x18\x01 \x03(\v2\x11.millrace.v1.PackR\x05packs\x12\x1d\n" +
 	"\n" +
 	"file_owned\x18\x02 \x03(\tR\tfileOwned\"\x80\x01\n" +
 	"\tKeyCreate\x12\x18\n" +
@@ -3335,7 +3555,7 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"Difference\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12*\n" +
 	"\x04from\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x04from\x12&\n" +
-	"\x02to\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x02to2\xf3(\n" +
+	"\x02to\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x02to2\x8e.\n" +
 	"\fAdminService\x12d\n" +
 	"\fListGateways\x12 .millrace.v1.ListGatewaysRequest\x1a\x18.millrace.v1.GatewayList\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/gateways\x12e\n" +
 	"\rCreateGateway\x12\x1a.millrace.v1.GatewayCreate\x1a\x14.millrace.v1.Gateway\"\"\x82\xd3\xe4\x93\x02\x1c:\bresource\"\x10/api/v1/gateways\x12c\n" +
@@ -3379,7 +3599,15 @@ const file_millrace_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"ReplaceKey\x12\x15.millrace.v1.KeyWrite\x1a\x10.millrace.v1.Key\"6\x82\xd3\xe4\x93\x020:\bresource\x1a$/api/v1/gateways/{gateway}/keys/{id}\x12m\n" +
 	"\bPatchKey\x12\x1a.millrace.v1.ResourcePatch\x1a\x10.millrace.v1.Key\"3\x82\xd3\xe4\x93\x02-:\x05patch2$/api/v1/gateways/{gateway}/keys/{id}\x12n\n" +
-	"\tDeleteKey\x12\x1b.millrace.v1.ResourceDelete\x1a\x16.google.protobuf.Empty\",\x82\xd3\xe4\x93\x02&*$/api/v1/gateways/{gateway}/keys/{id}\x12W\n" +
+	"\tDeleteKey\x12\x1b.millrace.v1.ResourceDelete\x1a\x16.google.protobuf.Empty\",\x82\xd3\xe4\x93\x02&*$/api/v1/gateways/{gateway}/keys/{id}\x12i\n" +
+	"\tListPacks\x12\x1b.millrace.v1.GatewayRequest\x1a\x15.millrace.v1.PackList\"(\x82\xd3\xe4\x93\x02\"\x12 /api/v1/gateways/{gateway}/packs\x12l\n" +
+	"\n" +
+	"CreatePack\x12\x17.millrace.v1.PackCreate\x1a\x11.millrace.v1.Pack\"2\x82\xd3\xe4\x93\x02,:\bresource\" /api/v1/gateways/{gateway}/packs\x12i\n" +
+	"\aGetPack\x12\x1c.millrace.v1.ResourceRequest\x1a\x11.millrace.v1.Pack\"-\x82\xd3\xe4\x93\x02'\x12%/api/v1/gateways/{gateway}/packs/{id}\x12q\n" +
+	"\vReplacePack\x12\x16.millrace.v1.PackWrite\x1a\x11.millrace.v1.Pack\"7\x82\xd3\xe4\x93\x021:\bresource\x1a%/api/v1/gateways/{gateway}/packs/{id}\x12p\n" +
+	"\tPatchPack\x12\x1a.millrace.v1.ResourcePatch\x1a\x11.millrace.v1.Pack\"4\x82\xd3\xe4\x93\x02.:\x05patch2%/api/v1/gateways/{gateway}/packs/{id}\x12p\n" +
+	"\n" +
+	"DeletePack\x12\x1b.millrace.v1.ResourceDelete\x1a\x16.google.protobuf.Empty\"-\x82\xd3\xe4\x93\x02'*%/api/v1/gateways/{gateway}/packs/{id}\x12W\n" +
 	"\tGetStatus\x12\x1d.millrace.v1.GetStatusRequest\x1a\x13.millrace.v1.Status\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/status\x12^\n" +
 	"\tGetConfig\x12\x1d.millrace.v1.GetConfigRequest\x1a\x1a.millrace.v1.Configuration\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/config\x12Y\n" +
 	"\x05Apply\x12\x19.millrace.v1.ApplyRequest\x1a\x14.millrace.v1.Applied\"\x1f\x82\xd3\xe4\x93\x02\x19:\bdocument\"\r/api/v1/apply\x12d\n" +
@@ -3401,7 +3629,7 @@ func file_millrace_v1_admin_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_admin_proto_rawDescData
 }
 
-var file_millrace_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_millrace_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_millrace_v1_admin_proto_goTypes = []any{
 	(*ListGatewaysRequest)(nil),   // 0: millrace.v1.ListGatewaysRequest
 	(*GatewayRequest)(nil),        // 1: millrace.v1.GatewayRequest
@@ -3422,182 +3650,201 @@ var file_millrace_v1_admin_proto_goTypes = []any{
 	(*RuleCreate)(nil),            // 16: millrace.v1.RuleCreate
 	(*RuleWrite)(nil),             // 17: millrace.v1.RuleWrite
 	(*RuleList)(nil),              // 18: millrace.v1.RuleList
-	(*KeyCreate)(nil),             // 19: millrace.v1.KeyCreate
-	(*KeyWrite)(nil),              // 20: millrace.v1.KeyWrite
-	(*KeyList)(nil),               // 21: millrace.v1.KeyList
-	(*CreatedKey)(nil),            // 22: millrace.v1.CreatedKey
-	(*TargetRequest)(nil),         // 23: millrace.v1.TargetRequest
-	(*TargetCreate)(nil),          // 24: millrace.v1.TargetCreate
-	(*TargetPatch)(nil),           // 25: millrace.v1.TargetPatch
-	(*TargetVerb)(nil),            // 26: millrace.v1.TargetVerb
-	(*UpstreamHealth)(nil),        // 27: millrace.v1.UpstreamHealth
-	(*TargetHealth)(nil),          // 28: millrace.v1.TargetHealth
-	(*Outcome)(nil),               // 29: millrace.v1.Outcome
-	(*GetStatusRequest)(nil),      // 30: millrace.v1.GetStatusRequest
-	(*Status)(nil),                // 31: millrace.v1.Status
-	(*EnvoyStatus)(nil),           // 32: millrace.v1.EnvoyStatus
-	(*FileStatus)(nil),            // 33: millrace.v1.FileStatus
-	(*GetConfigRequest)(nil),      // 34: millrace.v1.GetConfigRequest
-	(*Configuration)(nil),         // 35: millrace.v1.Configuration
-	(*ApplyRequest)(nil),          // 36: millrace.v1.ApplyRequest
-	(*Applied)(nil),               // 37: millrace.v1.Applied
-	(*ListVersionsRequest)(nil),   // 38: millrace.v1.ListVersionsRequest
-	(*VersionList)(nil),           // 39: millrace.v1.VersionList
-	(*VersionInfo)(nil),           // 40: millrace.v1.VersionInfo
-	(*VersionRequest)(nil),        // 41: millrace.v1.VersionRequest
-	(*Version)(nil),               // 42: millrace.v1.Version
-	(*DiffRequest)(nil),           // 43: millrace.v1.DiffRequest
-	(*RollbackRequest)(nil),       // 44: millrace.v1.RollbackRequest
-	(*Differences)(nil),           // 45: millrace.v1.Differences
-	(*Difference)(nil),            // 46: millrace.v1.Difference
-	nil,                           // 47: millrace.v1.CreatedKey.LimitsEntry
-	(*Gateway)(nil),               // 48: millrace.v1.Gateway
-	(*structpb.Struct)(nil),       // 49: google.protobuf.Struct
-	(*Upstream)(nil),              // 50: millrace.v1.Upstream
-	(*Service)(nil),               // 51: millrace.v1.Service
-	(*Rule)(nil),                  // 52: millrace.v1.Rule
-	(*Key)(nil),                   // 53: millrace.v1.Key
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*Target)(nil),                // 55: millrace.v1.Target
-	(*Document)(nil),              // 56: millrace.v1.Document
-	(*structpb.Value)(nil),        // 57: google.protobuf.Value
-	(*emptypb.Empty)(nil),         // 58: google.protobuf.Empty
+	(*PackCreate)(nil),            // 19: millrace.v1.PackCreate
+	(*PackWrite)(nil),             // 20: millrace.v1.PackWrite
+	(*PackList)(nil),              // 21: millrace.v1.PackList
+	(*KeyCreate)(nil),             // 22: millrace.v1.KeyCreate
+	(*KeyWrite)(nil),              // 23: millrace.v1.KeyWrite
+	(*KeyList)(nil),               // 24: millrace.v1.KeyList
+	(*CreatedKey)(nil),            // 25: millrace.v1.CreatedKey
+	(*TargetRequest)(nil),         // 26: millrace.v1.TargetRequest
+	(*TargetCreate)(nil),          // 27: millrace.v1.TargetCreate
+	(*TargetPatch)(nil),           // 28: millrace.v1.TargetPatch
+	(*TargetVerb)(nil),            // 29: millrace.v1.TargetVerb
+	(*UpstreamHealth)(nil),        // 30: millrace.v1.UpstreamHealth
+	(*TargetHealth)(nil),          // 31: millrace.v1.TargetHealth
+	(*Outcome)(nil),               // 32: millrace.v1.Outcome
+	(*GetStatusRequest)(nil),      // 33: millrace.v1.GetStatusRequest
+	(*Status)(nil),                // 34: millrace.v1.Status
+	(*EnvoyStatus)(nil),           // 35: millrace.v1.EnvoyStatus
+	(*FileStatus)(nil),            // 36: millrace.v1.FileStatus
+	(*GetConfigRequest)(nil),      // 37: millrace.v1.GetConfigRequest
+	(*Configuration)(nil),         // 38: millrace.v1.Configuration
+	(*ApplyRequest)(nil),          // 39: millrace.v1.ApplyRequest
+	(*Applied)(nil),               // 40: millrace.v1.Applied
+	(*ListVersionsRequest)(nil),   // 41: millrace.v1.ListVersionsRequest
+	(*VersionList)(nil),           // 42: millrace.v1.VersionList
+	(*VersionInfo)(nil),           // 43: millrace.v1.VersionInfo
+	(*VersionRequest)(nil),        // 44: millrace.v1.VersionRequest
+	(*Version)(nil),               // 45: millrace.v1.Version
+	(*DiffRequest)(nil),           // 46: millrace.v1.DiffRequest
+	(*RollbackRequest)(nil),       // 47: millrace.v1.RollbackRequest
+	(*Differences)(nil),           // 48: millrace.v1.Differences
+	(*Difference)(nil),            // 49: millrace.v1.Difference
+	nil,                           // 50: millrace.v1.CreatedKey.LimitsEntry
+	(*Gateway)(nil),               // 51: millrace.v1.Gateway
+	(*structpb.Struct)(nil),       // 52: google.protobuf.Struct
+	(*Upstream)(nil),              // 53: millrace.v1.Upstream
+	(*Service)(nil),               // 54: millrace.v1.Service
+	(*Rule)(nil),                  // 55: millrace.v1.Rule
+	(*Pack)(nil),                  // 56: millrace.v1.Pack
+	(*Key)(nil),                   // 57: millrace.v1.Key
+	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
+	(*Target)(nil),                // 59: millrace.v1.Target
+	(*Document)(nil),              // 60: millrace.v1.Document
+	(*structpb.Value)(nil),        // 61: google.protobuf.Value
+	(*emptypb.Empty)(nil),         // 62: google.protobuf.Empty
 }
 var file_millrace_v1_admin_proto_depIdxs = []int32{
-	48, // 0: millrace.v1.GatewayCreate.resource:type_name -> millrace.v1.Gateway
-	48, // 1: millrace.v1.GatewayWrite.resource:type_name -> millrace.v1.Gateway
-	49, // 2: millrace.v1.GatewayPatch.patch:type_name -> google.protobuf.Struct
-	48, // 3: millrace.v1.GatewayList.gateways:type_name -> millrace.v1.Gateway
-	49, // 4: millrace.v1.ResourcePatch.patch:type_name -> google.protobuf.Struct
-	50, // 5: millrace.v1.UpstreamCreate.resource:type_name -> millrace.v1.Upstream
-	50, // 6: millrace.v1.UpstreamWrite.resource:type_name -> millrace.v1.Upstream
-	50, // 7: millrace.v1.UpstreamList.upstreams:type_name -> millrace.v1.Upstream
-	51, // 8: millrace.v1.ServiceCreate.resource:type_name -> millrace.v1.Service
-	51, // 9: millrace.v1.ServiceWrite.resource:type_name -> millrace.v1.Service
-	51, // 10: millrace.v1.ServiceList.services:type_name -> millrace.v1.Service
-	52, // 11: millrace.v1.RuleCreate.resource:type_name -> millrace.v1.Rule
-	52, // 12: millrace.v1.RuleWrite.resource:type_name -> millrace.v1.Rule
-	52, // 13: millrace.v1.RuleList.rules:type_name -> millrace.v1.Rule
-	53, // 14: millrace.v1.KeyCreate.resource:type_name -> millrace.v1.Key
-	53, // 15: millrace.v1.KeyWrite.resource:type_name -> millrace.v1.Key
-	53, // 16: millrace.v1.KeyList.keys:type_name -> millrace.v1.Key
-	54, // 17: millrace.v1.CreatedKey.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 18: millrace.v1.CreatedKey.limits:type_name -> millrace.v1.CreatedKey.LimitsEntry
-	55, // 19: millrace.v1.TargetCreate.resource:type_name -> millrace.v1.Target
-	49, // 20: millrace.v1.TargetPatch.patch:type_name -> google.protobuf.Struct
-	28, // 21: millrace.v1.UpstreamHealth.targets:type_name -> millrace.v1.TargetHealth
-	54, // 22: millrace.v1.TargetHealth.ejected_until:type_name -> google.protobuf.Timestamp
-	54, // 23: millrace.v1.TargetHealth.cooling_until:type_name -> google.protobuf.Timestamp
-	29, // 24: millrace.v1.TargetHealth.recent:type_name -> millrace.v1.Outcome
-	54, // 25: millrace.v1.Outcome.time:type_name -> google.protobuf.Timestamp
-	32, // 26: millrace.v1.Status.envoy:type_name -> millrace.v1.EnvoyStatus
-	33, // 27: millrace.v1.Status.file:type_name -> millrace.v1.FileStatus
-	56, // 28: millrace.v1.Configuration.documents:type_name -> millrace.v1.Document
-	56, // 29: millrace.v1.ApplyRequest.document:type_name -> millrace.v1.Document
-	56, // 30: millrace.v1.Applied.document:type_name -> millrace.v1.Document
-	46, // 31: millrace.v1.Applied.differences:type_name -> millrace.v1.Difference
-	40, // 32: millrace.v1.VersionList.versions:type_name -> millrace.v1.VersionInfo
-	54, // 33: millrace.v1.VersionInfo.time:type_name -> google.protobuf.Timestamp
-	54, // 34: millrace.v1.Version.time:type_name -> google.protobuf.Timestamp
-	56, // 35: millrace.v1.Version.documents:type_name -> millrace.v1.Document
-	46, // 36: millrace.v1.Differences.differences:type_name -> millrace.v1.Difference
-	57, // 37: millrace.v1.Difference.from:type_name -> google.protobuf.Value
-	57, // 38: millrace.v1.Difference.to:type_name -> google.protobuf.Value
-	0,  // 39: millrace.v1.AdminService.ListGateways:input_type -> millrace.v1.ListGatewaysRequest
-	2,  // 40: millrace.v1.AdminService.CreateGateway:input_type -> millrace.v1.GatewayCreate
-	1,  // 41: millrace.v1.AdminService.GetGateway:input_type -> millrace.v1.GatewayRequest
-	3,  // 42: millrace.v1.AdminService.ReplaceGateway:input_type -> millrace.v1.GatewayWrite
-	4,  // 43: millrace.v1.AdminService.PatchGateway:input_type -> millrace.v1.GatewayPatch
-	5,  // 44: millrace.v1.AdminService.DeleteGateway:input_type -> millrace.v1.GatewayDelete
-	1,  // 45: millrace.v1.AdminService.ListUpstreams:input_type -> millrace.v1.GatewayRequest
-	10, // 46: millrace.v1.AdminService.CreateUpstream:input_type -> millrace.v1.UpstreamCreate
-	7,  // 47: millrace.v1.AdminService.GetUpstream:input_type -> millrace.v1.ResourceRequest
-	11, // 48: millrace.v1.AdminService.ReplaceUpstream:input_type -> millrace.v1.UpstreamWrite
-	8,  // 49: millrace.v1.AdminService.PatchUpstream:input_type -> millrace.v1.ResourcePatch
-	9,  // 50: millrace.v1.AdminService.DeleteUpstream:input_type -> millrace.v1.ResourceDelete
-	7,  // 51: millrace.v1.AdminService.GetUpstreamHealth:input_type -> millrace.v1.ResourceRequest
-	24, // 52: millrace.v1.AdminService.CreateTarget:input_type -> millrace.v1.TargetCreate
-	23, // 53: millrace.v1.AdminService.GetTarget:input_type -> millrace.v1.TargetRequest
-	25, // 54: millrace.v1.AdminService.PatchTarget:input_type -> millrace.v1.TargetPatch
-	26, // 55: millrace.v1.AdminService.DeleteTarget:input_type -> millrace.v1.TargetVerb
-	26, // 56: millrace.v1.AdminService.EnableTarget:input_type -> millrace.v1.TargetVerb
-	26, // 57: millrace.v1.AdminService.DisableTarget:input_type -> millrace.v1.TargetVerb
-	26, // 58: millrace.v1.AdminService.DrainTarget:input_type -> millrace.v1.TargetVerb
-	1,  // 59: millrace.v1.AdminService.ListServices:input_type -> millrace.v1.GatewayRequest
-	13, // 60: millrace.v1.AdminService.CreateService:input_type -> millrace.v1.ServiceCreate
-	7,  // 61: millrace.v1.AdminService.GetService:input_type -> millrace.v1.ResourceRequest
-	14, // 62: millrace.v1.AdminService.ReplaceService:input_type -> millrace.v1.ServiceWrite
-	8,  // 63: millrace.v1.AdminService.PatchService:input_type -> millrace.v1.ResourcePatch
-	9,  // 64: millrace.v1.AdminService.DeleteService:input_type -> millrace.v1.ResourceDelete
-	1,  // 65: millrace.v1.AdminService.ListRules:input_type -> millrace.v1.GatewayRequest
-	16, // 66: millrace.v1.AdminService.CreateRule:input_type -> millrace.v1.RuleCreate
-	7,  // 67: millrace.v1.AdminService.GetRule:input_type -> millrace.v1.ResourceRequest
-	17, // 68: millrace.v1.AdminService.ReplaceRule:input_type -> millrace.v1.RuleWrite
-	8,  // 69: millrace.v1.AdminService.PatchRule:input_type -> millrace.v1.ResourcePatch
-	9,  // 70: millrace.v1.AdminService.DeleteRule:input_type -> millrace.v1.ResourceDelete
-	1,  // 71: millrace.v1.AdminService.ListKeys:input_type -> millrace.v1.GatewayRequest
-	19, // 72: millrace.v1.AdminService.CreateKey:input_type -> millrace.v1.KeyCreate
-	7,  // 73: millrace.v1.AdminService.GetKey:input_type -> millrace.v1.ResourceRequest
-	20, // 74: millrace.v1.AdminService.ReplaceKey:input_type -> millrace.v1.KeyWrite
-	8,  // 75: millrace.v1.AdminService.PatchKey:input_type -> millrace.v1.ResourcePatch
-	9,  // 76: millrace.v1.AdminService.DeleteKey:input_type -> millrace.v1.ResourceDelete
-	30, // 77: millrace.v1.AdminService.GetStatus:input_type -> millrace.v1.GetStatusRequest
-	34, // 78: millrace.v1.AdminService.GetConfig:input_type -> millrace.v1.GetConfigRequest
-	36, // 79: millrace.v1.AdminService.Apply:input_type -> millrace.v1.ApplyRequest
-	38, // 80: millrace.v1.AdminService.ListVersions:input_type -> millrace.v1.ListVersionsRequest
-	41, // 81: millrace.v1.AdminService.GetVersion:input_type -> millrace.v1.VersionRequest
-	43, // 82: millrace.v1.AdminService.DiffVersions:input_type -> millrace.v1.DiffRequest
-	44, // 83: millrace.v1.AdminService.Rollback:input_type -> millrace.v1.RollbackRequest
-	6,  // 84: millrace.v1.AdminService.ListGateways:output_type -> millrace.v1.GatewayList
-	48, // 85: millrace.v1.AdminService.CreateGateway:output_type -> millrace.v1.Gateway
-	48, // 86: millrace.v1.AdminService.GetGateway:output_type -> millrace.v1.Gateway
-	48, // 87: millrace.v1.AdminService.ReplaceGateway:output_type -> millrace.v1.Gateway
-	48, // 88: millrace.v1.AdminService.PatchGateway:output_type -> millrace.v1.Gateway
-	58, // 89: millrace.v1.AdminService.DeleteGateway:output_type -> google.protobuf.Empty
-	12, // 90: millrace.v1.AdminService.ListUpstreams:output_type -> millrace.v1.UpstreamList
-	50, // 91: millrace.v1.AdminService.CreateUpstream:output_type -> millrace.v1.Upstream
-	50, // 92: millrace.v1.AdminService.GetUpstream:output_type -> millrace.v1.Upstream
-	50, // 93: millrace.v1.AdminService.ReplaceUpstream:output_type -> millrace.v1.Upstream
-	50, // 94: millrace.v1.AdminService.PatchUpstream:output_type -> millrace.v1.Upstream
-	58, // 95: millrace.v1.AdminService.DeleteUpstream:output_type -> google.protobuf.Empty
-	27, // 96: millrace.v1.AdminService.GetUpstreamHealth:output_type -> millrace.v1.UpstreamHealth
-	55, // 97: millrace.v1.AdminService.CreateTarget:output_type -> millrace.v1.Target
-	55, // 98: millrace.v1.AdminService.GetTarget:output_type -> millrace.v1.Target
-	55, // 99: millrace.v1.AdminService.PatchTarget:output_type -> millrace.v1.Target
-	58, // 100: millrace.v1.AdminService.DeleteTarget:output_type -> google.protobuf.Empty
-	55, // 101: millrace.v1.AdminService.EnableTarget:output_type -> millrace.v1.Target
-	55, // 102: millrace.v1.AdminService.DisableTarget:output_type -> millrace.v1.Target
-	55, // 103: millrace.v1.AdminService.DrainTarget:output_type -> millrace.v1.Target
-	15, // 104: millrace.v1.AdminService.ListServices:output_type -> millrace.v1.ServiceList
-	51, // 105: millrace.v1.AdminService.CreateService:output_type -> millrace.v1.Service
-	51, // 106: millrace.v1.AdminService.GetService:output_type -> millrace.v1.Service
-	51, // 107: millrace.v1.AdminService.ReplaceService:output_type -> millrace.v1.Service
-	51, // 108: millrace.v1.AdminService.PatchService:output_type -> millrace.v1.Service
-	58, // 109: millrace.v1.AdminService.DeleteService:output_type -> google.protobuf.Empty
-	18, // 110: millrace.v1.AdminService.ListRules:output_type -> millrace.v1.RuleList
-	52, // 111: millrace.v1.AdminService.CreateRule:output_type -> millrace.v1.Rule
-	52, // 112: millrace.v1.AdminService.GetRule:output_type -> millrace.v1.Rule
-	52, // 113: millrace.v1.AdminService.ReplaceRule:output_type -> millrace.v1.Rule
-	52, // 114: millrace.v1.AdminService.PatchRule:output_type -> millrace.v1.Rule
-	58, // 115: millrace.v1.AdminService.DeleteRule:output_type -> google.protobuf.Empty
-	21, // 116: millrace.v1.AdminService.ListKeys:output_type -> millrace.v1.KeyList
-	22, // 117: millrace.v1.AdminService.CreateKey:output_type -> millrace.v1.CreatedKey
-	53, // 118: millrace.v1.AdminService.GetKey:output_type -> millrace.v1.Key
-	53, // 119: millrace.v1.AdminService.ReplaceKey:output_type -> millrace.v1.Key
-	53, // 120: millrace.v1.AdminService.PatchKey:output_type -> millrace.v1.Key
-	58, // 121: millrace.v1.AdminService.DeleteKey:output_type -> google.protobuf.Empty
-	31, // 122: millrace.v1.AdminService.GetStatus:output_type -> millrace.v1.Status
-	35, // 123: millrace.v1.AdminService.GetConfig:output_type -> millrace.v1.Configuration
-	37, // 124: millrace.v1.AdminService.Apply:output_type -> millrace.v1.Applied
-	39, // 125: millrace.v1.AdminService.ListVersions:output_type -> millrace.v1.VersionList
-	42, // 126: millrace.v1.AdminService.GetVersion:output_type -> millrace.v1.Version
-	45, // 127: millrace.v1.AdminService.DiffVersions:output_type -> millrace.v1.Differences
-	45, // 128: millrace.v1.AdminService.Rollback:output_type -> millrace.v1.Differences
-	84, // [84:129] is the sub-list for method output_type
-	39, // [39:84] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	51, // 0: millrace.v1.GatewayCreate.resource:type_name -> millrace.v1.Gateway
+	51, // 1: millrace.v1.GatewayWrite.resource:type_name -> millrace.v1.Gateway
+	52, // 2: millrace.v1.GatewayPatch.patch:type_name -> google.protobuf.Struct
+	51, // 3: millrace.v1.GatewayList.gateways:type_name -> millrace.v1.Gateway
+	52, // 4: millrace.v1.ResourcePatch.patch:type_name -> google.protobuf.Struct
+	53, // 5: millrace.v1.UpstreamCreate.resource:type_name -> millrace.v1.Upstream
+	53, // 6: millrace.v1.UpstreamWrite.resource:type_name -> millrace.v1.Upstream
+	53, // 7: millrace.v1.UpstreamList.upstreams:type_name -> millrace.v1.Upstream
+	54, // 8: millrace.v1.ServiceCreate.resource:type_name -> millrace.v1.Service
+	54, // 9: millrace.v1.ServiceWrite.resource:type_name -> millrace.v1.Service
+	54, // 10: millrace.v1.ServiceList.services:type_name -> millrace.v1.Service
+	55, // 11: millrace.v1.RuleCreate.resource:type_name -> millrace.v1.Rule
+	55, // 12: millrace.v1.RuleWrite.resource:type_name -> millrace.v1.Rule
+	55, // 13: millrace.v1.RuleList.rules:type_name -> millrace.v1.Rule
+	56, // 14: millrace.v1.PackCreate.resource:type_name -> millrace.v1.Pack
+	56, // 15: millrace.v1.PackWrite.resource:type_name -> millrace.v1.Pack
+	56, // 16: millrace.v1.PackList.packs:type_name -> millrace.v1.Pack
+	57, // 17: millrace.v1.KeyCreate.resource:type_name -> millrace.v1.Key
+	57, // 18: millrace.v1.KeyWrite.resource:type_name -> millrace.v1.Key
+	57, // 19: millrace.v1.KeyList.keys:type_name -> millrace.v1.Key
+	58, // 20: millrace.v1.CreatedKey.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 21: millrace.v1.CreatedKey.limits:type_name -> millrace.v1.CreatedKey.LimitsEntry
+	59, // 22: millrace.v1.TargetCreate.resource:type_name -> millrace.v1.Target
+	52, // 23: millrace.v1.TargetPatch.patch:type_name -> google.protobuf.Struct
+	31, // 24: millrace.v1.UpstreamHealth.targets:type_name -> millrace.v1.TargetHealth
+	58, // 25: millrace.v1.TargetHealth.ejected_until:type_name -> google.protobuf.Timestamp
+	58, // 26: millrace.v1.TargetHealth.cooling_until:type_name -> google.protobuf.Timestamp
+	32, // 27: millrace.v1.TargetHealth.recent:type_name -> millrace.v1.Outcome
+	58, // 28: millrace.v1.Outcome.time:type_name -> google.protobuf.Timestamp
+	35, // 29: millrace.v1.Status.envoy:type_name -> millrace.v1.EnvoyStatus
+	36, // 30: millrace.v1.Status.file:type_name -> millrace.v1.FileStatus
+	60, // 31: millrace.v1.Configuration.documents:type_name -> millrace.v1.Document
+	60, // 32: millrace.v1.ApplyRequest.document:type_name -> millrace.v1.Document
+	60, // 33: millrace.v1.Applied.document:type_name -> millrace.v1.Document
+	49, // 34: millrace.v1.Applied.differences:type_name -> millrace.v1.Difference
+	43, // 35: millrace.v1.VersionList.versions:type_name -> millrace.v1.VersionInfo
+	58, // 36: millrace.v1.VersionInfo.time:type_name -> google.protobuf.Timestamp
+	58, // 37: millrace.v1.Version.time:type_name -> google.protobuf.Timestamp
+	60, // 38: millrace.v1.Version.documents:type_name -> millrace.v1.Document
+	49, // 39: millrace.v1.Differences.differences:type_name -> millrace.v1.Difference
+	61, // 40: millrace.v1.Difference.from:type_name -> google.protobuf.Value
+	61, // 41: millrace.v1.Difference.to:type_name -> google.protobuf.Value
+	0,  // 42: millrace.v1.AdminService.ListGateways:input_type -> millrace.v1.ListGatewaysRequest
+	2,  // 43: millrace.v1.AdminService.CreateGateway:input_type -> millrace.v1.GatewayCreate
+	1,  // 44: millrace.v1.AdminService.GetGateway:input_type -> millrace.v1.GatewayRequest
+	3,  // 45: millrace.v1.AdminService.ReplaceGateway:input_type -> millrace.v1.GatewayWrite
+	4,  // 46: millrace.v1.AdminService.PatchGateway:input_type -> millrace.v1.GatewayPatch
+	5,  // 47: millrace.v1.AdminService.DeleteGateway:input_type -> millrace.v1.GatewayDelete
+	1,  // 48: millrace.v1.AdminService.ListUpstreams:input_type -> millrace.v1.GatewayRequest
+	10, // 49: millrace.v1.AdminService.CreateUpstream:input_type -> millrace.v1.UpstreamCreate
+	7,  // 50: millrace.v1.AdminService.GetUpstream:input_type -> millrace.v1.ResourceRequest
+	11, // 51: millrace.v1.AdminService.ReplaceUpstream:input_type -> millrace.v1.UpstreamWrite
+	8,  // 52: millrace.v1.AdminService.PatchUpstream:input_type -> millrace.v1.ResourcePatch
+	9,  // 53: millrace.v1.AdminService.DeleteUpstream:input_type -> millrace.v1.ResourceDelete
+	7,  // 54: millrace.v1.AdminService.GetUpstreamHealth:input_type -> millrace.v1.ResourceRequest
+	27, // 55: millrace.v1.AdminService.CreateTarget:input_type -> millrace.v1.TargetCreate
+	26, // 56: millrace.v1.AdminService.GetTarget:input_type -> millrace.v1.TargetRequest
+	28, // 57: millrace.v1.AdminService.PatchTarget:input_type -> millrace.v1.TargetPatch
+	29, // 58: millrace.v1.AdminService.DeleteTarget:input_type -> millrace.v1.TargetVerb
+	29, // 59: millrace.v1.AdminService.EnableTarget:input_type -> millrace.v1.TargetVerb
+	29, // 60: millrace.v1.AdminService.DisableTarget:input_type -> millrace.v1.TargetVerb
+	29, // 61: millrace.v1.AdminService.DrainTarget:input_type -> millrace.v1.TargetVerb
+	1,  // 62: millrace.v1.AdminService.ListServices:input_type -> millrace.v1.GatewayRequest
+	13, // 63: millrace.v1.AdminService.CreateService:input_type -> millrace.v1.ServiceCreate
+	7,  // 64: millrace.v1.AdminService.GetService:input_type -> millrace.v1.ResourceRequest
+	14, // 65: millrace.v1.AdminService.ReplaceService:input_type -> millrace.v1.ServiceWrite
+	8,  // 66: millrace.v1.AdminService.PatchService:input_type -> millrace.v1.ResourcePatch
+	9,  // 67: millrace.v1.AdminService.DeleteService:input_type -> millrace.v1.ResourceDelete
+	1,  // 68: millrace.v1.AdminService.ListRules:input_type -> millrace.v1.GatewayRequest
+	16, // 69: millrace.v1.AdminService.CreateRule:input_type -> millrace.v1.RuleCreate
+	7,  // 70: millrace.v1.AdminService.GetRule:input_type -> millrace.v1.ResourceRequest
+	17, // 71: millrace.v1.AdminService.ReplaceRule:input_type -> millrace.v1.RuleWrite
+	8,  // 72: millrace.v1.AdminService.PatchRule:input_type -> millrace.v1.ResourcePatch
+	9,  // 73: millrace.v1.AdminService.DeleteRule:input_type -> millrace.v1.ResourceDelete
+	1,  // 74: millrace.v1.AdminService.ListKeys:input_type -> millrace.v1.GatewayRequest
+	22, // 75: millrace.v1.AdminService.CreateKey:input_type -> millrace.v1.KeyCreate
+	7,  // 76: millrace.v1.AdminService.GetKey:input_type -> millrace.v1.ResourceRequest
+	23, // 77: millrace.v1.AdminService.ReplaceKey:input_type -> millrace.v1.KeyWrite
+	8,  // 78: millrace.v1.AdminService.PatchKey:input_type -> millrace.v1.ResourcePatch
+	9,  // 79: millrace.v1.AdminService.DeleteKey:input_type -> millrace.v1.ResourceDelete
+	1,  // 80: millrace.v1.AdminService.ListPacks:input_type -> millrace.v1.GatewayRequest
+	19, // 81: millrace.v1.AdminService.CreatePack:input_type -> millrace.v1.PackCreate
+	7,  // 82: millrace.v1.AdminService.GetPack:input_type -> millrace.v1.ResourceRequest
+	20, // 83: millrace.v1.AdminService.ReplacePack:input_type -> millrace.v1.PackWrite
+	8,  // 84: millrace.v1.AdminService.PatchPack:input_type -> millrace.v1.ResourcePatch
+	9,  // 85: millrace.v1.AdminService.DeletePack:input_type -> millrace.v1.ResourceDelete
+	33, // 86: millrace.v1.AdminService.GetStatus:input_type -> millrace.v1.GetStatusRequest
+	37, // 87: millrace.v1.AdminService.GetConfig:input_type -> millrace.v1.GetConfigRequest
+	39, // 88: millrace.v1.AdminService.Apply:input_type -> millrace.v1.ApplyRequest
+	41, // 89: millrace.v1.AdminService.ListVersions:input_type -> millrace.v1.ListVersionsRequest
+	44, // 90: millrace.v1.AdminService.GetVersion:input_type -> millrace.v1.VersionRequest
+	46, // 91: millrace.v1.AdminService.DiffVersions:input_type -> millrace.v1.DiffRequest
+	47, // 92: millrace.v1.AdminService.Rollback:input_type -> millrace.v1.RollbackRequest
+	6,  // 93: millrace.v1.AdminService.ListGateways:output_type -> millrace.v1.GatewayList
+	51, // 94: millrace.v1.AdminService.CreateGateway:output_type -> millrace.v1.Gateway
+	51, // 95: millrace.v1.AdminService.GetGateway:output_type -> millrace.v1.Gateway
+	51, // 96: millrace.v1.AdminService.ReplaceGateway:output_type -> millrace.v1.Gateway
+	51, // 97: millrace.v1.AdminService.PatchGateway:output_type -> millrace.v1.Gateway
+	62, // 98: millrace.v1.AdminService.DeleteGateway:output_type -> google.protobuf.Empty
+	12, // 99: millrace.v1.AdminService.ListUpstreams:output_type -> millrace.v1.UpstreamList
+	53, // 100: millrace.v1.AdminService.CreateUpstream:output_type -> millrace.v1.Upstream
+	53, // 101: millrace.v1.AdminService.GetUpstream:output_type -> millrace.v1.Upstream
+	53, // 102: millrace.v1.AdminService.ReplaceUpstream:output_type -> millrace.v1.Upstream
+	53, // 103: millrace.v1.AdminService.PatchUpstream:output_type -> millrace.v1.Upstream
+	62, // 104: millrace.v1.AdminService.DeleteUpstream:output_type -> google.protobuf.Empty
+	30, // 105: millrace.v1.AdminService.GetUpstreamHealth:output_type -> millrace.v1.UpstreamHealth
+	59, // 106: millrace.v1.AdminService.CreateTarget:output_type -> millrace.v1.Target
+	59, // 107: millrace.v1.AdminService.GetTarget:output_type -> millrace.v1.Target
+	59, // 108: millrace.v1.AdminService.PatchTarget:output_type -> millrace.v1.Target
+	62, // 109: millrace.v1.AdminService.DeleteTarget:output_type -> google.protobuf.Empty
+	59, // 110: millrace.v1.AdminService.EnableTarget:output_type -> millrace.v1.Target
+	59, // 111: millrace.v1.AdminService.DisableTarget:output_type -> millrace.v1.Target
+	59, // 112: millrace.v1.AdminService.DrainTarget:output_type -> millrace.v1.Target
+	15, // 113: millrace.v1.AdminService.ListServices:output_type -> millrace.v1.ServiceList
+	54, // 114: millrace.v1.AdminService.CreateService:output_type -> millrace.v1.Service
+	54, // 115: millrace.v1.AdminService.GetService:output_type -> millrace.v1.Service
+	54, // 116: millrace.v1.AdminService.ReplaceService:output_type -> millrace.v1.Service
+	54, // 117: millrace.v1.AdminService.PatchService:output_type -> millrace.v1.Service
+	62, // 118: millrace.v1.AdminService.DeleteService:output_type -> google.protobuf.Empty
+	18, // 119: millrace.v1.AdminService.ListRules:output_type -> millrace.v1.RuleList
+	55, // 120: millrace.v1.AdminService.CreateRule:output_type -> millrace.v1.Rule
+	55, // 121: millrace.v1.AdminService.GetRule:output_type -> millrace.v1.Rule
+	55, // 122: millrace.v1.AdminService.ReplaceRule:output_type -> millrace.v1.Rule
+	55, // 123: millrace.v1.AdminService.PatchRule:output_type -> millrace.v1.Rule
+	62, // 124: millrace.v1.AdminService.DeleteRule:output_type -> google.protobuf.Empty
+	24, // 125: millrace.v1.AdminService.ListKeys:output_type -> millrace.v1.KeyList
+	25, // 126: millrace.v1.AdminService.CreateKey:output_type -> millrace.v1.CreatedKey
+	57, // 127: millrace.v1.AdminService.GetKey:output_type -> millrace.v1.Key
+	57, // 128: millrace.v1.AdminService.ReplaceKey:output_type -> millrace.v1.Key
+	57, // 129: millrace.v1.AdminService.PatchKey:output_type -> millrace.v1.Key
+	62, // 130: millrace.v1.AdminService.DeleteKey:output_type -> google.protobuf.Empty
+	21, // 131: millrace.v1.AdminService.ListPacks:output_type -> millrace.v1.PackList
+	56, // 132: millrace.v1.AdminService.CreatePack:output_type -> millrace.v1.Pack
+	56, // 133: millrace.v1.AdminService.GetPack:output_type -> millrace.v1.Pack
+	56, // 134: millrace.v1.AdminService.ReplacePack:output_type -> millrace.v1.Pack
+	56, // 135: millrace.v1.AdminService.PatchPack:output_type -> millrace.v1.Pack
+	62, // 136: millrace.v1.AdminService.DeletePack:output_type -> google.protobuf.Empty
+	34, // 137: millrace.v1.AdminService.GetStatus:output_type -> millrace.v1.Status
+	38, // 138: millrace.v1.AdminService.GetConfig:output_type -> millrace.v1.Configuration
+	40, // 139: millrace.v1.AdminService.Apply:output_type -> millrace.v1.Applied
+	42, // 140: millrace.v1.AdminService.ListVersions:output_type -> millrace.v1.VersionList
+	45, // 141: millrace.v1.AdminService.GetVersion:output_type -> millrace.v1.Version
+	48, // 142: millrace.v1.AdminService.DiffVersions:output_type -> millrace.v1.Differences
+	48, // 143: millrace.v1.AdminService.Rollback:output_type -> millrace.v1.Differences
+	93, // [93:144] is the sub-list for method output_type
+	42, // [42:93] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_admin_proto_init() }
@@ -3612,7 +3859,7 @@ func file_millrace_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_admin_proto_rawDesc), len(file_millrace_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

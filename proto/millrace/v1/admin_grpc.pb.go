@@ -71,6 +71,12 @@ const (
 	AdminService_ReplaceKey_FullMethodName        = "/millrace.v1.AdminService/ReplaceKey"
 	AdminService_PatchKey_FullMethodName          = "/millrace.v1.AdminService/PatchKey"
 	AdminService_DeleteKey_FullMethodName         = "/millrace.v1.AdminService/DeleteKey"
+	AdminService_ListPacks_FullMethodName         = "/millrace.v1.AdminService/ListPacks"
+	AdminService_CreatePack_FullMethodName        = "/millrace.v1.AdminService/CreatePack"
+	AdminService_GetPack_FullMethodName           = "/millrace.v1.AdminService/GetPack"
+	AdminService_ReplacePack_FullMethodName       = "/millrace.v1.AdminService/ReplacePack"
+	AdminService_PatchPack_FullMethodName         = "/millrace.v1.AdminService/PatchPack"
+	AdminService_DeletePack_FullMethodName        = "/millrace.v1.AdminService/DeletePack"
 	AdminService_GetStatus_FullMethodName         = "/millrace.v1.AdminService/GetStatus"
 	AdminService_GetConfig_FullMethodName         = "/millrace.v1.AdminService/GetConfig"
 	AdminService_Apply_FullMethodName             = "/millrace.v1.AdminService/Apply"
@@ -163,13 +169,27 @@ type AdminServiceClient interface {
 	PatchKey(ctx context.Context, in *ResourcePatch, opts ...grpc.CallOption) (*Key, error)
 	// Revoke a key.
 	DeleteKey(ctx context.Context, in *ResourceDelete, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// The packs of a gateway: bundles of policies, each with a version and a switch.
+	ListPacks(ctx context.Context, in *GatewayRequest, opts ...grpc.CallOption) (*PackList, error)
+	// Upload a pack. It is in force at once unless it says enabled: false, and the version of it that
+	// was enabled before is then switched off in the same change.
+	CreatePack(ctx context.Context, in *PackCreate, opts ...grpc.CallOption) (*Pack, error)
+	// One pack, by id or as NAME@VERSION.
+	GetPack(ctx context.Context, in *ResourceRequest, opts ...grpc.CallOption) (*Pack, error)
+	// Replace a pack.
+	ReplacePack(ctx context.Context, in *PackWrite, opts ...grpc.CallOption) (*Pack, error)
+	// Change a pack by a JSON merge patch. {"enabled": true} switches it on, and the version of it
+	// that was enabled before off, in one change.
+	PatchPack(ctx context.Context, in *ResourcePatch, opts ...grpc.CallOption) (*Pack, error)
+	// Remove a pack, and with it its policies.
+	DeletePack(ctx context.Context, in *ResourceDelete, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Where the gateway stands: the configuration in force, Envoy, the file, the store.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*Status, error)
 	// The effective documents of all gateways.
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*Configuration, error)
 	// Make a gateway's stored resources those of a document, in YAML or JSON. Resources are matched
-	// by id, then by name; what the document lacks is removed, but for keys, which stay when it lists
-	// none.
+	// by id, then by name; what the document lacks is removed, but for keys and packs, which stay
+	// when it lists none of them.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*Applied, error)
 	// The versions that can be gone back to.
 	ListVersions(ctx context.Context, in *ListVersionsRequest, opts ...grpc.CallOption) (*VersionList, error)
@@ -570,6 +590,66 @@ func (c *adminServiceClient) DeleteKey(ctx context.Context, in *ResourceDelete, 
 	return out, nil
 }
 
+func (c *adminServiceClient) ListPacks(ctx context.Context, in *GatewayRequest, opts ...grpc.CallOption) (*PackList, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PackList)
+	err := c.cc.Invoke(ctx, AdminService_ListPacks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CreatePack(ctx context.Context, in *PackCreate, opts ...grpc.CallOption) (*Pack, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pack)
+	err := c.cc.Invoke(ctx, AdminService_CreatePack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetPack(ctx context.Context, in *ResourceRequest, opts ...grpc.CallOption) (*Pack, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pack)
+	err := c.cc.Invoke(ctx, AdminService_GetPack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ReplacePack(ctx context.Context, in *PackWrite, opts ...grpc.CallOption) (*Pack, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pack)
+	err := c.cc.Invoke(ctx, AdminService_ReplacePack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) PatchPack(ctx context.Context, in *ResourcePatch, opts ...grpc.CallOption) (*Pack, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pack)
+	err := c.cc.Invoke(ctx, AdminService_PatchPack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeletePack(ctx context.Context, in *ResourceDelete, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, AdminService_DeletePack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*Status, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Status)
@@ -723,13 +803,27 @@ type AdminServiceServer interface {
 	PatchKey(context.Context, *ResourcePatch) (*Key, error)
 	// Revoke a key.
 	DeleteKey(context.Context, *ResourceDelete) (*emptypb.Empty, error)
+	// The packs of a gateway: bundles of policies, each with a version and a switch.
+	ListPacks(context.Context, *GatewayRequest) (*PackList, error)
+	// Upload a pack. It is in force at once unless it says enabled: false, and the version of it that
+	// was enabled before is then switched off in the same change.
+	CreatePack(context.Context, *PackCreate) (*Pack, error)
+	// One pack, by id or as NAME@VERSION.
+	GetPack(context.Context, *ResourceRequest) (*Pack, error)
+	// Replace a pack.
+	ReplacePack(context.Context, *PackWrite) (*Pack, error)
+	// Change a pack by a JSON merge patch. {"enabled": true} switches it on, and the version of it
+	// that was enabled before off, in one change.
+	PatchPack(context.Context, *ResourcePatch) (*Pack, error)
+	// Remove a pack, and with it its policies.
+	DeletePack(context.Context, *ResourceDelete) (*emptypb.Empty, error)
 	// Where the gateway stands: the configuration in force, Envoy, the file, the store.
 	GetStatus(context.Context, *GetStatusRequest) (*Status, error)
 	// The effective documents of all gateways.
 	GetConfig(context.Context, *GetConfigRequest) (*Configuration, error)
 	// Make a gateway's stored resources those of a document, in YAML or JSON. Resources are matched
-	// by id, then by name; what the document lacks is removed, but for keys, which stay when it lists
-	// none.
+	// by id, then by name; what the document lacks is removed, but for keys and packs, which stay
+	// when it lists none of them.
 	Apply(context.Context, *ApplyRequest) (*Applied, error)
 	// The versions that can be gone back to.
 	ListVersions(context.Context, *ListVersionsRequest) (*VersionList, error)
@@ -863,6 +957,24 @@ func (UnimplementedAdminServiceServer) PatchKey(context.Context, *ResourcePatch)
 }
 func (UnimplementedAdminServiceServer) DeleteKey(context.Context, *ResourceDelete) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteKey not implemented")
+}
+func (UnimplementedAdminServiceServer) ListPacks(context.Context, *GatewayRequest) (*PackList, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPacks not implemented")
+}
+func (UnimplementedAdminServiceServer) CreatePack(context.Context, *PackCreate) (*Pack, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePack not implemented")
+}
+func (UnimplementedAdminServiceServer) GetPack(context.Context, *ResourceRequest) (*Pack, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPack not implemented")
+}
+func (UnimplementedAdminServiceServer) ReplacePack(context.Context, *PackWrite) (*Pack, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplacePack not implemented")
+}
+func (UnimplementedAdminServiceServer) PatchPack(context.Context, *ResourcePatch) (*Pack, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchPack not implemented")
+}
+func (UnimplementedAdminServiceServer) DeletePack(context.Context, *ResourceDelete) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeletePack not implemented")
 }
 func (UnimplementedAdminServiceServer) GetStatus(context.Context, *GetStatusRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
@@ -1590,6 +1702,114 @@ func _AdminService_DeleteKey_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListPacks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GatewayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListPacks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListPacks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListPacks(ctx, req.(*GatewayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CreatePack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PackCreate)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CreatePack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CreatePack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CreatePack(ctx, req.(*PackCreate))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetPack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetPack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetPack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetPack(ctx, req.(*ResourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ReplacePack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PackWrite)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ReplacePack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ReplacePack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ReplacePack(ctx, req.(*PackWrite))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_PatchPack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResourcePatch)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).PatchPack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_PatchPack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).PatchPack(ctx, req.(*ResourcePatch))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeletePack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResourceDelete)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeletePack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeletePack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeletePack(ctx, req.(*ResourceDelete))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatusRequest)
 	if err := dec(in); err != nil {
@@ -1874,6 +2094,30 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteKey",
 			Handler:    _AdminService_DeleteKey_Handler,
+		},
+		{
+			MethodName: "ListPacks",
+			Handler:    _AdminService_ListPacks_Handler,
+		},
+		{
+			MethodName: "CreatePack",
+			Handler:    _AdminService_CreatePack_Handler,
+		},
+		{
+			MethodName: "GetPack",
+			Handler:    _AdminService_GetPack_Handler,
+		},
+		{
+			MethodName: "ReplacePack",
+			Handler:    _AdminService_ReplacePack_Handler,
+		},
+		{
+			MethodName: "PatchPack",
+			Handler:    _AdminService_PatchPack_Handler,
+		},
+		{
+			MethodName: "DeletePack",
+			Handler:    _AdminService_DeletePack_Handler,
 		},
 		{
 			MethodName: "GetStatus",
