@@ -35,6 +35,7 @@ var schemas = []*Schema{
 		// cache_control). What system says becomes the first message.
 		Extensions: strings.Fields("cache_control reasoning system thinking top_k"),
 		Prompt:     Prompt{Fixed: []string{"system", "tools"}, Turns: "messages"},
+		Texts:      openAITexts,
 		Framing:    events,
 		Usage:      []UsagePlace{{[]string{"usage"}, `{"choices": [], "usage": %s}`}},
 		// https://platform.openai.com/docs/guides/error-codes
@@ -75,6 +76,7 @@ var schemas = []*Schema{
 			// (anthropics/claude-code#68900).
 			Asides: []string{"x-anthropic-billing-header:"},
 		},
+		Texts:   anthropicTexts,
 		Framing: events,
 		Usage: []UsagePlace{ // https://docs.anthropic.com/en/docs/build-with-claude/streaming: the second is cumulative
 			{[]string{"message", "usage"}, `{"type": "message_start", "message": {"usage": %s}}`},

@@ -53,6 +53,9 @@ type Schema struct {
 	// Prompt says which of the members the model reads.
 	Prompt Prompt
 
+	// Texts are where the texts are of what is asked and answered.
+	Texts Texts
+
 	Framing Framing
 	// Usage is where a stream says what it has used up.
 	Usage []UsagePlace

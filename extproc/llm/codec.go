@@ -38,6 +38,11 @@ type ClientCodec interface {
 	NewStreamEncoder(Asked) StreamEncoder
 	// StreamEnd is the event that ends every stream of the schema.
 	StreamEnd() []byte
+	// Cut appends to dst what ends a stream that is not to go on, complete, for the reason stop.
+	// The client has its frames from first on, which is the data of the first event, nil where it
+	// has none; what it repeats in every event comes from there. open are the choices or blocks
+	// that have not ended.
+	Cut(dst, first []byte, open []int, stop Stop) []byte
 }
 
 // TargetCodec is the half of an operation that faces a provider: it writes requests, each with a

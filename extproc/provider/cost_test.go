@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"millrace/extproc/llm"
+	"millrace/extproc/texts"
 	"millrace/schema"
 )
 
@@ -233,6 +234,9 @@ func request(client llm.ClientCodec, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := edit(client, texts.Request, body); err != nil {
+		return err
+	}
 	for to := range conversations() {
 		for _, dialect := range []string{"", "mistral"} { // the latter changes most of what can be changed
 			if _, err := to.Target.EncodeRequest(r, llm.Options{Model: "other", Dialect: dialect}); err != nil {
@@ -268,9 +272,32 @@ func answer(target llm.TargetCodec, body []byte) error {
 		return err
 	}
 	for to := range conversations() {
-		if _, err := to.Client.EncodeResponse(llm.Asked{}, r); err != nil {
+		body, err := to.Client.EncodeResponse(llm.Asked{}, r)
+		if err != nil {
 			return fmt.Errorf("to %s: %w", to.Schema.Name, err)
 		}
+		if err := edit(to.Client, texts.Answer, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// edit puts another text into the place of every one, as a policy may.
+func edit(client llm.ClientCodec, find func(*schema.Schema, []byte) ([]texts.Text, error), body []byte) error {
+	for of := range conversations() {
+		if of.Client != client {
+			continue
+		}
+		found, err := find(of.Schema, body)
+		if err != nil && !errors.Is(err, texts.ErrTooMany) {
+			return err
+		}
+		with := map[int]string{}
+		for i := range found {
+			with[i] = "-"
+		}
+		texts.Replace(body, found, with)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func TestRecipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-run", "^(TestToy.*|TestRow.*|TestForeign|TestErrorForms)$",
-		"./schema", "./extproc/provider", "./extproc")
+		"./schema", "./extproc/texts", "./extproc/provider", "./extproc")
 	tests.Dir = root
 	if said, err := tests.CombinedOutput(); err != nil || strings.Contains(string(said), "no tests to run") {
 		t.Fatalf("%v\n%s", err, said)

@@ -43,12 +43,13 @@ var table = []room{
 	{"config/*", "config engine proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit extproc/texts proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
-	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""}, // neither gRPC nor Envoy nor a schema
+	{"extproc/texts", "extproc/llm schema", "github.com/go-json-experiment"}, // no codec: rows
+	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""},       // neither gRPC nor Envoy nor a schema
 	{"extproc/provider", "extproc/llm extproc/provider/* schema", ""},
 	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson internal/retryafter internal/wirejson", "github.com/go-json-experiment"}, // never a sibling
-	{"extproc/policy", "audit config extproc/llm proto/millrace/v1", "*"},
+	{"extproc/policy", "audit config extproc/llm extproc/texts proto/millrace/v1", "*"},
 	{"extproc/limit", "", "*"},
 
 	// Envoy's half. It never sees extproc.
@@ -77,7 +78,7 @@ const testPackages = "internal/golden internal/fakellm"
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested
 // with real parts.
 var testRooms = map[string]string{"extproc": "audit",
-	"extproc/answer": "extproc/provider schema", "extproc/provider": "internal/strictjson", "control": "engine", "internal/edges": "schema",
+	"extproc/answer": "extproc/provider schema", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "internal/edges": "schema",
 }
 
 // testLibraries are what the tests of a room may use beside any ordinary library: control's have a

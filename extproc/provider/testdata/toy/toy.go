@@ -188,6 +188,8 @@ func said(l line) string {
 
 func (Talk) StreamEnd() []byte { return []byte(said(line{Who: "assistant", Last: true})) }
 
+func (Talk) Cut(dst, _ []byte, _ []int, _ llm.Stop) []byte { return append(dst, Talk{}.StreamEnd()...) }
+
 type oops struct {
 	Oops string `json:"oops"`
 	Kind string `json:"kind"`
