@@ -12,14 +12,15 @@ import (
 // it has a + or such a word.
 var phones = []Detector{
 	{Name: "phone-international", Category: Phone, Check: alone(international),
-		Expr: `(\w)??((?:\+|\b00 ?)[1-9](?:[ ()./-]{0,3}\d){6,14})(\d)?`},
+		Expr: `(\w)??(\+[1-9](?:[ ()./-]{0,3}\d){6,14})(\d)?`},
 	{Name: "phone-national", Category: Phone, Check: alone(national),
-		Expr: `([\w.+/-]|\d ?(?:[A-Z]{4})? )??(?:` + northAmerican + `|` + trunk + `|` + brazilian + `|` + russian + `)([ ./-]?\d|-?\w)?`},
+		Expr: `([\w.+/-]|\d ?(?:[A-Z]{4})? )??(?:` + prefixed + `|` + northAmerican + `|` + trunk + `|` + brazilian + `|` + russian + `)([ ./-]?\d|-?\w)?`},
 	{Name: "phone-labelled", Category: Phone, Check: checkLabelled,
 		Expr: `(?i)(\w)??(?:` + phoneWords + `)([^\d\n+(]{0,20})(\+?\(?\d(?:[ ()./-]{0,3}\d){6,14})(\d)?`},
 }
 
 const (
+	prefixed      = `(00 ?[1-9](?:[ ()./-]{0,3}\d){6,14})` // the international form where + is dialled 00
 	northAmerican = `((?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[.-]\d{4})`
 	trunk         = `(\(?0[1-9]\d{0,4}\)?(?:[ ./-]{1,3}\d{2,8}){1,5})` // the zero before an area code
 	brazilian     = `(\([1-9]\d\) ?9?\d{4}-\d{4})`
@@ -29,16 +30,9 @@ const (
 )
 
 // international: E.164 has at most 15 digits. +1 and +7 have ten after them. Country codes that begin
-// with 28, 83 or 89 are not assigned. A number that begins with 00 needs a separator, for long
-// numbers are filled with zeros.
+// with 28, 83 or 89 are not assigned.
 func international(s string) bool {
-	d, plus := digits(s), strings.HasPrefix(s, "+")
-	if !plus {
-		d = d[2:]
-		if !strings.ContainsAny(strings.TrimPrefix(s, "00"), " ()./-") {
-			return false
-		}
-	}
+	d := digits(s)
 	switch {
 	case slices.Contains([]string{"28", "83", "89"}, d[:2]):
 		return false
@@ -50,7 +44,11 @@ func international(s string) bool {
 
 var dated = regexp.MustCompile(`^(?:\d{1,2}[./-]\d{1,2}[./-]\d{4}|(?:19|20)\d\d[./-]?[01]\d[./-]?[0-3]\d)(?:\D|$)`)
 
+// national: what begins with 00 needs a separator, for long numbers are filled with zeros.
 func national(s string) bool {
+	if rest, is := strings.CutPrefix(s, "00"); is {
+		return len(lengths(strings.TrimSpace(rest))) > 1 && international(rest)
+	}
 	if s[0] != '0' && s[0] != '(' || !strings.HasPrefix(strings.TrimPrefix(s, "("), "0") {
 		return true // the expression says it all
 	}
