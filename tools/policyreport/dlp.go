@@ -27,6 +27,7 @@ type span struct {
 type sample struct {
 	text string
 	want []span
+	late bool // written when the detectors were done; they are not fitted to it
 }
 
 // marked is how the file says ⟦category:text⟧. The dots in a secret are the file's: with them no
@@ -35,11 +36,16 @@ var marked = regexp.MustCompile(`(?s)⟦([a-z-]+):(.*?)⟧`)
 
 func readSamples(file []byte) (all []sample, err error) {
 	for i, line := range bytes.Split(bytes.TrimSpace(file), []byte("\n")) {
-		var read struct{ Text string }
+		var read struct {
+			Text string
+			Late bool
+		}
 		if err := json.Unmarshal(line, &read); err != nil {
 			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
-		all = append(all, parseSample(read.Text))
+		s := parseSample(read.Text)
+		s.late = read.Late
+		all = append(all, s)
 	}
 	return all, nil
 }
@@ -180,6 +186,12 @@ func dlp(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", samplesFile, err)
 	}
-	score(samples, newFinder().find).print(w)
+	find := newFinder().find
+	first := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.late })
+	second := slices.DeleteFunc(samples, func(s sample) bool { return !s.late })
+	fmt.Fprintf(w, "Samples written before the detectors, %d:\n\n", len(first))
+	score(first, find).print(w)
+	fmt.Fprintf(w, "\nSamples written after the detectors, and not fitted to, %d:\n\n", len(second))
+	score(second, find).print(w)
 	return nil
 }

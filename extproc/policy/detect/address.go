@@ -9,7 +9,7 @@ import (
 // that tell nothing: of this host, of any host, of a whole network, of a mask.
 var addresses = []Detector{
 	{Name: "ipv4", Category: IPAddress, Check: alone(ipv4),
-		Expr: `([\w.]|[A-Za-z][/_-]|(?i:\b(?:v|ver|version|release|rel|build|rev|firmware|section|clause|chapter)\.?[\s:="']{1,3}))??` +
+		Expr: `([\w.]|[A-Za-z][/_-]|(?i:(?:\b(?:v|ver|version|release|rel|build|rev|firmware|section|clause|chapter)|версия|版本|バージョン)\.?[\s:="']{0,3}))??` +
 			`(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(\.?\w|-[A-Za-z])?`},
 	{Name: "ipv6", Category: IPAddress, Check: checkIPv6,
 		Expr: `(?i)([\w.]:?)??((?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]):[0-9a-f:]{2,35}(?:\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})?)(\w)?`},

@@ -3,15 +3,17 @@ package detect
 import "slices"
 
 // cards: the groups are those that are printed on cards, the first digits those of the brands. After
-// a decimal point stands no card.
+// a decimal point stands no card; after a comma one does, in a table.
 var cards = []Detector{{Name: "credit-card", Category: CreditCard, Check: alone(card),
-	Expr: `(\d[.,]|\w)??(?:` +
-		`((?:4\d|5[0-8]|2[2-7]|6\d|35|8[12]|97)\d{2}[ .-]\d{4}[ .-]\d{4}[ .-]\d{4}(?:[ .-]\d{3})?)|` +
-		`(3[47]\d{2}[ .-]\d{6}[ .-]\d{5}|3[0689]\d{2}[ .-]\d{6}[ .-]\d{4})|` +
+	Expr: `(\d\.|\w)??(?:` +
+		`((?:4\d|5[0-8]|2[2-7]|6\d|35|8[12]|97)\d{2}` + cardGap + `\d{4}` + cardGap + `\d{4}` + cardGap + `\d{4}(?:` + cardGap + `\d{3})?)|` +
+		`(3[47]\d{2}` + cardGap + `\d{6}` + cardGap + `\d{5}|3[0689]\d{2}` + cardGap + `\d{6}` + cardGap + `\d{4})|` +
 		`((?:4\d|5[0-8]|2[2-7]|6\d|3[04-9]|8[12]|97)\d{12,17}))([.-]?\d|\w)?`}}
 
+const cardGap = `[ .` + noBreak + `-]`
+
 // brand is a range of first digits and the lengths that its numbers have. From the table "Payment
-// card number" of Wikipedia (read in 2026), without brands that are no longer issued and without the
+// card number" of Wikipedia, without brands that are no longer issued and without the
 // 13 digits that Visa once had: those are the lengths of barcodes.
 type brand struct {
 	low, high string
@@ -47,16 +49,17 @@ var brands = []brand{
 	{"9792", "9792", []int{16}},             // Troy
 }
 
+// card: one kind of separator only.
 func card(s string) bool {
-	separator := byte(0)
-	for i := range len(s) {
-		if isDigit(s[i]) {
+	separator := rune(0)
+	for _, r := range s {
+		if r <= '9' && isDigit(byte(r)) {
 			continue
 		}
-		if separator != 0 && s[i] != separator {
+		if separator != 0 && r != separator {
 			return false
 		}
-		separator = s[i]
+		separator = r
 	}
 	d := digits(s)
 	return luhn(d) && slices.ContainsFunc(brands, func(b brand) bool {

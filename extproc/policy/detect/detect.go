@@ -141,4 +141,7 @@ func lengths(s string) (runs []int) {
 	return runs
 }
 
+// noBreak are the spaces at which no line is broken, as they stand in a class.
+const noBreak = `\x{A0}\x{202F}`
+
 func between[T cmp.Ordered](low, x, high T) bool { return low <= x && x <= high }

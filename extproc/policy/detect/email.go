@@ -10,8 +10,8 @@ import (
 const mailLetters = `0-9A-Za-z\x{C0}-\x{DFF}\x{1E00}-\x{1FFF}`
 
 // The first alternative of the domain is the ASCII one: it ends where ideographs go on. Before the
-// address may not stand the name of a user in a URL, whose password it would be.
-const mailExpr = `(://[^\s/@:]{0,64}:)??([` + mailLetters + `_][` + mailLetters + `_.%+'-]{0,63}@` +
+// address may not stand what makes it the user or the password of a URL.
+const mailExpr = `(://(?:[^\s/@:]{0,64}:)?)??([` + mailLetters + `_][` + mailLetters + `_.%+'-]{0,63}@` +
 	`(?:[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63}){1,8}|[` + mailLetters + `\x{3040}-\x{D7A3}][` + mailLetters + `\x{3040}-\x{D7A3}.-]{2,80}))()`
 
 var emails = []Detector{{Name: "email", Category: Email, Expr: mailExpr, Keywords: []string{"@"}, Check: checkEmail}}

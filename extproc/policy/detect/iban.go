@@ -41,7 +41,7 @@ func ibanExpr() string {
 	for _, l := range ibanLengths {
 		for class, countries := range map[string]string{`\d`: l.digits, `[0-9A-Z]`: l.alnum} {
 			if countries != "" {
-				forms = append(forms, fmt.Sprintf(`(?:%s)\d{2}(?:[ -]?%s){%d}`, strings.ReplaceAll(countries, " ", "|"), class, l.length-4))
+				forms = append(forms, fmt.Sprintf(`(?:%s)\d{2}(?:[ %s-]?%s){%d}`, strings.ReplaceAll(countries, " ", "|"), noBreak, class, l.length-4))
 			}
 		}
 	}

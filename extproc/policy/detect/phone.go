@@ -12,21 +12,23 @@ import (
 // it has a + or such a word.
 var phones = []Detector{
 	{Name: "phone-international", Category: Phone, Check: alone(international),
-		Expr: `(\w)??(\+[1-9](?:[ ()./-]{0,3}\d){6,14})(\d)?`},
+		Expr: `(\w)??(\+[1-9](?:` + phoneGap + `{0,3}\d){6,14})(\d)?`},
 	{Name: "phone-national", Category: Phone, Check: alone(national),
 		Expr: `([\w.+/-]|\d ?(?:[A-Z]{4})? )??(?:` + prefixed + `|` + northAmerican + `|` + trunk + `|` + brazilian + `|` + russian + `)([ ./-]?\d|-?\w)?`},
 	{Name: "phone-labelled", Category: Phone, Check: checkLabelled,
-		Expr: `(?i)(\w)??(?:` + phoneWords + `)([^\d\n+(]{0,20})(\+?\(?\d(?:[ ()./-]{0,3}\d){6,14})(\d)?`},
+		Expr: `(?i)(\w)??(?:` + phoneWords + `)([^\d\n+(]{0,20})(\+?\(?\d(?:` + phoneGap + `{0,3}\d){6,14})(\d)?`},
 }
 
 const (
-	prefixed      = `(00 ?[1-9](?:[ ()./-]{0,3}\d){6,14})` // the international form where + is dialled 00
-	northAmerican = `((?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[.-]\d{4})`
-	trunk         = `(\(?0[1-9]\d{0,4}\)?(?:[ ./-]{1,3}\d{2,8}){1,5})` // the zero before an area code
+	phoneGap = `[ ()./` + noBreak + `-]`
+
+	prefixed      = `(00 ?[1-9](?:` + phoneGap + `{0,3}\d){6,14})` // the international form where + is dialled 00
+	northAmerican = `((?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[.-]\d{4}|1 [2-9]\d{2} [2-9]\d{2} \d{4})`
+	trunk         = `(\(?0[1-9]\d{0,4}\)?(?:` + phoneGap + `{1,3}\d{2,8}){1,5})` // the zero before an area code
 	brazilian     = `(\([1-9]\d\) ?9?\d{4}-\d{4})`
 	russian       = `(8 ?\(\d{3,4}\) ?\d{2,3}-\d{2}-\d{2})`
 
-	phoneWords = `phone|tel\b|telephone|telefon|telefono|teléfono|téléphone|telefone|telefoon|mobile|mobil|móvil|movil|portable|handy|cell|celular|cellulare|komórka|fax|whatsapp|sms|call|rufnummer|телефон|тел\.|звоните|电话|手机|電話|携帯|फोन`
+	phoneWords = `phone|tel\b|telephone|telefon|telefono|teléfono|téléphone|telefone|telefoon|mobile|mobil|móvil|movil|portable|handy|cell|celular|cellulare|komórka|fax|whatsapp|sms|call|rufnummer|телефон|тел\.|звоните|my number|text me|dial|chiamami|llámame|电话|手机|電話|携帯|फोन`
 )
 
 // international: E.164 has at most 15 digits. +1 and +7 have ten after them. Country codes that begin

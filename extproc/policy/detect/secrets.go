@@ -42,7 +42,17 @@ type allowlist struct {
 	Paths     []string `json:"paths"`
 }
 
+// farKeywords are the rules whose keyword is never in the match, but anywhere in the file. Their
+// expressions tell enough without it.
+var farKeywords = []string{"airtable-personnal-access-token", "facebook-access-token"}
+
 var secrets = readRules(gitleaks)
+
+// urlPassword is no rule of gitleaks: the password in a URL, as those of databases have it.
+const urlPassword = `(?i)()\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@"'<>]{0,64}:([^\s/@"'<>]{3,128})@()`
+
+// examplePasswords are those of documentation.
+var examplePasswords = []string{"pass", "password", "passwd", "pwd", "secret", "changeme", "token"}
 
 // readRules panics where the file is not as its tool writes it.
 func readRules(file []byte) []Detector {
@@ -54,8 +64,13 @@ func readRules(file []byte) []Detector {
 		panic(fmt.Sprintf("gitleaks.json: %v", err))
 	}
 	global := compileAllowlists(data.Allowlists)
-	var all []Detector
+	all := []Detector{{Name: "url-password", Category: Secret, Expr: urlPassword, Keywords: []string{"://"}, Check: alone(func(s string) bool {
+		return !slices.Contains(examplePasswords, strings.ToLower(s)) && !strings.ContainsAny(s, "${}*") && !global.allow(s, s)
+	})}}
 	for _, r := range data.Rules {
+		if slices.Contains(farKeywords, r.ID) {
+			r.Keywords = nil
+		}
 		if leftOut[r.ID] == "" {
 			all = append(all, r.detector(global))
 		}
