@@ -49,6 +49,7 @@ var table = []room{
 	{"extproc/provider", "extproc/llm extproc/provider/* schema", ""},
 	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson internal/retryafter internal/wirejson", "github.com/go-json-experiment"}, // never a sibling
 	{"extproc/policy", "audit config extproc/llm proto/millrace/v1", "*"},
+	{"extproc/policy/detect", "", ""}, // a table and checks
 	{"extproc/limit", "", "*"},
 
 	// Envoy's half. It never sees extproc.
@@ -68,6 +69,7 @@ var table = []room{
 
 	{"e2e", "*", "*"},
 	{"docs", "", ""},
+	{"tools/policyreport", "extproc/policy/detect", ""},
 	{"bench", "*", "* " + envoyProtos}, // of the sidecar that does nothing
 }
 

@@ -1,7 +1,7 @@
 // Gitleaks writes the data that extproc/policy/detect has from the module gitleaks: its rules
 // (gitleaks.json), its licence, and the samples that it keeps beside its rules
-// (testdata/gitleaks.jsonl). The samples are arguments of Go functions, so the functions are run: in
-// a copy of the module, in which two files are replaced by those that stand beside this one.
+// (testdata/gitleaks.jsonl). The samples are arguments of Go functions, so the functions are run:
+// in a copy of the module, in which two files are replaced by those that stand beside this one.
 //
 //	cd tools/gitleaks && go run . ../../extproc/policy/detect
 package main
@@ -152,7 +152,8 @@ func writeRules(path string, rules []recorded) error {
 }
 
 // words are what a scanner of repositories may take for a secret. They are broken by dots in the
-// middle of the line, which the test takes out again: the samples would be found in this repository.
+// middle of the line, which the test takes out again: the samples would be found in this
+// repository.
 var words = regexp.MustCompile(`[A-Za-z0-9_/+=-]{16,}`)
 
 func broken(text string) string {

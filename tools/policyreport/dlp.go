@@ -27,7 +27,7 @@ type span struct {
 type sample struct {
 	text string
 	want []span
-	late bool // written when the detectors were done; they are not fitted to it
+	late bool // written when the detectors were done
 }
 
 // marked is how the file says ⟦category:text⟧. The dots in a secret are the file's: with them no
@@ -146,7 +146,7 @@ func score(samples []sample, find func(string) []span) result {
 			if slices.ContainsFunc(found, func(f span) bool { return f.category == w.category && f.from <= w.from && w.to <= f.to }) {
 				c.covered++
 			} else {
-				r.misses = append(r.misses, fmt.Sprintf("not found: %s %q in %q", w.category, s.text[w.from:w.to], s.text))
+				r.misses = append(r.misses, missed("not found", w, s.text))
 			}
 			r.categories[w.category] = c
 		}
@@ -156,12 +156,22 @@ func score(samples []sample, find func(string) []span) result {
 			if slices.ContainsFunc(s.want, func(w span) bool { return f.category == w.category && f.from < w.to && w.from < f.to }) {
 				c.right++
 			} else {
-				r.misses = append(r.misses, fmt.Sprintf("found wrongly: %s %q in %q", f.category, s.text[f.from:f.to], s.text))
+				r.misses = append(r.misses, missed("found wrongly", f, s.text))
 			}
 			r.categories[f.category] = c
 		}
 	}
 	return r
+}
+
+// missed is a line about a span. Secrets are shown by their beginning: the page is public, and
+// looked through by scanners.
+func missed(what string, s span, text string) string {
+	found := text[s.from:s.to]
+	if s.category == detect.Secret && len(found) > 4 {
+		found, text = found[:4]+"…", text[:s.from]+found[:4]+"…"+text[s.to:]
+	}
+	return fmt.Sprintf("%s: %s %q in %q", what, s.category, found, text)
 }
 
 func (r result) print(w io.Writer) {
@@ -171,10 +181,11 @@ func (r result) print(w io.Writer) {
 		c := r.categories[name]
 		fmt.Fprintf(w, "| %s | %d | %d | %.3f | %d | %d | %.3f |\n", name, c.there, c.covered, c.recall(), c.found, c.right, c.precision())
 	}
-	fmt.Fprintf(w, "\nSamples with nothing in them: %d, of them nothing found in %d.\n\n", r.benign, r.clean)
+	fmt.Fprintf(w, "\nIn %d of them there is nothing to find, and in %d of these nothing was found. What went wrong:\n\n```\n", r.benign, r.clean)
 	for _, m := range r.misses {
-		fmt.Fprintln(w, "-", m)
+		fmt.Fprintln(w, m)
 	}
+	fmt.Fprint(w, "```\n\n")
 }
 
 func dlp(w io.Writer) error {
@@ -187,11 +198,16 @@ func dlp(w io.Writer) error {
 		return fmt.Errorf("%s: %w", samplesFile, err)
 	}
 	find := newFinder().find
-	first := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.late })
-	second := slices.DeleteFunc(samples, func(s sample) bool { return !s.late })
-	fmt.Fprintf(w, "Samples written before the detectors, %d:\n\n", len(first))
-	score(first, find).print(w)
-	fmt.Fprintf(w, "\nSamples written after the detectors, and not fitted to, %d:\n\n", len(second))
-	score(second, find).print(w)
+	for _, batch := range []struct {
+		title string
+		late  bool
+	}{
+		{"written before the detectors", false},
+		{"written after the detectors, which were mended with what they showed", true},
+	} {
+		of := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.late != batch.late })
+		fmt.Fprintf(w, "%d samples %s:\n\n", len(of), batch.title)
+		score(of, find).print(w)
+	}
 	return nil
 }

@@ -2,19 +2,20 @@ package detect
 
 import "slices"
 
-// cards: the groups are those that are printed on cards, the first digits those of the brands. After
-// a decimal point stands no card; after a comma one does, in a table.
+// cards: the groups are those that are printed on cards, the first digits those of the brands.
+// After a decimal point stands no card; after a comma one does, in a table.
 var cards = []Detector{{Name: "credit-card", Category: CreditCard, Check: alone(card),
 	Expr: `(\d\.|\w)??(?:` +
-		`((?:4\d|5[0-8]|2[2-7]|6\d|35|8[12]|97)\d{2}` + cardGap + `\d{4}` + cardGap + `\d{4}` + cardGap + `\d{4}(?:` + cardGap + `\d{3})?)|` +
+		`((?:4\d|5[0-8]|2[2-7]|6\d|35|8[12]|97)\d{2}` + cardGap + `\d{4}` + cardGap + `\d{4}` + cardGap + `\d{4}(?:` + cardGap + `\d{3}\b)?)|` +
 		`(3[47]\d{2}` + cardGap + `\d{6}` + cardGap + `\d{5}|3[0689]\d{2}` + cardGap + `\d{6}` + cardGap + `\d{4})|` +
 		`((?:4\d|5[0-8]|2[2-7]|6\d|3[04-9]|8[12]|97)\d{12,17}))([.-]?\d|\w)?`}}
 
 const cardGap = `[ .` + noBreak + `-]`
 
-// brand is a range of first digits and the lengths that its numbers have. From the table "Payment
-// card number" of Wikipedia, without brands that are no longer issued and without the
-// 13 digits that Visa once had: those are the lengths of barcodes.
+// brand is a range of first digits and the lengths that its numbers have. The ranges and lengths
+// are those of github.com/braintree/credit-card-type (card-types.ts); left out are lengths that are
+// hardly ever issued and that barcodes, times and identifiers have: Visa with 13 digits, Maestro
+// below 16.
 type brand struct {
 	low, high string
 	lengths   []int
@@ -42,9 +43,9 @@ var brands = []brand{
 	{"5018", "5018", []int{16, 18, 19}},     // Maestro
 	{"5020", "5020", []int{16, 18, 19}},     // Maestro
 	{"5038", "5038", []int{16, 18, 19}},     // Maestro
-	{"5893", "5893", []int{16, 18, 19}},     // Maestro
-	{"6304", "6304", []int{16, 18, 19}},     // Maestro
-	{"6759", "6763", []int{16, 18, 19}},     // Maestro
+	{"56", "58", []int{16, 18, 19}},         // Maestro
+	{"63", "63", []int{16, 18, 19}},         // Maestro
+	{"67", "67", []int{16, 18, 19}},         // Maestro
 	{"506099", "506198", []int{16, 18, 19}}, // Verve
 	{"9792", "9792", []int{16}},             // Troy
 }

@@ -28,12 +28,12 @@ type Detector struct {
 	Name     string // of the one who asks for it by name; unique
 	Category string
 	Expr     string // RE2
-	// Check says which part of a match counts, or that it does not. It is nil where each match counts
-	// as a whole. groups are as of FindStringSubmatchIndex. Nothing but text[groups[0]:groups[1]] is
-	// looked at. Calls may overlap.
+	// Check says which part of a match counts, or that it does not. It is nil where each match
+	// counts as a whole. groups are as of FindStringSubmatchIndex. Nothing but
+	// text[groups[0]:groups[1]] is looked at. Calls may overlap.
 	Check func(text string, groups []int) (from, to int, ok bool)
-	// Keywords are for a search before the expression: each match has one of them, in lower or upper
-	// case. None: nothing is known.
+	// Keywords are for a search before the expression: each match has one of them, in lower or
+	// upper case. None: nothing is known.
 	Keywords []string
 }
 
@@ -76,9 +76,10 @@ func listed(all []Detector, of func(Detector) string) string {
 	return strings.Join(names, ", ")
 }
 
-// alone returns the check of an expression of the form (before)??(?:(a)|(b)|…)(after)?: what may not
-// stand around is in the first and in the last group, and a match that has it does not count. Of the
-// groups between them the first that matched is what was found, if valid agrees. A nil valid does.
+// alone returns the check of an expression of the form (before)??(?:(a)|(b)|…)(after)?: what may
+// not stand around is in the first and in the last group, and a match that has it does not count.
+// Of the groups between them the first that matched is what was found, if valid agrees. A nil valid
+// does.
 //
 // RE2 cannot look around. What stands around is therefore part of the match, and only when it is
 // wrong: a separator that two things share is never taken by the first.

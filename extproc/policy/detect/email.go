@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// Letters of an address: ASCII, and of the scripts that put spaces between words (Latin to Sinhala).
-// Han, Kana and Hangul are not among them, for there an address has no space before it.
+// Letters of an address: ASCII, and of the scripts that put spaces between words (Latin to
+// Sinhala). Han, Kana and Hangul are not among them, for there an address has no space before it.
 const mailLetters = `0-9A-Za-z\x{C0}-\x{DFF}\x{1E00}-\x{1FFF}`
 
 // The first alternative of the domain is the ASCII one: it ends where ideographs go on. Before the
 // address may not stand what makes it the user or the password of a URL.
-const mailExpr = `(://(?:[^\s/@:]{0,64}:)?)??([` + mailLetters + `_][` + mailLetters + `_.%+'-]{0,63}@` +
+const mailExpr = `(://(?:[^\s/@:]{0,64}:)?|[` + mailLetters + `_.])??([` + mailLetters + `_][` + mailLetters + `_.%+'-]{0,63}@` +
 	`(?:[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63}){1,8}|[` + mailLetters + `\x{3040}-\x{D7A3}][` + mailLetters + `\x{3040}-\x{D7A3}.-]{2,80}))()`
 
 var emails = []Detector{{Name: "email", Category: Email, Expr: mailExpr, Keywords: []string{"@"}, Check: checkEmail}}
 
-// notTopLevel are the ends of names that look like a domain: of files (logo@2x.png) and of systemd's
-// units (getty@tty1.service).
+// notTopLevel are the ends of names that look like a domain: of files (logo@2x.png) and of
+// systemd's units (getty@tty1.service).
 var notTopLevel = []string{"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "mjs", "ts", "html", "json", "yml", "yaml", "txt", "xml", "service", "socket", "timer", "target", "mount", "slice", "scope"}
 
 // checkEmail checks the lengths of RFC 5321 (4.5.3.1) and the form of the labels. What stands after

@@ -9,25 +9,26 @@ import (
 
 // nationalIDs: a number that is only digits is found where a word announces it, for one in ten, or
 // in eleven, of all numbers of its length has the right check digit. The others have letters,
-// separators of their own or enough rules. What stands beside a row says where its rule is published.
+// separators of their own or enough rules. What stands beside a row says where its rule is
+// published.
 var nationalIDs = []Detector{
-	// United States, Social Security number. ssa.gov/employer/randomization.html: which areas, groups
-	// and serials are never assigned.
+	// United States, Social Security number. ssa.gov/employer/randomization.html: which areas,
+	// groups and serials are never assigned.
 	id("us-ssn", `\d{3}-\d{2}-\d{4}`, `ssn|social[ _-]?security`, `\d{3}[ -]?\d{2}[ -]?\d{4}`, ssn),
 	// United Kingdom, National Insurance number. gov.uk, HMRC manual NIM39110: which letters and
 	// prefixes are not used. There is no check digit.
-	id("uk-nino", `[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]`, `nino\b|national[ _-]?insurance`, `[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]`, nino),
-	// Germany, Identifikationsnummer. Bundeszentralamt für Steuern and §139b AO: ISO 7064 MOD 11,10,
-	// and how often a digit may occur.
+	id("uk-nino", `[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]`, ``, ``, nino),
+	// Germany, Identifikationsnummer. Bundeszentralamt für Steuern and §139b AO: ISO 7064 MOD
+	// 11,10, and how often a digit may occur.
 	id("de-idnr", ``, `steuer-?id|steuer-?identifikation|identifikationsnummer|id-?nr|steuernummer|tax[ _-]?id|\btin\b`, `[1-9]\d ?\d{3} ?\d{3} ?\d{3}`, idnr),
-	// France, numéro d'inscription au répertoire. INSEE: the key is 97 less the number modulo 97, and
-	// 2A and 2B count as 19 and 18.
+	// France, numéro d'inscription au répertoire. INSEE: the key is 97 less the number modulo 97,
+	// and 2A and 2B count as 19 and 18.
 	id("fr-nir", `[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}`, ``, ``, nir),
 	// Spain, DNI and NIE. Ministerio del Interior: the letter is the number modulo 23.
 	id("es-dni", `\d{8}[ -]?[A-HJ-NP-TV-Z]|\d{2}\.\d{3}\.\d{3}[ -]?[A-HJ-NP-TV-Z]`, ``, ``, dni),
 	id("es-nie", `[XYZ][ -]?\d{7}[ -]?[A-HJ-NP-TV-Z]`, ``, ``, dni),
-	// Italy, codice fiscale. D.M. 23/12/1976 n. 13813: the last letter. The letters LMNPQRSTUV stand
-	// for digits where two persons would have the same.
+	// Italy, codice fiscale. D.M. 23/12/1976 n. 13813: the last letter. The letters LMNPQRSTUV
+	// stand for digits where two persons would have the same.
 	id("it-codice-fiscale", `[A-Z]{6}[0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2}[A-Z][0-9L-NP-V]{3}[A-Z]`, ``, ``, codiceFiscale),
 	// Netherlands, burgerservicenummer. Logisch Ontwerp BSN: the eleven test.
 	id("nl-bsn", ``, `bsn|burgerservice|sofi-?num`, `\d{9}|\d{4}[. ]\d{2}[. ]\d{3}`, bsn),
@@ -46,7 +47,7 @@ var nationalIDs = []Detector{
 }
 
 // id is a detector of what has the form, and of what has the form announced after one of the words,
-// with at most 24 bytes that are no digits between them. Both forms are in capital letters.
+// with at most 24 characters that are no digits between them. Either may be empty.
 func id(name, form, words, announced string, valid func(string) bool) Detector {
 	const before, after = `([\w.]|\d[./-])??`, `([./-]?\d|\w)?`
 	d := Detector{Name: name, Category: NationalID, Check: alone(valid)}

@@ -31,8 +31,8 @@ const (
 	phoneWords = `phone|tel\b|telephone|telefon|telefono|teléfono|téléphone|telefone|telefoon|mobile|mobil|móvil|movil|portable|handy|cell|celular|cellulare|komórka|fax|whatsapp|sms|call|rufnummer|телефон|тел\.|звоните|my number|text me|dial|chiamami|llámame|电话|手机|電話|携帯|फोन`
 )
 
-// international: E.164 has at most 15 digits. +1 and +7 have ten after them. Country codes that begin
-// with 28, 83 or 89 are not assigned.
+// international: E.164 has at most 15 digits. +1 and +7 have ten after them. Country codes that
+// begin with 28, 83 or 89 are not assigned.
 func international(s string) bool {
 	d := digits(s)
 	switch {
@@ -44,7 +44,7 @@ func international(s string) bool {
 	return between(8, len(d), 15)
 }
 
-var dated = regexp.MustCompile(`^(?:\d{1,2}[./-]\d{1,2}[./-]\d{4}|(?:19|20)\d\d[./-]?[01]\d[./-]?[0-3]\d)(?:\D|$)`)
+var dated = regexp.MustCompile(`^(?:\d{1,2}[ ./-]\d{1,2}[ ./-]\d{4}|0\d[./-](?:19|20)\d\d|(?:19|20)\d\d[./-]?[01]\d[./-]?[0-3]\d)(?:\D|$)`)
 
 // national: what begins with 00 needs a separator, for long numbers are filled with zeros.
 func national(s string) bool {
@@ -62,7 +62,7 @@ func national(s string) bool {
 		return false
 	}
 	if len(runs) >= 3 && runs[0] == 2 && runs[1] == 2 && runs[2] == 2 { // French, and else a date or a list
-		return slices.Equal(runs, []int{2, 2, 2, 2, 2})
+		return slices.Equal(runs, []int{2, 2, 2, 2, 2}) && strings.Count(s, s[2:3]) == 4 // one separator
 	}
 	return true
 }
@@ -72,13 +72,13 @@ var notPhone = regexp.MustCompile(`(?i)\b(?:id|order|version|build|port|code|mod
 
 // checkLabelled: the second group is what stands between the word and the number.
 func checkLabelled(text string, groups []int) (from, to int, ok bool) {
-	if groups[2] < groups[3] && !newWord(text[groups[2]], text[groups[3]]) || groups[8] < groups[9] || notPhone.MatchString(text[groups[4]:groups[5]]) {
+	if groups[2] < groups[3] && !newWord(text[groups[2]], text[groups[3]]) || groups[8] < groups[9] {
 		return 0, 0, false
 	}
 	s := text[groups[6]:groups[7]]
 	n := len(digits(s))
 	dense := len(lengths(s)) == 1
-	ok = !dated.MatchString(s) && between(7, n, 15) && (!dense || n >= 9)
+	ok = between(7, n, 15) && (!dense || n >= 9) && !dated.MatchString(s) && !notPhone.MatchString(text[groups[4]:groups[5]])
 	return groups[6], groups[7], ok
 }
 

@@ -21,8 +21,8 @@ var leftOut = map[string]string{
 	"hashicorp-tf-password": "its expression is any password in quotes; only the path of the file makes a rule of it",
 }
 
-// rule is a rule of gitleaks. Its field path is not read: a text has no path. The rules that are not
-// left out tell enough without it.
+// rule is a rule of gitleaks. Its field path is not read: a text has no path. The rules that are
+// not left out tell enough without it.
 type rule struct {
 	ID         string      `json:"id"`
 	Regex      string      `json:"regex"`
@@ -45,6 +45,18 @@ type allowlist struct {
 // farKeywords are the rules whose keyword is never in the match, but anywhere in the file. Their
 // expressions tell enough without it.
 var farKeywords = []string{"airtable-personnal-access-token", "facebook-access-token"}
+
+// narrowed are parts of expressions that take any text, and what takes their place. A stream that
+// names curl, or the first line of a private key, would wait for the rest of the secret while all
+// kinds of text goes by.
+var narrowed = map[string]struct{ any, narrow string }{
+	// The headers of a PEM or PGP block, then base64, also in strings of source code, in quotes, in
+	// JSON and in HTML. Prose has a full stop.
+	"private-key": {`[\s\S-]{64,}?`, `[\s\\"'+,]*(?:[A-Za-z-]{3,20}:[^\n\\]{0,120}[\s\\"'+,]+(?:[nr]["'\s]*)?){0,8}[A-Za-z0-9+/=\s\\"',;<>|#*&%_-]{64,}?`},
+	// A line that goes on with an option, a quote or the URL.
+	"curl-auth-header": {`(?:.*?|.*?(?:[\r\n]{1,2}.*?){1,5})`, `.{0,200}?(?:[\r\n]{1,2}[\t #>]*(?:['"-]|https?:).{0,200}?){0,5}?(?:[\r\n]{1,2}[\t #>]*)?`},
+	"curl-auth-user":   {`(?:.*|.*(?:[\r\n]{1,2}.*){1,5})`, `.{0,200}(?:[\r\n]{1,2}[\t #>]*(?:['"-]|https?:).{0,200}){0,5}(?:[\r\n]{1,2}[\t #>]*)?`},
+}
 
 var secrets = readRules(gitleaks)
 
@@ -80,7 +92,11 @@ func readRules(file []byte) []Detector {
 
 func (r rule) detector(global allowed) Detector {
 	own := compileAllowlists(r.Allowlists)
-	return Detector{Name: r.ID, Category: Secret, Expr: r.Regex, Keywords: r.Keywords, Check: func(text string, groups []int) (from, to int, ok bool) {
+	expr := r.Regex
+	if n, is := narrowed[r.ID]; is {
+		expr = strings.Replace(expr, n.any, n.narrow, 1)
+	}
+	return Detector{Name: r.ID, Category: Secret, Expr: expr, Keywords: r.Keywords, Check: func(text string, groups []int) (from, to int, ok bool) {
 		match := text[groups[0]:groups[1]]
 		from, to = r.secret(groups)
 		// As gitleaks does: the line breaks around the match are not of it.
