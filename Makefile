@@ -84,6 +84,10 @@ cover: envoy ## Run all tests and write .cache/cover.html.
 e2e-compose: build envoy ## Prove compose.yaml with a real Docker engine (START_DOCKERD=1 starts one).
 	TOOLS=$(TOOLS) VERSION=$(VERSION) deploy/e2e-compose.sh
 
+.PHONY: policy-report
+policy-report: ## Print how well the policies' detectors do on the samples written for them; MILLRACE_WRITE_DOCS=1 rewrites the figures in docs/.
+	go run ./tools/policyreport $(if $(MILLRACE_WRITE_DOCS),-write)
+
 ## Checking
 
 .PHONY: check

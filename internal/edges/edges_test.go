@@ -43,13 +43,17 @@ var table = []room{
 	{"config/*", "config engine proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit extproc/texts proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
 	{"extproc/texts", "extproc/llm schema", "github.com/go-json-experiment"}, // no codec: rows
 	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""},       // neither gRPC nor Envoy nor a schema
 	{"extproc/provider", "extproc/llm extproc/provider/* schema", ""},
 	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson internal/retryafter internal/wirejson", "github.com/go-json-experiment"}, // never a sibling
-	{"extproc/policy", "audit config extproc/llm extproc/texts proto/millrace/v1", "*"},
+	{"extproc/policy", "audit config extproc/llm extproc/policy/* extproc/texts internal/sse internal/strictjson schema proto/millrace/v1", "*"},
+	{"extproc/policy/limits", "extproc/llm internal/strictjson schema", "github.com/go-json-experiment"},
+	{"extproc/policy/match", "extproc/policy/fold", "*"},
+	{"extproc/policy/*", "", "*"},     // what kinds are made of; it knows nothing of the chain
+	{"extproc/policy/detect", "", ""}, // a table and checks
 	{"extproc/limit", "", "*"},
 
 	// Envoy's half. It never sees extproc.
@@ -69,6 +73,7 @@ var table = []room{
 
 	{"e2e", "*", "*"},
 	{"docs", "", ""},
+	{"tools/policyreport", "extproc/policy/*", ""},
 	{"bench", "*", "* " + envoyProtos}, // of the sidecar that does nothing
 }
 

@@ -1,0 +1,3 @@
+module millrace/tools/gitleaks
+
+go 1.26.0
