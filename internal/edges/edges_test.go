@@ -48,7 +48,9 @@ var table = []room{
 	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""}, // neither gRPC nor Envoy nor a schema
 	{"extproc/provider", "extproc/llm extproc/provider/* schema", ""},
 	{"extproc/provider/*", "schema extproc/llm internal/errorbody internal/jsonschema internal/sse internal/eventstream internal/strictjson internal/retryafter internal/wirejson", "github.com/go-json-experiment"}, // never a sibling
-	{"extproc/policy", "audit config extproc/llm proto/millrace/v1", "*"},
+	{"extproc/policy", "audit config extproc/llm extproc/policy/* proto/millrace/v1", "*"},
+	{"extproc/policy/limits", "extproc/llm internal/strictjson schema", "github.com/go-json-experiment"},
+	{"extproc/policy/*", "", "*"}, // what kinds are made of; it knows nothing of the chain
 	{"extproc/limit", "", "*"},
 
 	// Envoy's half. It never sees extproc.
