@@ -36,8 +36,12 @@ var schemas = []*Schema{
 		Extensions: strings.Fields("cache_control reasoning system thinking top_k"),
 		Prompt:     Prompt{Fixed: []string{"system", "tools"}, Turns: "messages"},
 		Texts:      openAITexts,
-		Framing:    events,
-		Usage:      []UsagePlace{{[]string{"usage"}, `{"choices": [], "usage": %s}`}},
+		// Codecs write the first as max_tokens for hosts that know that one only. Ollama takes 0
+		// for no limit (its num_predict).
+		Output:  Output{Limits: []string{"max_completion_tokens", "max_tokens"}},
+		Tools:   []ToolList{{"tools", [][]string{{"function", "name"}, {"custom", "name"}}}, {"functions", [][]string{{"name"}}}},
+		Framing: events,
+		Usage:   []UsagePlace{{[]string{"usage"}, `{"choices": [], "usage": %s}`}},
 		// https://platform.openai.com/docs/guides/error-codes
 		Error: ErrorForm{
 			Body: `{"error": {"message": "$message", "type": "$type", "param": null, "code": "$code"}}`,
@@ -76,7 +80,10 @@ var schemas = []*Schema{
 			// (anthropics/claude-code#68900).
 			Asides: []string{"x-anthropic-billing-header:"},
 		},
-		Texts:   anthropicTexts,
+		Texts: anthropicTexts,
+		// https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pre-warming-the-cache
+		Output:  Output{Limits: []string{"max_tokens"}, Zero: true},
+		Tools:   []ToolList{{"tools", [][]string{{"name"}}}},
 		Framing: events,
 		Usage: []UsagePlace{ // https://docs.anthropic.com/en/docs/build-with-claude/streaming: the second is cumulative
 			{[]string{"message", "usage"}, `{"type": "message_start", "message": {"usage": %s}}`},

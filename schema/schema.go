@@ -52,6 +52,10 @@ type Schema struct {
 	Extensions []string
 	// Prompt says which of the members the model reads.
 	Prompt Prompt
+	// Output says how a client bounds what the model writes.
+	Output Output
+	// Tools are where a request names the tools that the model may use.
+	Tools []ToolList
 
 	// Texts are where the texts are of what is asked and answered.
 	Texts Texts
@@ -94,6 +98,19 @@ type Prompt struct {
 	Turns string   // the member with the list of messages
 	// Asides begin lines that a client puts before its prompt and that are no part of it.
 	Asides []string
+}
+
+// Output is how a client bounds what the model writes.
+type Output struct {
+	Limits []string // the members that do, in tokens; the first is the one that every host takes
+	Zero   bool     // a limit of 0 asks for nothing to be written; elsewhere some take it for none
+}
+
+// ToolList is a member that lists tools, and the paths at which an item may have its name; one that
+// has it at none is what its type says.
+type ToolList struct {
+	Member string
+	Names  [][]string
 }
 
 // Framing is how a streamed answer is cut into events.

@@ -65,6 +65,16 @@ func TestRows(t *testing.T) {
 		if s.Operations[0].Name != Conversation || s.Framing == (Framing{}) || s.Prompt.Turns == "" || s.Base == "" || s.Version == "" {
 			t.Errorf("%s lacks what everybody has", s.Name)
 		}
+		for _, name := range s.Output.Limits {
+			if !slices.Contains(s.Members, name) {
+				t.Errorf("%s: the limit %s is none of its members", s.Name, name)
+			}
+		}
+		for _, list := range s.Tools {
+			if !slices.Contains(s.Members, list.Member) || len(list.Names) == 0 {
+				t.Errorf("%s: %s lists no tools", s.Name, list.Member)
+			}
+		}
 		if (s.Sniff == Sniff{}) != (i == 0) {
 			t.Errorf("%s: the first, and no other, is what all others speak", s.Name)
 		}

@@ -27,6 +27,12 @@ func EstimateTokens(r *Request) int64 {
 	return n
 }
 
+// EstimateTextTokens is about what a prompt comes to of which only the number of its texts and
+// their bytes are known; each counts as a message, and pictures are not counted.
+func EstimateTextTokens(texts, bytes int) int64 {
+	return int64(texts)*turnTokens + textTokens(bytes)
+}
+
 func partsTokens(parts []Part) int64 {
 	var n int64
 	for _, p := range parts {

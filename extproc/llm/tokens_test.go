@@ -36,3 +36,14 @@ func TestEstimateTokens(t *testing.T) {
 		}
 	}
 }
+
+// TestEstimateTextTokens: a prompt of texts is estimated alike from its parts and from their sum.
+func TestEstimateTextTokens(t *testing.T) {
+	r := &Request{}
+	for _, text := range []string{"12345678", "1234", strings.Repeat("x", 400)} {
+		r.Messages = append(r.Messages, Message{Role: User, Parts: []Part{Text{Text: text}}})
+	}
+	if got, want := EstimateTextTokens(3, 412), EstimateTokens(r); got != want {
+		t.Errorf("%d, want %d", got, want)
+	}
+}
