@@ -52,6 +52,9 @@ var table = []room{
 	{"extproc/policy", "audit config extproc/llm extproc/policy/* extproc/texts internal/sse internal/strictjson schema proto/millrace/v1", "*"},
 	{"extproc/policy/limits", "extproc/llm internal/strictjson schema", "github.com/go-json-experiment"},
 	{"extproc/policy/match", "extproc/policy/fold", "*"},
+	{"extproc/policy/fold", "", ""},
+	{"extproc/policy/injection", "extproc/policy/fold", ""},
+	{"extproc/policy/words", "extproc/policy/fold", ""},
 	{"extproc/policy/*", "", "*"},     // what kinds are made of; it knows nothing of the chain
 	{"extproc/policy/detect", "", ""}, // a table and checks
 	{"extproc/limit", "", "*"},
@@ -73,6 +76,7 @@ var table = []room{
 
 	{"e2e", "*", "*"},
 	{"docs", "", ""},
+	{"tools/foldtable", "", "*"},
 	{"tools/policyreport", "extproc/policy/*", ""},
 	{"bench", "*", "* " + envoyProtos}, // of the sidecar that does nothing
 }
