@@ -24,6 +24,7 @@ type section struct {
 // sections are in the order in which they are printed.
 var sections = []section{
 	{"Data loss prevention", "docs/policies-dlp.md", dlp},
+	{"Prompt injection", "docs/policies-injection.md", promptInjection},
 }
 
 const (
