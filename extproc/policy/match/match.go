@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+
+	"millrace/extproc/policy/fold"
 )
 
 // Pattern is one expression of a Set.
@@ -68,11 +70,7 @@ type expr struct {
 
 // Compile makes a Set. An error names the index of the pattern.
 func Compile(patterns []Pattern) (*Set, error) {
-	// Until package fold is here. Then: compileSet(patterns, folding{fold.Fold, fold.Settled}).
-	if i := slices.IndexFunc(patterns, func(p Pattern) bool { return p.Folded }); i >= 0 {
-		return nil, fmt.Errorf("pattern %d: text cannot be folded yet", i)
-	}
-	return compileSet(patterns, folding{})
+	return compileSet(patterns, folding{fold.Fold, fold.Settled})
 }
 
 func compileSet(patterns []Pattern, fold folding) (*Set, error) {

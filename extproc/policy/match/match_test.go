@@ -359,6 +359,32 @@ func TestSlideFindsWhatIsShort(t *testing.T) {
 	}
 }
 
+// TestRealFolding: a stream that is folded piece by piece has what the whole has.
+func TestRealFolding(t *testing.T) {
+	patterns := testPatterns()
+	for i := range patterns {
+		patterns[i].Folded = i%5 > 0
+	}
+	s, err := Compile(patterns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tricks := []string{"か", "\u3099", "ᄒ", "ᅡ", "ᆫ", "ﷺ", "\u200d", "𝐤𝐞𝐲", "кеу", "\U000E0066\U000E006F\U000E006F", "\u00ad", "Ⓕ", "e\u0301"}
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(seed, 20))
+		var text strings.Builder
+		for range r.IntN(10) {
+			text.WriteString(randomText(r, 4) + tricks[r.IntN(len(tricks))])
+		}
+		checkStream(t, s, patterns, r, text.String(), seed)
+		checkStreamJSON(t, s, patterns, r, `["`+Quote(text.String())+`"]`, seed)
+	}
+	found, err := s.Find("k\u200be\u00ady and \u200b𝐟𝐨𝐨")
+	if err != nil || len(found) == 0 {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
 // TestForgets: an automaton that has no room for its states finds the same.
 func TestForgets(t *testing.T) {
 	patterns := testPatterns()
