@@ -156,7 +156,12 @@ func (a *Answer) State() State { return a.state }
 func (a *Answer) Torn() bool { return a.state == Streaming && !a.ended }
 
 // Close lets go of what the answer holds. No event may come afterwards.
-func (a *Answer) Close() { a.content.close() }
+func (a *Answer) Close() {
+	a.content.close()
+	if a.env.Police != nil && a.good {
+		a.env.Police.Close()
+	}
+}
 
 // Head takes the head of the target's answer.
 func (a *Answer) Head(h Head, now time.Time) Out {

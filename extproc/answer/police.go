@@ -20,8 +20,14 @@ type Police interface {
 	// Cut ends the stream, of which the client has all that was let out, in the words that the
 	// client's schema has for that.
 	Cut(dst []byte) []byte
+	// Again tells, of an answer that was blocked while the client had nothing of it, whether
+	// another one is to be asked for.
+	Again() bool
 	// Kept is how many bytes are kept back.
 	Kept() int
+	// Close follows the last of an answer of which the client has a part, whatever its end was. It
+	// may follow End.
+	Close()
 }
 
 // police shows policies what the frame has brought. It tells whether the answer goes on.
@@ -33,14 +39,14 @@ func (a *Answer) police(f llm.Frame) bool {
 	return a.judged(cleared, passed, blocked)
 }
 
-// settle follows the last frame of a stream. It tells whether the stream ends as it would without
-// policies.
+// settle shows policies what is held, the last of a stream. It tells whether the stream ends as it
+// would without policies.
 func (a *Answer) settle() bool {
-	if a.env.Police == nil || a.assembly != nil || a.settled {
+	if a.env.Police == nil || a.assembly != nil || a.settled { // a failure of the policies' themselves ends the answer, too
 		return a.state != Done
 	}
 	a.settled = true
-	return a.judged(a.env.Police.End(a.cleared)) && a.release(llm.Frame{})
+	return a.police(llm.Frame{}) && a.judged(a.env.Police.End(a.cleared)) && a.release(llm.Frame{})
 }
 
 func (a *Answer) judged(cleared []byte, passed bool, blocked *llm.Error) bool {
@@ -52,14 +58,18 @@ func (a *Answer) judged(cleared []byte, passed bool, blocked *llm.Error) bool {
 }
 
 // block ends an answer that must not reach the client: with an error while it has nothing, else as
-// a stream that is complete and says why it stopped. The target is not to blame, and no other is
-// asked.
+// a stream that is complete and says why it stopped. The target is not to blame. Policies that
+// could not be carried out end a stream as one that has failed.
 func (a *Answer) block(e *llm.Error) {
 	a.settled = true
-	if a.state != Streaming {
+	switch {
+	case a.state != Streaming:
 		_ = a.fail(e, false)
-		a.again = false
+		a.again = a.env.Police.Again()
 		a.tell(e)
+		return
+	case e.Type == llm.ErrUnavailable:
+		a.closeWith(a.fail(e, false))
 		return
 	}
 	a.ended = true

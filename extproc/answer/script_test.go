@@ -22,9 +22,9 @@ import (
 // happens (events), and what is said, second by second (want).
 //
 // setup has a line for each of: "client SCHEMA", "target SCHEMA", "stream" (the client asks for
-// one), and limits and circumstances by the names of answer.Clock and answer.Retry ("silence 30s",
-// "last"). "again" has failures retried elsewhere, "rival UNTIL" has another attempt that may
-// answer until then.
+// one), "police" (by a guard, below), and limits and circumstances by the names of answer.Clock and
+// answer.Retry ("silence 30s", "last"). "again" has failures retried elsewhere, "rival UNTIL" has
+// another attempt that may answer until then.
 //
 // events has a line for each thing that happens: "head 200 text/event-stream", "say WORD…" (below),
 // "end", "stop", and a time to wait, in which Tick is called whenever Deadline says so.
@@ -70,11 +70,12 @@ type happening struct {
 
 // script is a case.
 type script struct {
-	env    answer.Env
-	target schema.Name
-	events []happening
-	again  bool
-	room   int64 // 0: any
+	env     answer.Env
+	target  schema.Name
+	events  []happening
+	again   bool
+	policed bool
+	room    int64 // 0: any
 }
 
 // start is when every script begins.
@@ -120,7 +121,7 @@ func (s *script) set(name, value string, client *schema.Name) (err error) {
 	}
 	yes := map[string]*bool{
 		"stream": &s.env.Asked.Stream, "at-headers": &s.env.AtHeaders, "again": &s.again,
-		"alone": &s.env.Alone, "detach": &s.env.Detach,
+		"alone": &s.env.Alone, "detach": &s.env.Detach, "police": &s.policed,
 	}
 	switch {
 	case limits[name] != nil:
@@ -167,6 +168,9 @@ func (s *script) play(t *testing.T, cut func([]byte) [][]byte) string {
 		return answer.Verdict{Told: e, Again: s.again && e.HTTPStatus() >= 500}
 	}
 	s.env.Room = func(bytes int64) bool { return s.room == 0 || bytes <= s.room }
+	if s.policed {
+		s.env.Police = &guard{client: s.env.Client}
+	}
 	out.a = answer.New(s.env)
 	defer out.a.Close()
 	for _, e := range s.events {

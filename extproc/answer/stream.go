@@ -241,17 +241,18 @@ func (a *Answer) done() {
 	case a.assembly != nil:
 		a.assembled()
 		return
-	case !a.settle():
-		return
-	case a.state != Streaming:
-		a.refuse(a.empty())
-		return
 	case a.encoder != nil:
 		a.held = a.encoder.Close(a.held, nil)
 	case !a.ended:
 		a.held = append(a.held, a.env.Client.StreamEnd()...)
 	}
-	a.conclude()
+	switch {
+	case !a.settle():
+	case a.state != Streaming:
+		a.refuse(a.empty())
+	default:
+		a.conclude()
+	}
 }
 
 func (a *Answer) empty() *llm.Error { return a.problem("empty stream") }

@@ -97,13 +97,13 @@ func (a *Answer) replay(response *llm.Response) {
 			return
 		}
 	}
+	a.held = encoder.Close(a.held, nil)
 	if !a.settle() {
 		return
 	}
 	if a.state != Streaming {
 		a.begin()
 	}
-	a.held = encoder.Close(a.held, nil)
 	a.conclude()
 }
 
