@@ -264,6 +264,15 @@ func special(ip netip.Addr) string {
 	return ""
 }
 
+// RefusedAddress says why nothing of this process's own must connect to an address, nil where it
+// may: what no provider has no webhook has either, but for this machine.
+func RefusedAddress(at netip.AddrPort) error {
+	if why := special(at.Addr()); why != "" {
+		return fmt.Errorf("%s is %s", at.Addr(), why)
+	}
+	return nil
+}
+
 func within(network string, ip netip.Addr) bool { return netip.MustParsePrefix(network).Contains(ip) }
 
 // embedded is the IPv4 address that translators on the way make of an IPv6 one; it is not valid

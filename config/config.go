@@ -391,6 +391,10 @@ type Rule struct {
 	Models  []string
 	Strip   bool
 	Shares  []Share // at least one
+	// Service is the name of the one that the rule leads to, and Tags are its own. A rule of
+	// several services has neither.
+	Service string
+	Tags    []string
 	// Policies and Shadow are the chains of its requests: the gateway's, then those of its
 	// services. A policy that several rules have is one *Policy.
 	Policies, Shadow []*Policy

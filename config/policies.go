@@ -30,6 +30,13 @@ type Policy struct {
 	path string
 }
 
+// With is the policy with other parameters.
+func (p *Policy) With(params map[string]any) *Policy {
+	other := *p
+	other.Params = params
+	return &other
+}
+
 // Path is where the document says something of the policy: "policies.policy.strict-dlp".
 func (p *Policy) Path() string { return p.path }
 
@@ -78,11 +85,6 @@ var PolicyKinds = []PolicyKind{
 	{"expression", PhaseBoth, []Action{ActionBlock, ActionFlag}},
 	{"json-schema", PhaseOutput, []Action{ActionBlock, ActionFlag}},
 	{"webhook", PhaseBoth, []Action{ActionBlock, ActionRedact, ActionFlag}},
-}
-
-// PolicyKindsToCome are those that extproc/policy does not have yet: NotYet refuses them.
-var PolicyKindsToCome = []string{
-	"dlp", "content-filter", "prompt-injection", "disclaimer", "model-access", "request-limits", "expression", "json-schema", "webhook",
 }
 
 func policyKind(name string) (PolicyKind, bool) {
@@ -501,15 +503,6 @@ func serviceRefs(r *millracev1.Rule) []string {
 		refs = append(refs, s.Service)
 	}
 	return refs
-}
-
-// policiesNotYet refuses the kinds that this version does not have.
-func (v *validation) policiesNotYet(doc *millracev1.Document) {
-	chainsOf(doc).each(func(l link) {
-		if slices.Contains(PolicyKindsToCome, l.Kind) {
-			v.errorf(l.at, "the policy %q is not enforced by this version: leave it out, or switch its pack off (enabled: false)", l.Kind)
-		}
-	})
 }
 
 // idlePolicies names what is written of policies that are not carried out.

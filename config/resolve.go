@@ -149,10 +149,11 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 		}
 	}
 	hideVia(doc.Gateway.HideVia, g.Upstreams)
-	services := map[string]Share{}
+	services, written := map[string]Share{}, map[string]*millracev1.Service{}
 	policies, further := chainsOf(doc), map[string][]link{}
 	for i, s := range doc.Services {
 		further[s.Name], further[s.Id] = policies.of(i), policies.of(i)
+		written[s.Name], written[s.Id] = s, s
 		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen, Detached: s.Inspect == inspectFirstToken, Unread: s.Inspect == inspectHeaders}
 		share.Upstream.Bare = share.Upstream.Bare || share.Open || share.Unread
 		services[s.Name] = share
@@ -163,6 +164,9 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	for _, rule := range doc.Rules {
 		if rule.GetActive() {
 			resolved := resolveRule(rule, services)
+			if ref := cmp.Or(rule.Service, rule.ServiceId); ref != "" {
+				resolved.Service, resolved.Tags = written[ref].Name, written[ref].Tags
+			}
 			chain := further[serviceRefs(rule)[0]]
 			resolved.Policies, resolved.Shadow = mainChain(chain), shadowChain(chain)
 			g.Rules = append(g.Rules, resolved)

@@ -496,7 +496,6 @@ func NotYet(doc *millracev1.Document) Errors {
 			v.errorf(fmt.Sprintf("keys[%d].limits", i), "limits are not kept by this version")
 		}
 	}
-	v.policiesNotYet(doc)
 	return v.found
 }
 

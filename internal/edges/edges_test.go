@@ -52,8 +52,8 @@ var table = []room{
 	{"extproc/policy", "audit config extproc/llm extproc/policy/* extproc/texts internal/sse internal/strictjson schema proto/millrace/v1", "*"},
 	{"extproc/policy/limits", "extproc/llm internal/strictjson schema", "github.com/go-json-experiment"},
 	{"extproc/policy/match", "extproc/policy/fold", ""},
-	{"extproc/policy/*", "", "*"},     // what kinds are made of; it knows nothing of the chain
-	{"extproc/policy/detect", "", ""}, // a table and checks
+	{"extproc/policy/*", "extproc/policy/fold", "*"}, // what kinds are made of; it knows nothing of the chain
+	{"extproc/policy/detect", "", ""},                // a table and checks
 	{"extproc/limit", "", "*"},
 
 	// Envoy's half. It never sees extproc.
@@ -84,7 +84,7 @@ const testPackages = "internal/golden internal/fakellm"
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested
 // with real parts.
 var testRooms = map[string]string{"extproc": "audit",
-	"extproc/answer": "extproc/provider schema", "extproc/policy/match": "extproc/policy/detect", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "internal/edges": "schema",
+	"extproc/answer": "extproc/provider schema", "extproc/policy": "extproc/provider", "extproc/policy/match": "extproc/policy/detect", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "internal/edges": "schema",
 }
 
 // testLibraries are what the tests of a room may use beside any ordinary library: control's have a
