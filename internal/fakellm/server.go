@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // Server serves one Provider on a TCP port: HTTP/1.1, and HTTP/2 with prior knowledge or by ALPN.
@@ -16,6 +17,7 @@ type Server struct {
 	listener net.Listener
 	scheme   string
 	running  sync.WaitGroup // the accept loop and the requests being answered
+	accepted atomic.Int64
 
 	mu     sync.Mutex // guards closed, and with it that running does not grow while Close waits
 	closed bool
@@ -52,6 +54,11 @@ func start(p *Provider, addr string, conf *tls.Config) (*Server, error) {
 		Protocols: new(http.Protocols),
 		TLSConfig: conf.Clone(),               // the server changes it
 		ErrorLog:  log.New(io.Discard, "", 0), // broken connections are what it is made for
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				s.accepted.Add(1)
+			}
+		},
 	}
 	s.http.Protocols.SetHTTP1(true)
 	s.http.Protocols.SetHTTP2(true)
@@ -76,6 +83,9 @@ func (s *Server) enter() bool {
 
 // Addr is the host and port served.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Connections counts those that were made to it so far.
+func (s *Server) Connections() int64 { return s.accepted.Load() }
 
 // URL is the address to use as a base: no path, no trailing slash.
 func (s *Server) URL() string { return s.scheme + "://" + s.Addr() }

@@ -2589,7 +2589,7 @@ type Policies struct {
 	// directory when it is left out; without one millrace-audit, where the gateway was started);
 	// retention_days (for ever); log_all_access (false: only what is sent to providers is recorded;
 	// true: what is refused and the list of models too); immutable (false; true: a file is made
-	// read-only when it is closed).
+	// read-only when it is closed). What the other kinds have is in docs/policies.md.
 	Policy map[string]*structpb.Struct `protobuf:"bytes,2,rep,name=policy,proto3" json:"policy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// A second chain beside the first, all of it in mode: observe.
 	Shadow        []string `protobuf:"bytes,3,rep,name=shadow,proto3" json:"shadow,omitempty"`

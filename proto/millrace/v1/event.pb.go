@@ -58,7 +58,9 @@ type Event struct {
 	// Envoy's own account of the end: "via_upstream", "downstream_remote_disconnect" and so on.
 	Details string `protobuf:"bytes,20,opt,name=details,proto3" json:"details,omitempty"`
 	// The name of the key that let the request in; empty where none is needed.
-	Key           string `protobuf:"bytes,21,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,21,opt,name=key,proto3" json:"key,omitempty"`
+	// What policies had to say, in the order in which they were asked. None of the text is in it.
+	Policies      []*PolicyVerdict `protobuf:"bytes,22,rep,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -240,6 +242,119 @@ func (x *Event) GetKey() string {
 	return ""
 }
 
+func (x *Event) GetPolicies() []*PolicyVerdict {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+// PolicyVerdict is what one policy said of a request or its answer.
+type PolicyVerdict struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Policy string                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Kind   string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// input or output.
+	Phase string `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
+	// pass, flag, redact, block, or error: it could not be carried out.
+	Verdict string `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// It is only what would have been done: the policy observes.
+	Observed bool `protobuf:"varint,5,opt,name=observed,proto3" json:"observed,omitempty"`
+	// How often it found something, by category.
+	Found map[string]uint32 `protobuf:"bytes,6,rep,name=found,proto3" json:"found,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Why, in words that the client may read.
+	Reason        string  `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	DurationMs    float64 `protobuf:"fixed64,8,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyVerdict) Reset() {
+	*x = PolicyVerdict{}
+	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyVerdict) ProtoMessage() {}
+
+func (x *PolicyVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyVerdict.ProtoReflect.Descriptor instead.
+func (*PolicyVerdict) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PolicyVerdict) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *PolicyVerdict) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PolicyVerdict) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *PolicyVerdict) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *PolicyVerdict) GetObserved() bool {
+	if x != nil {
+		return x.Observed
+	}
+	return false
+}
+
+func (x *PolicyVerdict) GetFound() map[string]uint32 {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *PolicyVerdict) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PolicyVerdict) GetDurationMs() float64 {
+	if x != nil {
+		return x.DurationMs
+	}
+	return 0
+}
+
 // Attempt is one try at one target.
 type Attempt struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -262,7 +377,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	mi := &file_millrace_v1_event_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +389,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	mi := &file_millrace_v1_event_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +402,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Attempt) GetTarget() string {
@@ -353,7 +468,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	mi := &file_millrace_v1_event_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +480,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	mi := &file_millrace_v1_event_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +493,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Usage) GetInput() uint32 {
@@ -420,7 +535,7 @@ var File_millrace_v1_event_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x04\n" +
+	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x05\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
@@ -444,7 +559,22 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x0eresponse_bytes\x18\x12 \x01(\rR\rresponseBytes\x12%\n" +
 	"\x0eclient_address\x18\x13 \x01(\tR\rclientAddress\x12\x18\n" +
 	"\adetails\x18\x14 \x01(\tR\adetails\x12\x10\n" +
-	"\x03key\x18\x15 \x01(\tR\x03key\"\xcc\x01\n" +
+	"\x03key\x18\x15 \x01(\tR\x03key\x126\n" +
+	"\bpolicies\x18\x16 \x03(\v2\x1a.millrace.v1.PolicyVerdictR\bpolicies\"\xb7\x02\n" +
+	"\rPolicyVerdict\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05phase\x18\x03 \x01(\tR\x05phase\x12\x18\n" +
+	"\averdict\x18\x04 \x01(\tR\averdict\x12\x1a\n" +
+	"\bobserved\x18\x05 \x01(\bR\bobserved\x12;\n" +
+	"\x05found\x18\x06 \x03(\v2%.millrace.v1.PolicyVerdict.FoundEntryR\x05found\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1f\n" +
+	"\vduration_ms\x18\b \x01(\x01R\n" +
+	"durationMs\x1a8\n" +
+	"\n" +
+	"FoundEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xcc\x01\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
@@ -475,23 +605,27 @@ func file_millrace_v1_event_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_event_proto_rawDescData
 }
 
-var file_millrace_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_millrace_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_millrace_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: millrace.v1.Event
-	(*Attempt)(nil),               // 1: millrace.v1.Attempt
-	(*Usage)(nil),                 // 2: millrace.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*PolicyVerdict)(nil),         // 1: millrace.v1.PolicyVerdict
+	(*Attempt)(nil),               // 2: millrace.v1.Attempt
+	(*Usage)(nil),                 // 3: millrace.v1.Usage
+	nil,                           // 4: millrace.v1.PolicyVerdict.FoundEntry
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_millrace_v1_event_proto_depIdxs = []int32{
-	3, // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
-	1, // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
-	2, // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
-	2, // 3: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
+	2, // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
+	3, // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
+	1, // 3: millrace.v1.Event.policies:type_name -> millrace.v1.PolicyVerdict
+	4, // 4: millrace.v1.PolicyVerdict.found:type_name -> millrace.v1.PolicyVerdict.FoundEntry
+	3, // 5: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_event_proto_init() }
@@ -505,7 +639,7 @@ func file_millrace_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_event_proto_rawDesc), len(file_millrace_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
