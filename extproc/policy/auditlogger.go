@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"millrace/audit"
@@ -34,12 +35,12 @@ func newAuditLogger(p *params) any {
 
 var errNoLog = errors.New("the audit log is not open")
 
-func (a *auditLogger) input(ctx context.Context, h Host, r Request) error {
-	log := h.Audit(a.dir)
+func (a *auditLogger) ask(ctx context.Context, q *question) (finding, error) {
+	log := q.Audit(a.dir)
 	if log == nil {
-		return errNoLog
+		return finding{}, errNoLog
 	}
-	return log.Append(ctx, audit.Entry{Kind: "intent", Data: r})
+	return finding{}, log.Append(ctx, audit.Entry{Kind: "intent", Data: q.session.Request})
 }
 
 // ended is what a record has of an outcome.
@@ -86,11 +87,7 @@ func (a *auditLogger) end(h Host, o Outcome) error {
 func AuditLogs(c *config.Config) (map[string]audit.Settings, error) {
 	logs, by := map[string]audit.Settings{}, map[string]string{}
 	for _, g := range c.Gateways {
-		chain, err := Compile(g)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range chain.auditLoggers() {
+		for _, a := range auditLoggers(g) {
 			dir, name := a.dir, a.dir
 			if dir != "" {
 				dir = filepath.Clean(dir)
@@ -104,15 +101,18 @@ func AuditLogs(c *config.Config) (map[string]audit.Settings, error) {
 	return logs, nil
 }
 
-func (c *Chain) auditLoggers() []*auditLogger {
-	if c == nil {
-		return nil
+// auditLoggers are those of all chains of the gateway.
+func auditLoggers(g *config.Gateway) []*auditLogger {
+	all := slices.Concat(g.Policies, g.Shadow)
+	for _, r := range g.Rules {
+		all = slices.Concat(all, r.Policies, r.Shadow)
 	}
-	var all []*auditLogger
-	for _, m := range c.members {
-		if a, ok := m.end.(*auditLogger); ok {
-			all = append(all, a)
+	var logs []*auditLogger
+	for i, p := range all {
+		if p.Kind == "audit-logger" && slices.Index(all, p) == i {
+			m, _ := compileMember(p)
+			logs = append(logs, m.end.(*auditLogger))
 		}
 	}
-	return all
+	return logs
 }

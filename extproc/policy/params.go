@@ -3,10 +3,13 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"millrace/config"
+	"millrace/extproc/policy/limits"
 )
 
 // params are what the document says of one policy. A method returns the zero value of a parameter
@@ -25,7 +28,7 @@ func (p *params) errorf(name, format string, args ...any) {
 func (p *params) known() {
 	for _, name := range slices.Sorted(maps.Keys(p.policy.Params)) {
 		if !slices.Contains(p.kind.params, name) {
-			p.errorf(name, "%s has no such parameter; it has %s, and all policies have kind and on_error", p.kind.name, strings.Join(p.kind.params, ", "))
+			p.errorf(name, "%s has no such parameter; it has %s", p.kind.name, strings.Join(p.kind.params, ", "))
 		}
 	}
 }
@@ -59,4 +62,174 @@ func (p *params) count(name string, most int) int {
 		return 0
 	}
 	return int(n)
+}
+
+// prose is text of any number of lines, up to 16 KiB.
+func (p *params) prose(name string) string {
+	value, given := p.policy.Params[name]
+	s, ok := value.(string)
+	if given && (!ok || s == "" || len(s) > maxProse || strings.Contains(s, "\x00")) {
+		p.errorf(name, "want a text of at most %d bytes", maxProse)
+		return ""
+	}
+	return s
+}
+
+const maxProse = 16 << 10
+
+// list is a list of texts that are not empty.
+func (p *params) list(name string) []string {
+	value, given := p.policy.Params[name]
+	if !given {
+		return nil
+	}
+	items, ok := value.([]any)
+	var all []string
+	for i, item := range items {
+		s, isText := item.(string)
+		if !isText || s == "" {
+			p.errorf(fmt.Sprintf("%s[%d]", name, i), "want a text")
+			continue
+		}
+		all = append(all, s)
+	}
+	if !ok || len(items) == 0 {
+		p.errorf(name, "want a list of texts")
+	}
+	return all
+}
+
+// word is one of a few words; the first where the parameter is not there.
+func (p *params) word(name string, words ...string) string {
+	value, given := p.policy.Params[name]
+	s, _ := value.(string)
+	switch {
+	case !given:
+		return words[0]
+	case !slices.Contains(words, s):
+		p.errorf(name, "want %s", strings.Join(words, ", "))
+		return words[0]
+	}
+	return s
+}
+
+// names are what an allow list and a deny list leave.
+func (p *params) names(allow, deny string) *limits.Names {
+	n, err := limits.NewNames(p.list(allow), p.list(deny))
+	if err != nil {
+		which, reason, _ := strings.Cut(err.Error(), ": ")
+		which = strings.Replace(strings.Replace(which, "deny", deny, 1), "allow", allow, 1)
+		p.errorf(which, "%s", reason)
+		return &limits.Names{}
+	}
+	return n
+}
+
+// objects is a list of objects that have texts for these fields, and no others.
+func (p *params) objects(name string, fields ...string) []map[string]string {
+	value, given := p.policy.Params[name]
+	items, ok := value.([]any)
+	if given && (!ok || len(items) == 0) {
+		p.errorf(name, "want a list of objects with %s", strings.Join(fields, ", "))
+	}
+	var all []map[string]string
+	for i, item := range items {
+		object, _ := item.(map[string]any)
+		read := map[string]string{}
+		for _, field := range fields {
+			s, isText := object[field].(string)
+			if !isText || s == "" {
+				p.errorf(fmt.Sprintf("%s[%d].%s", name, i, field), "want a text")
+			}
+			read[field] = s
+		}
+		for _, field := range slices.Sorted(maps.Keys(object)) {
+			if !slices.Contains(fields, field) {
+				p.errorf(fmt.Sprintf("%s[%d].%s", name, i, field), "there is no such field; there are %s", strings.Join(fields, ", "))
+			}
+		}
+		all = append(all, read)
+	}
+	return all
+}
+
+// countOr is a count with a default.
+func (p *params) countOr(name string, otherwise, most int) int {
+	if n := p.count(name, most); n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+// fraction is a number from 0 to 1.
+func (p *params) fraction(name string) float64 {
+	value, given := p.policy.Params[name]
+	n, ok := value.(float64)
+	if given && (!ok || n < 0 || n > 1) {
+		p.errorf(name, "want a number from 0 to 1")
+		return 0
+	}
+	return n
+}
+
+// duration is a time such as 500ms.
+func (p *params) duration(name string, otherwise, most time.Duration) time.Duration {
+	value, given := p.policy.Params[name]
+	if !given {
+		return otherwise
+	}
+	s, _ := value.(string)
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 || d > most {
+		p.errorf(name, "want a time such as 500ms, at most %s", most)
+		return otherwise
+	}
+	return d
+}
+
+// texts are texts by name.
+func (p *params) texts(name string) map[string]string {
+	value, given := p.policy.Params[name]
+	object, ok := value.(map[string]any)
+	if given && !ok {
+		p.errorf(name, "want an object of texts")
+	}
+	all := map[string]string{}
+	for _, field := range slices.Sorted(maps.Keys(object)) {
+		s, isText := object[field].(string)
+		if !isText {
+			p.errorf(name+"."+field, "want a text")
+		}
+		all[field] = s
+	}
+	return all
+}
+
+// secret is what NAME_env or NAME_file refers to; "" without either. A secret is not written into
+// the document itself: who reads that would have it.
+func (p *params) secret(name string) string {
+	variable, file := p.text(name+"_env"), p.text(name+"_file")
+	secret, field := "", name+"_env"
+	switch {
+	case variable != "" && file != "":
+		p.errorf(name+"_file", "want %s_env or %s_file, not both", name, name)
+		return ""
+	case variable != "":
+		secret = os.Getenv(variable)
+	case file != "":
+		field = name + "_file"
+		data, err := os.ReadFile(file)
+		if err != nil {
+			p.errorf(field, "%v", err)
+			return ""
+		}
+		secret = string(data)
+	default:
+		return ""
+	}
+	if secret = strings.TrimSpace(secret); secret == "" || strings.ContainsAny(secret, "\x00\n\r") {
+		p.errorf(field, "there is no secret of one line")
+		return ""
+	}
+	return secret
 }

@@ -20,15 +20,21 @@ import (
 	"millrace/config"
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/schema"
 )
 
-// gatewayOf is the first gateway of a configuration with these policies.
-func gatewayOf(t *testing.T, policies string) *config.Gateway {
+// chainOf is the chain of a configuration with these policies.
+func chainOf(t testing.TB, policies string) *Chain {
 	t.Helper()
-	return configOf(t, policies).Gateways[0]
+	c := configOf(t, policies)
+	chains, err := Compile(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chains.Of(c.Gateways[0])
 }
 
-func configOf(t *testing.T, policies string) *config.Config {
+func configOf(t testing.TB, policies string) *config.Config {
 	t.Helper()
 	doc, err := config.Load("test.yaml", []byte("providers: {targets: [{provider: openai}]}\npolicies: "+policies+"\n"))
 	if err != nil {
@@ -44,27 +50,17 @@ func configOf(t *testing.T, policies string) *config.Config {
 	return c
 }
 
-// TestKinds: config knows of the same kinds as this table, but for those that are to come, and of
-// the same phases (E19).
+// TestKinds: config knows of the same kinds as this table (E19).
 func TestKinds(t *testing.T) {
-	for _, c := range config.PolicyKinds {
-		i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == c.Name })
-		if toCome := slices.Contains(config.PolicyKindsToCome, c.Name); toCome != (i < 0) {
-			t.Errorf("%s: is it to come: %v", c.Name, toCome)
-		}
-		if i >= 0 && slices.Contains(kinds[i].phases, Input) != c.Phase.Input() {
-			t.Errorf("%s: phases %v, and config has %s", c.Name, kinds[i].phases, c.Phase)
-		}
-	}
+	var here, there []string
 	for _, k := range kinds {
-		if !slices.ContainsFunc(config.PolicyKinds, func(c config.PolicyKind) bool { return c.Name == k.name }) {
-			t.Errorf("config does not know %s", k.name)
-		}
+		here = append(here, k.name)
 	}
-	for _, name := range config.PolicyKindsToCome {
-		if !slices.ContainsFunc(config.PolicyKinds, func(c config.PolicyKind) bool { return c.Name == name }) {
-			t.Errorf("%s is to come, and is no kind", name)
-		}
+	for _, k := range config.PolicyKinds {
+		there = append(there, k.Name)
+	}
+	if !slices.Equal(here, there) {
+		t.Errorf("kinds %v, and config has %v", here, there)
 	}
 }
 
@@ -75,7 +71,7 @@ func TestParameters(t *testing.T) {
 		"as seed 004 has it":        {"{chain: [audit-logger], policy: {audit-logger: {immutable: true, retention_days: 365, log_all_access: true}}}", ""},
 		"nothing said":              {"{chain: [audit-logger]}", ""},
 		"a second one of a kind":    {"{chain: [audit-logger, strict], policy: {strict: {kind: audit-logger, dir: /var/strict, on_error: allow}}}", ""},
-		"an unknown parameter":      {"{chain: [audit-logger], policy: {audit-logger: {retention: 3}}}", "policies.policy.audit-logger.retention: audit-logger has no such parameter; it has dir, immutable, log_all_access, retention_days, and all policies have kind and on_error"},
+		"an unknown parameter":      {"{chain: [audit-logger], policy: {audit-logger: {retention: 3}}}", "policies.policy.audit-logger.retention: audit-logger has no such parameter; it has dir, immutable, log_all_access, retention_days"},
 		"two parameters":            {"{chain: [s], policy: {s: {kind: audit-logger, immutable: 1, retention_days: 0}}}", "policies.policy.s.retention_days: want a whole number from 1 to 36500\npolicies.policy.s.immutable: want true or false"},
 		"a part of a day":           {"{chain: [audit-logger], policy: {audit-logger: {retention_days: 0.5}}}", "policies.policy.audit-logger.retention_days: want a whole number from 1 to 36500"},
 		"a folder without a name":   {`{chain: [audit-logger], policy: {audit-logger: {dir: ""}}}`, "policies.policy.audit-logger.dir: want a text of one line"},
@@ -83,7 +79,7 @@ func TestParameters(t *testing.T) {
 		"two that write to one log": {"{chain: [audit-logger, s], policy: {s: {kind: audit-logger, on_error: allow}}}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := AuditLogs(configOf(t, c.policies))
+			_, err := Compile(configOf(t, c.policies), nil)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -94,7 +90,7 @@ func TestParameters(t *testing.T) {
 // fake is a policy that does what the test wants.
 type fake func(context.Context) error
 
-func (f fake) input(ctx context.Context, _ Host, _ Request) error { return f(ctx) }
+func (f fake) ask(ctx context.Context, _ *question) (finding, error) { return finding{}, f(ctx) }
 
 func (f fake) end(Host, Outcome) error { return f(context.Background()) }
 
@@ -114,16 +110,17 @@ func TestOnError(t *testing.T) {
 		for _, allows := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, allow: %v", name, allows), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
+					waits := &kind{waits: true}
 					end = make(chan struct{})
 					var says bytes.Buffer
 					h := Host{Log: slog.New(slog.NewTextHandler(&says, nil))}
 					asked := 0
-					m := &member{Policy: &config.Policy{Name: "p", Allows: allows}, input: c.fails}
-					next := &member{Policy: &config.Policy{Name: "next", Allows: true}, input: fake(func(context.Context) error { asked++; return nil })}
-					chain := &Chain{timeout: time.Second, members: []*member{m, next}}
+					m := &member{Policy: &config.Policy{Name: "p", Allows: allows}, kind: waits, ask: c.fails}
+					next := &member{Policy: &config.Policy{Name: "next", Allows: true}, kind: waits, ask: fake(func(context.Context) error { asked++; return nil })}
+					chain := &Chain{timeout: time.Second, input: sides{acts: side{phase: Input, members: []*member{m, next}}}}
 					for range 2 {
 						began := time.Now()
-						e := chain.Input(t.Context(), h, Request{})
+						_, e := chain.Start(h, nil, Request{}, nobody).Input(t.Context(), nil)
 						if (e == nil) != allows || time.Since(began) > time.Second {
 							t.Errorf("%v after %s", e, time.Since(began))
 						}
@@ -134,8 +131,8 @@ func TestOnError(t *testing.T) {
 					if (asked > 0) != (allows && c.time) {
 						t.Errorf("the next policy was asked %d times", asked)
 					}
-					m.input = fake(func(context.Context) error { return nil })
-					if e := chain.Input(t.Context(), h, Request{}); e != nil {
+					m.ask = fake(func(context.Context) error { return nil })
+					if _, e := chain.Start(h, nil, Request{}, nobody).Input(t.Context(), nil); e != nil {
 						t.Errorf("it works again: %v", e)
 					}
 					if s := says.String(); strings.Count(s, "it fails\" policy=p ") != 1 || strings.Count(s, "it works again\" policy=p\n") != 1 {
@@ -160,12 +157,10 @@ func TestEndPanics(t *testing.T) {
 
 // TestNoChain: a gateway without policies asks nobody.
 func TestNoChain(t *testing.T) {
-	c, err := Compile(gatewayOf(t, "{}"))
-	if c != nil || err != nil {
-		t.Fatal(c, err)
-	}
-	if e := c.Input(t.Context(), Host{}, Request{}); e != nil {
-		t.Error(e)
+	c := chainOf(t, "{}")
+	s := c.Start(Host{}, schema.Usual(), Request{}, nobody)
+	if s != nil || s.Answer(t.Context(), nil, llm.Asked{}) != nil || s.Verdicts() != nil || s.Timing() != "" {
+		t.Errorf("%v, %v", c, s)
 	}
 	c.End(Host{}, Outcome{})
 }
@@ -180,17 +175,14 @@ func TestAuditLogger(t *testing.T) {
 		t.Run(all, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "audit")
 			synctest.Test(t, func(t *testing.T) {
-				chain, err := Compile(gatewayOf(t, "{chain: [audit-logger], policy: {audit-logger: {log_all_access: "+all+"}}}"))
-				if err != nil {
-					t.Fatal(err)
-				}
+				chain := chainOf(t, "{chain: [audit-logger], policy: {audit-logger: {log_all_access: "+all+"}}}")
 				log := slog.New(slog.DiscardHandler)
 				l, err := audit.Open(dir, audit.Settings{}, log)
 				if err != nil {
 					t.Fatal(err)
 				}
 				h := Host{Audit: func(string) *audit.Log { return l }, Log: log}
-				if e := chain.Input(t.Context(), h, Request{ID: "1", Key: "team", SHA256: "ab", Bytes: 5}); e != nil {
+				if _, e := chain.Start(h, schema.Usual(), Request{ID: "1", Key: "team", SHA256: "ab", Bytes: 5}, nobody).Input(t.Context(), nil); e != nil {
 					t.Fatal(e)
 				}
 				if r, err := audit.Verify(dir); err != nil || r.Records != 1 {
@@ -201,7 +193,7 @@ func TestAuditLogger(t *testing.T) {
 				l.Close()
 				closed := Host{Audit: func(string) *audit.Log { return nil }, Log: log}
 				for _, h := range []Host{h, closed} {
-					if e := chain.Input(t.Context(), h, Request{}); e == nil {
+					if _, e := chain.Start(h, schema.Usual(), Request{}, nobody).Input(t.Context(), nil); e == nil {
 						t.Error("a request is sent without a record")
 					}
 				}
