@@ -112,7 +112,7 @@ func (p *Plane) reread() (*version, error) {
 			return nil, err
 		}
 	}
-	if err := next.prepare(p.Admin); err != nil {
+	if err := next.prepare(p.Admin, was); err != nil {
 		return nil, err
 	}
 	if err := withoutRestart(was.config, next.config); err != nil {

@@ -66,7 +66,7 @@ func (l Last) Check(path string, doc *millracev1.Document) (*config.Config, erro
 		config.SetDefaults(doc)
 	}
 	v := &version{file: doc, state: l.State}
-	if err := v.prepare(nil); err != nil {
+	if err := v.prepare(nil, nil); err != nil {
 		return nil, err
 	}
 	return v.config, nil

@@ -91,7 +91,7 @@ func Start(ctx context.Context, o Options) (*Plane, error) {
 		v.state, v.revision = stored.State, stored.Revision
 	}
 	v.state = remember(v.state, last.State.Keyed)
-	err = v.prepare(p.Admin)
+	err = v.prepare(p.Admin, nil)
 	if err == nil && o.Check != nil {
 		err = o.Check(v.config)
 	}
@@ -184,7 +184,7 @@ func (p *Plane) change(ctx context.Context, c Change) (*version, Result, error) 
 		return nil, Result{}, err
 	}
 	store.Stamp(next.state, stored.State, c.Cause)
-	if err := next.prepare(p.Admin); err != nil {
+	if err := next.prepare(p.Admin, was); err != nil {
 		return nil, Result{}, err
 	}
 	r := Result{Revision: stored.Revision, Version: next.config.Version, State: Accepted, Warnings: next.warnings(was)}
@@ -283,7 +283,7 @@ func (p *Plane) take(latest store.Version) error {
 	}
 	was := p.current()
 	next := &version{file: was.file, content: was.content, state: remember(latest.State, was.state.Keyed), revision: latest.Revision}
-	err := next.prepare(p.Admin)
+	err := next.prepare(p.Admin, was)
 	if err == nil {
 		err = p.OpenLogs(next.config)
 	}

@@ -70,8 +70,9 @@ func (v *version) renumbered(from uint64, to store.Version) *version {
 	return &c
 }
 
-// prepare does everything that can fail before anything changes.
-func (v *version) prepare(admin func(listen string) string) error {
+// prepare does everything that can fail before anything changes. before is another version, nil for
+// none.
+func (v *version) prepare(admin func(listen string) string, before *version) error {
 	documents, err := config.Merge(v.file, v.state)
 	if err != nil {
 		return err
@@ -103,11 +104,19 @@ func (v *version) prepare(admin func(listen string) string) error {
 			}
 		}
 	}
-	if v.runtime, err = extproc.Compile(v.config); err != nil {
+	if v.runtime, err = extproc.Compile(v.config, before.compiled()); err != nil {
 		return err
 	}
 	v.snapshot, err = xds.Build(v.config)
 	return err
+}
+
+// compiled is the version's runtime, nil where there is none.
+func (v *version) compiled() *extproc.Runtime {
+	if v == nil {
+		return nil
+	}
+	return v.runtime
 }
 
 // reaching refuses targets that lead to the REST API. admin tells where that is, given what the

@@ -29,15 +29,18 @@ type Runtime struct {
 	rules        map[string]*route  // by the same names, those of rules: what attempts live by
 	targets      map[string]*target // by identity, as endpoints' metadata have it
 	policies     *policy.Chain      // of the first gateway: it sees requests that no gateway has, too
+	chains       *policy.Chains
 }
 
 // route is one of Envoy's: that of a rule, or one that refuses.
 type route struct {
 	gateway string
-	path    string // the rule's, "" for "/"
+	service string   // "" where the body decides, or the rule is an A/B test of several
+	tags    []string // of the service
+	path    string   // the rule's, "" for "/"
 	strip   bool
 	keys    *keys // nil: none is needed
-	// policies are the gateway's; nil: none.
+	// policies are the gateway's and the service's; nil: none.
 	policies *policy.Chain
 	tries
 	choice
@@ -100,9 +103,15 @@ type target struct {
 }
 
 // Compile derives the data path's half of a configuration. The error names the target that cannot
-// be served.
-func Compile(c *config.Config) (*Runtime, error) {
+// be served, or the policy. before is the runtime of another configuration, nil for none: what is
+// the same in both and takes long to make is made once.
+func Compile(c *config.Config, before *Runtime) (*Runtime, error) {
+	chains, err := policy.Compile(c, before.policyChains())
+	if err != nil {
+		return nil, err
+	}
 	r := &Runtime{
+		chains:       chains,
 		Version:      c.Version,
 		maxBodyBytes: c.MaxRequestBytes,
 		maxBodies:    c.MaxBodies,
@@ -125,19 +134,17 @@ func Compile(c *config.Config) (*Runtime, error) {
 				r.targets[t.Identity] = compiled
 			}
 		}
-		policies, err := policy.Compile(g)
-		if err != nil {
-			return nil, err
-		}
-		r.compileRules(g, policies)
-		if g == c.Gateways[0] {
-			r.policies = policies
-		}
+		r.compileRules(g, chains.Of(g))
 	}
-	if _, err := policy.AuditLogs(c); err != nil {
-		return nil, err
-	}
+	r.policies = chains.Of(c.Gateways[0])
 	return r, nil
+}
+
+func (r *Runtime) policyChains() *policy.Chains {
+	if r == nil {
+		return nil
+	}
+	return r.chains
 }
 
 // compileRules makes the routes of a gateway. Its rules come in Envoy's order, those of a path
@@ -150,7 +157,7 @@ func (r *Runtime) compileRules(g *config.Gateway, policies *policy.Chain) {
 			byModel = nil
 		}
 		name, compiled := rule.RouteName(g), r.compileRule(g, rule)
-		compiled.keys, compiled.policies = keys, policies
+		compiled.keys, compiled.policies = keys, r.chains.OfRule(rule)
 		r.rules[name] = compiled
 		switch {
 		case len(rule.Models) == 0:
@@ -270,6 +277,8 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 	p := rule.Plan
 	compiled := &route{
 		gateway:    g.Name,
+		service:    rule.Service,
+		tags:       rule.Tags,
 		path:       strings.TrimSuffix(rule.Path, "/"),
 		strip:      rule.Strip,
 		unread:     p.Bare == config.BareAlways,

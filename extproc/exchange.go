@@ -11,6 +11,7 @@ import (
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc/llm"
+	"millrace/extproc/policy"
 	"millrace/extproc/provider"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/schema"
@@ -27,11 +28,12 @@ type exchange struct {
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
 	failure  *llm.Error   // why it could not be decoded
 	attempts []*millracev1.Attempt
-	open     int                 // attempts that have not ended, and the reading of the request
+	open     int                 // attempts that have not ended, the reading of the request, and policies that watch
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
 	refusal  *llm.Error
 	policing bool              // the policies are being asked: nothing may be sent yet
+	session  *policy.Session   // nil: there are no policies. Written while policing
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
 	recorded bool
@@ -55,6 +57,7 @@ type clientRequest struct {
 	body    []byte            // its own bytes
 	header  map[string]string // those of its headers that providers may see
 	forward map[string]string // those that only targets see that name them
+	visible map[string]string // those that policies are told; nil: there are none
 	via     []string          // the gateways that it has passed
 	started time.Time
 	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
@@ -217,6 +220,14 @@ func (r *registry) unsettled() bool {
 	return len(r.exchanges) > 0
 }
 
+// hold keeps the exchange from being recorded, until what it returns is called.
+func (r *registry) hold(x *exchange) func() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.open++
+	return func() { r.read(x) }
+}
+
 // read ends the reading of a request. A client may leave before that, and Envoy say so.
 func (r *registry) read(x *exchange) {
 	x.mu.Lock()
@@ -309,6 +320,7 @@ func (x *exchange) describe() *millracev1.Event {
 	e.Schema = string(x.client.Schema.Name)
 	e.Model = x.head.Model
 	e.Stream = x.head.Stream
+	e.Policies = x.session.Verdicts()
 	if !x.bare {
 		e.Attempts = x.attempts
 	}

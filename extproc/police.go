@@ -6,13 +6,14 @@ import (
 	"encoding/hex"
 	"strings"
 
+	"millrace/config"
 	"millrace/extproc/llm"
 	"millrace/extproc/policy"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// police asks the gateway's policies whether the request may be sent. body is as the client sent
-// it.
+// police asks the policies of the rule whether the request may be sent, and takes over what they
+// have changed of it: every attempt starts from that. body is as the client sent it.
 func (r *routing) police(ctx context.Context, body []byte) *llm.Error {
 	x := r.x
 	if !x.policed {
@@ -22,17 +23,36 @@ func (r *routing) police(ctx context.Context, body []byte) *llm.Error {
 	facts := policy.Request{
 		ID: x.id, Time: x.started.UTC(), Gateway: x.route.gateway, Client: x.address, Method: "POST", Path: x.path,
 		Schema: string(x.client.Schema.Name), Model: x.head.Model, Stream: x.head.Stream, Bytes: len(body), SHA256: hex.EncodeToString(sum[:]),
+		Counts: x.counts, Service: x.route.service, Tags: x.route.tags, Headers: x.visible,
 	}
 	if x.key != nil {
 		facts.Key = x.key.Name
 	}
-	if e := x.route.policies.Input(ctx, r.server.options.Policies, facts); e != nil {
+	session := x.route.policies.Start(r.server.options.Policies, x.client.Schema, facts, func() func() { return r.server.exchanges.hold(x) })
+	x.mu.Lock()
+	x.session = session
+	x.mu.Unlock()
+	changed, e := session.Input(ctx, x.body)
+	if e != nil {
 		return e
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.policing = false
+	x.body, x.policing = changed, false
 	return nil
+}
+
+// visibleHeaders are the client's headers that policies are told: none that may carry a credential.
+func (r *routing) visibleHeaders(h headers) map[string]string {
+	key := presentedKey(h)
+	told := map[string]string{}
+	for _, v := range h {
+		if config.IsCredential(v.Key) || key != "" && strings.Contains(value(v), key) {
+			continue
+		}
+		add(told, v.Key, value(v))
+	}
+	return told
 }
 
 // ended tells the gateway's policies how a request has ended. What no gateway has is the first

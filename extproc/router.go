@@ -199,7 +199,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
 	r.x.waits = announced(h)
 	if r.x.route.policies != nil {
-		r.x.address = clientAddress(h)
+		r.x.address, r.x.visible = clientAddress(h), r.visibleHeaders(h)
 	}
 	return nil
 }

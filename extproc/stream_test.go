@@ -49,7 +49,7 @@ func (p *peer) use(t testing.TB, document string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime, err := Compile(c)
+	runtime, err := Compile(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

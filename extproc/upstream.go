@@ -260,7 +260,7 @@ func (a *attempt) unsigned(err error) *extprocv3.ProcessingResponse {
 
 // env is what the answer needs to know.
 func (a *attempt) env() answer.Env {
-	return answer.Env{
+	env := answer.Env{
 		Target:    a.target.config.ID,
 		Client:    a.x.client.Client,
 		Comment:   a.x.client.Schema.Framing.Comment,
@@ -280,6 +280,10 @@ func (a *attempt) env() answer.Env {
 		Status:    a.status,
 		Fail:      a.fail,
 	}
+	if output := a.x.session.Answer(a.stream.Context(), a.x.client.Client, env.Asked); output != nil && !a.x.counts {
+		env.Police = output
+	}
+	return env
 }
 
 // fail tells what a failure means, and takes out the credentials that a provider may have quoted.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -126,6 +127,12 @@ func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 	maps.Copy(want, a.provenance())
 	if s.Retry {
 		want[envoy.HeaderRetry] = "1"
+	}
+	if s.Status == http.StatusConflict {
+		want["x-should-retry"] = "false" // the SDKs retry 409
+	}
+	if timing := a.x.session.Timing(); timing != "" {
+		want["server-timing"] = timing
 	}
 	if len(a.call.Dropped) > 0 {
 		want["x-millrace-dropped"] = droppedHeader(a.call.Dropped)

@@ -68,6 +68,6 @@ func (s *sidecar) metrics(api *admin.Server) http.Handler {
 	}
 	counter("events_dropped_total", "Events that are lost: what waited was too much, could not be written until the end, or could not be encoded.", s.recorder.Dropped)
 	counter("admin_wrong_tokens_total", "Wrong tokens that were sent to the REST API or to /metrics.", api.WrongTokens)
-	r.MustRegister(troubles{s.data}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(troubles{s.data}, s.policies, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }

@@ -80,6 +80,7 @@ type sidecar struct {
 	engine   *engine.Engine // nil: nothing is kept
 	recorder *event.Recorder
 	audit    *auditLogs
+	policies *policy.Metrics
 	xds      *xds.Server
 	data     *extproc.Server
 	plane    *control.Plane
@@ -99,7 +100,7 @@ type sidecar struct {
 // be good, check included. end is what a call over the socket ends ctx by.
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
-	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log)}
+	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log), policies: policy.NewMetrics()}
 	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
 	if flags.Config == "" && s.engine == nil {
 		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
@@ -120,7 +121,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
 		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
 		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
-		Policies:  policy.Host{Audit: s.audit.of, Log: log},
+		Policies:  policy.Host{Audit: s.audit.of, Log: log, Metrics: s.policies},
 		Version:   version,
 		Instance:  instance(flags.Instance),
 	})
