@@ -172,6 +172,20 @@ func compileEach(patterns []Pattern) (each []*regexp.Regexp) {
 	return each
 }
 
+// TestJoined: a letter that was written as several runes is found as a whole.
+func TestJoined(t *testing.T) {
+	s, err := Compile([]Pattern{{Expr: "ガ", Folded: true}, {Expr: "한", Folded: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, letter := range []string{"ガ", "カ\u3099", "한", "\u1112\u1161\u11ab"} {
+		found, err := s.Find("x " + letter + "\u200by")
+		if err != nil || len(found) != 1 || found[0].From != 2 || found[0].To != 2+len(letter) {
+			t.Errorf("%q: %v, %v", letter, found, err)
+		}
+	}
+}
+
 func TestFindIsRegexp(t *testing.T) {
 	patterns := testPatterns()
 	each := compileEach(patterns)

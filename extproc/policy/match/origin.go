@@ -27,12 +27,34 @@ func (p *part) span(i int) (from, to int) {
 	switch i -= p.made; {
 	case p.at != nil:
 		_, n := utf8.DecodeRuneInString(p.raw[p.at[i]:])
-		return p.of + p.at[i], p.of + p.at[i] + n
+		to := p.at[i] + n
+		for next := p.next(i); to < next && joins(p.raw[to:]); to += n {
+			_, n = utf8.DecodeRuneInString(p.raw[to:])
+		}
+		return p.of + p.at[i], p.of + to
 	case p.width > 0:
 		return p.of, p.of + p.width
 	default:
 		return p.of + i, p.of + i + 1
 	}
+}
+
+// next is where in raw starts what was made into the next character.
+func (p *part) next(i int) int {
+	for _, at := range p.at[i:] {
+		if at > p.at[i] {
+			return at
+		}
+	}
+	return len(p.raw)
+}
+
+// joins tells whether the text goes on with a rune that package fold has made one letter of with
+// the one before it: the marks of kana, the vowels and endings of Hangul. Others it removes, and
+// they are nobody's.
+func joins(text string) bool {
+	r, _ := utf8.DecodeRuneInString(text)
+	return r == '\u3099' || r == '\u309A' || r >= '\u1160' && r <= '\u11FF'
 }
 
 func (o *origin) add(p part, of int) {
