@@ -56,7 +56,6 @@ type Facts struct {
 // Answer is what is known of an answer.
 type Answer struct {
 	Bytes, TextBytes int
-	Finish           string
 }
 
 // Condition is a compiled expression.

@@ -15,7 +15,7 @@ var chat = Facts{
 	Method: "POST", ClientAddress: "10.1.2.3", Stream: true, Tags: []string{"eu", "internal"},
 	Headers: map[string]string{"x-team": "search", "x-empty": ""}, Bytes: 2048, Texts: 3, TextBytes: 1500,
 	Tools: []string{"get_weather", "run_sql"}, MaxTokens: 400, Time: time.Date(2026, 11, 29, 6, 30, 0, 0, time.UTC), Phase: "output",
-	Answer: Answer{Bytes: 512, TextBytes: 300, Finish: "stop"},
+	Answer: Answer{Bytes: 512, TextBytes: 300},
 }
 
 // TestHolds: what an operator would write holds or does not.
@@ -53,7 +53,7 @@ func TestHolds(t *testing.T) {
 		{`request.time.getHours() < 8 && request.time.getDayOfWeek() == 0`, true},
 		{`request.time.getHours("Europe/Berlin") == 7 && request.time.getHours("-02:30") == 4`, true},
 		{`request.time > timestamp("2026-01-01T00:00:00Z")`, true},
-		{`phase == "output" && answer.bytes == 512 && answer.text_bytes < 301 && answer.finish == "stop"`, true},
+		{`phase == "output" && answer.bytes == 512 && answer.text_bytes < 301`, true},
 		{`phase == "input" ? request.bytes > 0 : answer.bytes > 1000`, false},
 	} {
 		condition, err := Compile(c.expr)
@@ -103,7 +103,7 @@ func TestRefused(t *testing.T) {
 		"no bool":                   {"request.model", []string{"of type string, want bool"}},
 		"a number":                  {"request.bytes + 1", []string{"of type int, want bool"}},
 		"a list that may be a bool": {"dyn(request.tags)", []string{"want bool"}},
-		"a wrong field":             {"true &&\n  request.modle == 'x'", []string{"2:10: undefined field 'modle'", "; there are phase, request.gateway, ", "request.model, ", "answer.finish"}},
+		"a wrong field":             {"true &&\n  request.modle == 'x'", []string{"2:10: undefined field 'modle'", "; there are phase, request.gateway, ", "request.model, ", "answer.text_bytes"}},
 		"a wrong name":              {"requst.model == 'x'", []string{"1:1: undeclared reference to 'requst'", "; there are phase, "}},
 		"two of them":               {"requst.model == 'x' || request.modle == 'x'", []string{"requst", "\n1:31: undefined field 'modle'"}},
 		"many errors":               {"a || b || c || d || e || f || g", []string{"\nand 2 more errors"}},

@@ -47,7 +47,6 @@ var fields = map[string][]field{
 	answerType: {
 		{"bytes", types.IntType, func(f *Facts) any { return int64(f.Answer.Bytes) }},
 		{"text_bytes", types.IntType, func(f *Facts) any { return int64(f.Answer.TextBytes) }},
-		{"finish", types.StringType, func(f *Facts) any { return f.Answer.Finish }},
 	},
 }
 

@@ -58,8 +58,9 @@ func Of(names []string) ([]Detector, error) {
 		}
 	}
 	if len(unknown) > 0 {
-		return nil, fmt.Errorf("no detector and no category is named %s; there are the categories %s, and the detectors %s",
-			strings.Join(unknown, ", "), listed(all, func(d Detector) string { return d.Category }), listed(all, func(d Detector) string { return d.Name }))
+		personal := slices.DeleteFunc(slices.Clone(all), func(d Detector) bool { return d.Category == Secret })
+		return nil, fmt.Errorf("no detector and no category is named %s; there are the categories %s, the detectors %s, and for secrets the rules of gitleaks by their names",
+			strings.Join(unknown, ", "), listed(all, func(d Detector) string { return d.Category }), listed(personal, func(d Detector) string { return d.Name }))
 	}
 	return slices.DeleteFunc(all, func(d Detector) bool {
 		return !slices.Contains(names, d.Name) && !slices.Contains(names, d.Category)
