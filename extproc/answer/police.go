@@ -39,6 +39,29 @@ func (a *Answer) police(f llm.Frame) bool {
 	return a.judged(cleared, passed, blocked)
 }
 
+// littleKept is how many bytes policies may keep of any stream.
+const littleKept = 64 << 10
+
+// keepable bounds what policies keep of a stream. It tells whether the answer goes on.
+func (a *Answer) keepable() bool {
+	if a.env.Police == nil {
+		return true
+	}
+	switch kept := int64(a.env.Police.Kept()); {
+	case kept > a.env.MaxBytes:
+		a.broken(a.tooLarge())
+		return false
+	case kept > littleKept && !a.env.Room(kept):
+		if a.state == Streaming {
+			a.closeWith(a.fail(errCrowded(), false))
+			return false
+		}
+		a.crowded()
+		return false
+	}
+	return true
+}
+
 // settle shows policies what is held, the last of a stream. It tells whether the stream ends as it
 // would without policies.
 func (a *Answer) settle() bool {

@@ -184,8 +184,7 @@ func (a *Answer) bound(llm.Frame) bool {
 	case a.assembly != nil && !a.env.Room(int64(a.assembly.Bytes())):
 		a.crowded()
 		return false
-	case a.env.Police != nil && !a.env.Room(int64(a.env.Police.Kept())):
-		a.crowded()
+	case !a.keepable():
 		return false
 	case a.state != Streaming && len(a.held)+len(a.cleared) > maxHeld:
 		a.refuse(a.problem("%d bytes of stream without content", len(a.held)))

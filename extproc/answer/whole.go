@@ -21,9 +21,13 @@ func (a *Answer) takeWhole(plain []byte) {
 
 // crowded gives the answer up for want of room, which another target would not have either.
 func (a *Answer) crowded() {
-	told := a.fail(llm.Errorf(llm.ErrUnavailable, "the answers under way take all the room there is for them, try again shortly"), false)
+	told := a.fail(errCrowded(), false)
 	a.again = false
 	a.tell(told)
+}
+
+func errCrowded() *llm.Error {
+	return llm.Errorf(llm.ErrUnavailable, "the answers under way take all the room there is for them, try again shortly")
 }
 
 func (a *Answer) tooLarge() *llm.Error {
