@@ -38,9 +38,11 @@ var openAITexts = Texts{
 	),
 	Answer: slices.Concat(
 		under("choices[].message.", message), saidBy(assistantRole, under("choices[].message.", content)),
+		under("choices[].", repeated),
 	),
 	Event: slices.Concat(
 		under("choices[].delta.", message), saidBy(assistantRole, under("choices[].delta.", content)),
+		under("choices[].", repeated),
 	),
 	Opaque: strings.Fields("audio_url cache_control data detail file_data file_id format id image_url input_audio " +
 		"media_type name signature tool_call_id tool_use_id type url video_url"),
@@ -60,23 +62,30 @@ var function = []TextPlace{
 var content = []TextPlace{
 	{Path: "content**"},
 	{Path: "content**.refusal", Kind: RefusalText},
-	{Path: "content**.thinking**", Kind: ThoughtText, Part: 1},
+	{Path: "content**.thinking**", Kind: ThoughtText, Part: 1, Signature: "signature"},
 }
 
 // message is what an assistant's message has beside its content, whole or in pieces.
-var message = []TextPlace{
+var message = slices.Concat(repeated, []TextPlace{
 	{Path: "refusal", Kind: RefusalText, Role: assistantRole},
 	{Path: "reasoning_content", Kind: ThoughtText, Role: assistantRole, Part: 2},
 	{Path: "reasoning", Kind: ThoughtText, Role: assistantRole, Part: 3},
-	{Path: "thinking_blocks[].thinking", Kind: ThoughtText, Role: assistantRole, Part: 4},
-	{Path: "reasoning_details[].text", Kind: ThoughtText, Role: assistantRole, Part: 5},
+	{Path: "thinking_blocks[].thinking", Kind: ThoughtText, Role: assistantRole, Part: 4, Signature: "signature"},
+	{Path: "reasoning_details[].text", Kind: ThoughtText, Role: assistantRole, Part: 5, Signature: "signature"},
 	{Path: "reasoning_details[].summary", Kind: ThoughtText, Role: assistantRole, Part: 6},
 	{Path: "tool_calls[].function.arguments", Kind: CallText, Form: QuotedJSON, Role: assistantRole},
 	{Path: "tool_calls[].custom.input", Kind: CallText, Role: assistantRole},
 	{Path: "function_call.arguments", Kind: CallText, Form: QuotedJSON, Role: assistantRole, Part: -1},
 	{Path: "audio.transcript", Role: assistantRole, Part: 1},
 	{Path: "annotations[].url_citation.title", Role: assistantRole, Part: 2},
-}
+})
+
+// repeated is what LiteLLM says a second time (litellm/llms/anthropic/chat in BerriAI/litellm).
+var repeated = under("provider_specific_fields.", []TextPlace{
+	{Path: "thinking_blocks[].thinking", Kind: ThoughtText, Role: assistantRole, Part: 7, Signature: "signature"},
+	{Path: "reasoning_content", Kind: ThoughtText, Role: assistantRole, Part: 8},
+	{Path: "citations**", Role: assistantRole, Part: 3},
+})
 
 // https://docs.anthropic.com/en/api/messages and its pages on streaming, citations and server
 // tools.
@@ -97,7 +106,7 @@ var anthropicTexts = Texts{
 		under("content_block**", block),
 		[]TextPlace{
 			{Path: "delta.text"},
-			{Path: "delta.thinking", Kind: ThoughtText},
+			{Path: "delta.thinking", Kind: ThoughtText, Signature: "signature"},
 			{Path: "delta.partial_json", Kind: CallText, Form: QuotedJSON},
 			{Path: "delta.content", Kind: ResultText}, // of a compaction
 			{Path: "delta.citation.cited_text", Part: 1},
@@ -106,7 +115,7 @@ var anthropicTexts = Texts{
 		},
 	)),
 	Opaque: strings.Fields("cache_control caller data encrypted_content encrypted_index error_code file_id file_type " +
-		"id media_type name page_age retrieved_at server_name signature tool_name tool_use_id toolset_name type url"),
+		"id media_type model name page_age retrieved_at server_name signature tool_name tool_use_id toolset_name type url"),
 	Speaker: "messages[].role", Speakers: turns,
 	Number: "index",
 	Closed: Mark{"type", "content_block_stop"},
@@ -114,17 +123,17 @@ var anthropicTexts = Texts{
 }
 
 // block is a content block, or a list of them. What a document's source says in plain text is in
-// its data.
+// its data. What is signed is a thought, and what a compaction says of the turns before it.
 var block = []TextPlace{
 	{Path: ""},
-	{Path: ".thinking", Kind: ThoughtText},
+	{Path: ".thinking", Kind: ThoughtText, Signature: "signature"},
 	{Path: ".input", Kind: CallText, Form: ValueJSON},
 	{Path: ".citations[].cited_text", Part: 1},
 	{Path: ".citations[].document_title", Part: 2},
 	{Path: ".citations[].title", Part: 2},
 	{Path: ".source**"},
 	{Path: ".source**.data{type=text}"},
-	{Path: ".content**", Kind: ResultText},
+	{Path: ".content**", Kind: ResultText, Signature: "signature"},
 	{Path: ".content**.data{type=text}", Kind: ResultText},
 }
 

@@ -42,6 +42,9 @@ type TextPlace struct {
 	// Part keeps the texts of one choice or block apart that are of one kind and do not continue
 	// one another.
 	Part int
+	// Signature is the member beside the text by which its provider knows that nobody has changed
+	// it, "" for none. In a stream it may come in a later event.
+	Signature string
 }
 
 // Mark is a member with a word: any but "" where Word is "". A member that is true says "true".

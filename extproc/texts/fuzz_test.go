@@ -21,6 +21,8 @@ func FuzzReplace(f *testing.F) {
 		`{"content":[{"type":"tool_use","input":{"a":"\ud800"}},{"type":"text","text":"b","citations":[{"cited_text":"c"}]}],"index":3}`,
 		`{"choices":[{"index":1,"delta":{"content":"a","tool_calls":[{"index":2,"function":{"arguments":{"x":1}}}]},"message":{"content":"b"},"logprobs":{},"finish_reason":"stop"}]}`,
 		`{"type":"content_block_delta","index":1,"delta":{"partial_json":"{"}}`,
+		`{"index":1,"content_block":[{"thinking":"a","signature":"s"},{"source":{"data":"b","type":"url"}},{"signature":"t","thinking":"c"}]}`,
+		`{"choices":[{"delta":{"thinking_blocks":[{"thinking":"a","signature":"s"},{"signature":"t"}]},"logprobs":{"signature":"u"},"index":2}]}`,
 	} {
 		for _, text := range []string{"", "x", "\"\\\xff", `{"a":1}`, `{}`, `"s"`, ` null `} {
 			f.Add([]byte(body), text, uint8(1))
@@ -52,6 +54,19 @@ func FuzzReplace(f *testing.F) {
 					t.Fatal(err)
 				}
 				replaced(t, found, again, i, text)
+			}
+			e, err := Event(s, bytes.Clone(body))
+			if err != nil {
+				continue
+			}
+			for i, sign := range e.Signatures {
+				if sign.After > len(e.Texts) || i > 0 && sign.After < e.Signatures[i-1].After {
+					t.Fatalf("%s: signatures %+v of %d texts in %s", s.Name, e.Signatures, len(e.Texts), body)
+				}
+			}
+			out := Replace(body, e.Texts, map[int]string{int(pick): text}, e.Signatures...)
+			if again, err := Event(s, out); err != nil || len(e.Signatures) > 0 && len(again.Signatures) >= len(e.Signatures) && bytes.Count(body, []byte("signature")) == len(e.Signatures) {
+				t.Fatalf("%s: %s is still signed: %v", s.Name, out, err)
 			}
 		}
 	})

@@ -79,6 +79,7 @@ const (
 	last
 	quotes
 	condition // the word that texts with a condition ask for
+	signature
 )
 
 // add adds places.
@@ -87,6 +88,10 @@ func (n *node) add(places []schema.TextPlace) {
 		path, only, conditional := strings.Cut(places[i].Path, "{")
 		at := n.at(path)
 		at.place = &places[i]
+		if name := places[i].Signature; name != "" {
+			around, _ := cut(path)
+			n.watch(around+name, mark{of: signature})
+		}
 		if !conditional {
 			continue
 		}

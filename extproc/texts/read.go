@@ -183,13 +183,16 @@ type object struct {
 	word    span // the value of its type
 	closes  bool
 	quotes  span
+
+	signature  span
+	signatures int // the first one in it
 }
 
 func (r *reader) object(n *node) error {
 	if _, err := r.decoder.ReadToken(); err != nil {
 		return err
 	}
-	o := object{from: len(r.found.Texts), pending: len(r.pending)}
+	o := object{from: len(r.found.Texts), pending: len(r.pending), signatures: len(r.found.Signatures)}
 	for r.decoder.PeekKind() == jsontext.KindString {
 		name, err := r.decoder.ReadValue()
 		if err != nil {
@@ -263,6 +266,9 @@ func (r *reader) note(m *mark, o *object) error {
 	if m.of&condition != 0 {
 		o.word = value
 	}
+	if m.of&signature != 0 && len(word) > 0 {
+		o.signature = value
+	}
 	return nil
 }
 
@@ -292,6 +298,9 @@ func (r *reader) settle(n *node, o *object) {
 	if len(r.pending) > o.pending {
 		r.decide(o)
 	}
+	if o.signature.to > 0 {
+		r.found.Signatures = append(r.found.Signatures, Signature{After: len(r.found.Texts), value: o.signature})
+	}
 	from := o.from
 	if o.marks&^condition == 0 { // below ** a text has any number of objects around it
 		from = len(r.found.Texts)
@@ -312,6 +321,14 @@ func (r *reader) settle(n *node, o *object) {
 		}
 		if o.quotes.to > 0 {
 			t.quotes = o.quotes
+		}
+		if o.signature.to > 0 {
+			t.signature = o.signature
+		}
+	}
+	if o.marks&number != 0 {
+		for i := range r.found.Signatures[o.signatures:] {
+			r.found.Signatures[o.signatures+i].Choice = o.number
 		}
 	}
 	if n.marks&number != 0 && (o.marks&number != 0 || len(r.found.Texts) > o.from || o.closes) {
@@ -336,6 +353,16 @@ func (r *reader) decide(o *object) {
 // decode makes the words of what was found, all of them in one string.
 func (r *reader) decode() {
 	if r.dropped {
+		at, gone := 0, 0
+		for i := range r.found.Signatures {
+			s := &r.found.Signatures[i]
+			for ; at < s.After; at++ {
+				if r.found.Texts[at].value == (span{}) {
+					gone++
+				}
+			}
+			s.After -= gone
+		}
 		r.found.Texts = slices.DeleteFunc(r.found.Texts, func(t Text) bool { return t.value == span{} })
 	}
 	texts := r.found.Texts

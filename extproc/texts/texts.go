@@ -40,10 +40,11 @@ type Text struct {
 	// joined, are one text.
 	Channel Channel
 
-	value  span // the JSON value in the body
-	quotes span // what repeats it; zero for nothing
-	bare   bool // value is the JSON that Text is, not a string
-	object bool // it is so though a string is usual there: as a string it would be that
+	value     span // the JSON value in the body
+	quotes    span // what repeats it; zero for nothing
+	signature span // what says that it is its provider's; zero for nothing
+	bare      bool // value is the JSON that Text is, not a string
+	object    bool // it is so though a string is usual there: as a string it would be that
 }
 
 // Channel tells the texts of an answer apart. Its numbers are the provider's, of any size.
@@ -82,6 +83,17 @@ type InEvent struct {
 	// Closes are those that are over after it.
 	Opens, Closes []int
 	Last          bool // the event that ends every stream of the schema
+	// Signatures are in the order of the event. They are no texts.
+	Signatures []Signature
+}
+
+// Signature is what a provider has signed a thought with. In a stream it comes with the thought's
+// last piece or after it.
+type Signature struct {
+	Choice int // as Channel has it
+	After  int // how many texts of the event come before it, its own included
+
+	value span
 }
 
 // Event finds the texts of one event: data is that of the event alone, without "data:". No data has
