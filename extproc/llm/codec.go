@@ -43,6 +43,10 @@ type ClientCodec interface {
 	// has none; what it repeats in every event comes from there. open are the choices or blocks
 	// that have not ended.
 	Cut(dst, first []byte, open []int, stop Stop) []byte
+	// Say appends to dst an event that adds text to what a choice or a block says, which has not
+	// ended. before is the data of an earlier event that has added some: what is repeated in every
+	// event comes from there.
+	Say(dst, before []byte, number int, text string) []byte
 }
 
 // TargetCodec is the half of an operation that faces a provider: it writes requests, each with a

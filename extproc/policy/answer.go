@@ -31,7 +31,8 @@ func (s *Session) Answer(ctx context.Context, client llm.ClientCodec, asked llm.
 		return nil
 	}
 	o := &Answer{session: s, ctx: ctx, client: client, asked: asked}
-	o.gate.output, o.gate.frames.several = o, asked.Choices > 1
+	o.gate.output = o
+	o.gate.frames.client, o.gate.frames.several = client, asked.Choices > 1
 	return o
 }
 
@@ -131,7 +132,7 @@ func (o *Answer) finish() {
 		if t == nil {
 			continue
 		}
-		if t.frame != nil && len(o.gate.frames.said) > 0 {
+		if t.frame != nil && o.gate.frames.changed {
 			t.say(verdictChange, "")
 		}
 		all = append(all, t)

@@ -11,60 +11,115 @@ import (
 type frames struct {
 	before, after string
 	several       bool // answers were asked for side by side: each is framed
+	client        llm.ClientCodec
 	first         []byte
 	open, closed  []int // choices or blocks that are not over, and that are
 	said          map[int]*saying
-	last          *frame // what may be the end of the text; nil: nothing may
+	waiting       []*frame // the event that may end the answer's text, and those after it
+	size          int      // of what waits, in bytes
+	passed        bool     // a meaningful event has gone out
+	changed       bool     // something was put around a text
 }
 
 // saying is what one answer has said.
 type saying struct {
-	begun bool
-	calls bool // it calls tools, so it is no answer for people
-	frame *frame
-	text  int // of the frame, the last one
+	begun    bool
+	calls    bool // it calls tools, so it is no answer for people
+	followed bool // the text after it is out
+	frame    *frame
+	text     int // of the frame, the last one
 }
 
-// put lets an event out. The one that may end an answer's text waits for the next: that tells
-// whether there is more to come.
+// put lets an event out. Where answers follow one another in blocks, the one that ends a text waits
+// until more is said or the stream ends: a stream that breaks off gets no text after the answer's.
+// Neither does a text that is followed by blocks without one.
 func (f *frames) put(dst []byte, e *frame) []byte {
 	if f.before == "" && f.after == "" {
 		return f.write(dst, e)
 	}
-	if f.last != nil {
-		more := slices.ContainsFunc(e.event.Opens, func(n int) bool { return !slices.Contains(f.last.event.Closes, n) })
-		dst = f.ending(dst, !more || f.several)
+	switch {
+	case len(f.waiting) == 0:
+	case e.event.Last:
+		dst = f.follow(dst, f.waiting[0])
+		dst = f.end(dst)
+	case len(e.event.Texts) > 0 || slices.ContainsFunc(e.event.Opens, func(n int) bool { return !slices.Contains(f.waiting[0].event.Closes, n) }):
+		dst = f.end(dst)
+	default:
+		f.wait(e)
+		return dst
 	}
-	for i := range e.event.Texts {
-		t := &e.event.Texts[i]
-		s := f.of(t.Channel)
-		switch t.Kind {
-		case texts.Call:
-			s.calls = true
-		case texts.Said:
-			if !s.begun && f.before != "" {
-				e.edit(i, f.before+e.text(i))
-			}
-			s.begun, s.frame, s.text = true, e, i
-		}
-	}
-	if f.after != "" && slices.ContainsFunc(e.event.Closes, f.saidBy) {
-		f.last = e
+	f.hear(e)
+	switch {
+	case f.after == "":
+	case f.several:
+		dst = f.follow(dst, e)
+	case slices.ContainsFunc(e.event.Closes, func(n int) bool { return f.saidBy(n) != nil }):
+		f.wait(e)
 		return dst
 	}
 	return f.write(dst, e)
 }
 
-// saidBy tells whether the last text that was said is of this choice or block.
-func (f *frames) saidBy(n int) bool {
-	s := f.of(texts.Channel{Choice: n})
-	return s.frame != nil && s.frame.event.Texts[s.text].Channel.Choice == n
+func (f *frames) wait(e *frame) {
+	f.waiting = append(f.waiting, e)
+	f.size += len(e.raw)
 }
 
-func (f *frames) of(c texts.Channel) *saying {
-	n := 0
-	if f.several {
-		n = c.Choice
+// hear notes what an event says, and puts text before an answer's.
+func (f *frames) hear(e *frame) {
+	for i := range e.event.Texts {
+		t := &e.event.Texts[i]
+		if t.Kind != texts.Call && !framedText(t) {
+			continue
+		}
+		s := f.of(t.Channel.Choice)
+		if t.Kind == texts.Call {
+			s.calls = true
+			continue
+		}
+		if !s.begun && f.before != "" {
+			e.edit(i, f.before+e.text(i))
+			f.changed = true
+		}
+		s.begun, s.frame, s.text = true, e, i
+	}
+}
+
+// framedText tells whether a text is one that others are put around: what an answer says, and not
+// what it cites.
+func framedText(t *texts.Text) bool { return t.Kind == texts.Said && t.Channel.Part == 0 }
+
+// follow puts text after that of the answers that the event ends: in the event itself, if it has
+// the last of the text, else in one before it.
+func (f *frames) follow(dst []byte, e *frame) []byte {
+	for _, n := range e.event.Closes {
+		s := f.saidBy(n)
+		if s == nil || s.calls || s.followed {
+			continue
+		}
+		s.followed, f.changed = true, true
+		if s.frame == e {
+			e.edit(s.text, e.text(s.text)+f.after)
+			continue
+		}
+		dst = f.client.Say(dst, s.frame.data, n, f.after)
+	}
+	return dst
+}
+
+// saidBy is the saying of which the last text is of this choice or block; nil for none.
+func (f *frames) saidBy(n int) *saying {
+	s := f.of(n)
+	if !s.begun || s.frame.event.Texts[s.text].Channel.Choice != n {
+		return nil
+	}
+	return s
+}
+
+// of is the saying of a choice or block.
+func (f *frames) of(n int) *saying {
+	if !f.several {
+		n = 0
 	}
 	if f.said == nil {
 		f.said = map[int]*saying{}
@@ -75,32 +130,12 @@ func (f *frames) of(c texts.Channel) *saying {
 	return f.said[n]
 }
 
-// ending lets out the event that waits, with the text that comes after an answer's before it if it
-// is the end of one.
-func (f *frames) ending(dst []byte, ends bool) []byte {
-	e := f.last
-	f.last = nil
-	s := f.of(texts.Channel{Choice: e.event.Closes[0]})
-	switch {
-	case !ends || s.calls:
-	case s.frame == e:
-		e.edit(s.text, e.text(s.text)+f.after)
-	default: // an event as the last one was, with this text alone
-		again := &frame{raw: s.frame.raw, data: s.frame.data, event: s.frame.event}
-		for i := range again.event.Texts {
-			again.edit(i, "")
-		}
-		again.edit(s.text, f.after)
-		dst = f.write(dst, again)
-	}
-	return f.write(dst, e)
-}
-
-// end follows the last event.
+// end lets out what waits.
 func (f *frames) end(dst []byte) []byte {
-	if f.last != nil {
-		dst = f.ending(dst, true)
+	for _, e := range f.waiting {
+		dst = f.write(dst, e)
 	}
+	f.waiting, f.size = nil, 0
 	return dst
 }
 
@@ -121,6 +156,7 @@ func (f *frames) write(dst []byte, e *frame) []byte {
 	if e.event.Last {
 		f.open = nil
 	}
+	f.passed = f.passed || e.meaningful
 	return append(dst, e.bytes()...)
 }
 

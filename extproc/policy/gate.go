@@ -111,16 +111,16 @@ func (o *Answer) Stream(dst, events []byte, meaningful bool) ([]byte, bool, *llm
 
 // End implements answer.Police.
 func (o *Answer) End(dst []byte) ([]byte, bool, *llm.Error) {
-	dst, passed, e := o.step(dst, o.gate.end)
+	dst, _, e := o.step(dst, o.gate.end)
 	if e == nil {
 		dst = o.gate.frames.end(dst)
 	}
 	o.finish()
-	return dst, passed, e
+	return dst, o.gate.frames.passed, e
 }
 
 // Kept implements answer.Police.
-func (o *Answer) Kept() int { return o.gate.size }
+func (o *Answer) Kept() int { return o.gate.size + o.gate.frames.size }
 
 // step runs one step of the gate. Should it fail, so have all policies that look at texts.
 func (o *Answer) step(dst []byte, step func() error) ([]byte, bool, *llm.Error) {
@@ -397,14 +397,12 @@ func (g *gate) end() error {
 
 // release lets out the events that wait for nothing.
 func (g *gate) release(dst []byte) ([]byte, bool, *llm.Error) {
-	passed := false
 	for len(g.kept) > 0 && g.kept[0].undecided == 0 && (!g.collect || g.complete || g.passes) {
 		f := g.kept[0]
 		g.kept = g.kept[1:]
 		g.size -= len(f.raw)
 		g.longest = max(g.longest, time.Since(f.came))
 		dst = g.frames.put(dst, f)
-		passed = passed || f.meaningful
 	}
-	return dst, passed, nil
+	return dst, g.frames.passed, nil
 }

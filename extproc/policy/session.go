@@ -187,10 +187,10 @@ func (s *Session) around(t *tally, d *document) error {
 		if d.several {
 			n = text.Channel.Choice
 		}
-		switch text.Kind {
-		case texts.Call:
+		switch {
+		case text.Kind == texts.Call:
 			calls[n] = true
-		case texts.Said:
+		case framedText(&text):
 			if _, begun := first[n]; !begun {
 				first[n] = i
 			}
@@ -198,9 +198,12 @@ func (s *Session) around(t *tally, d *document) error {
 		}
 	}
 	for n, i := range first {
-		t.say(verdictChange, "")
-		d.edit(i, edit{0, 0, before})
-		if end := len(all[last[n]].Text); !calls[n] {
+		if before != "" {
+			t.say(verdictChange, "")
+			d.edit(i, edit{0, 0, before})
+		}
+		if end := len(all[last[n]].Text); after != "" && !calls[n] {
+			t.say(verdictChange, "")
 			d.edit(last[n], edit{end, end, after})
 		}
 	}

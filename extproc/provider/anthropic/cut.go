@@ -23,6 +23,12 @@ func (Messages) Cut(dst, first []byte, open []int, stop llm.Stop) []byte {
 	return append(append(dst, "}\n\n"...), streamEnd...)
 }
 
+// Say implements llm.ClientCodec.
+func (Messages) Say(dst, _ []byte, number int, text string) []byte {
+	e := streamEncoder{index: int64(number)}
+	return appendDelta(e.head(dst, "content_block_delta"), deltaOpening[textKind], text)
+}
+
 // begun is the usage of a message_start.
 func begun(data []byte) llm.Usage {
 	var message jsontext.Value

@@ -81,3 +81,11 @@ func TestCut(t *testing.T) {
 		})
 	}
 }
+
+// TestSay: what a policy adds to an answer is a delta of the block.
+func TestSay(t *testing.T) {
+	const want = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":3,\"delta\":{\"type\":\"text_delta\",\"text\":\"\\\"b\\\"\"}}\n\n"
+	if got := string(Messages{}.Say(nil, nil, 3, `"b"`)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

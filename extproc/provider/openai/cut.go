@@ -42,6 +42,12 @@ func (Chat) Cut(dst, first []byte, open []int, stop llm.Stop) []byte {
 	return append(dst, streamEnd...)
 }
 
+// Say implements llm.ClientCodec.
+func (Chat) Say(dst, before []byte, number int, text string) []byte {
+	e := streamEncoder{prefix: repeated(before), suffix: "}\n\n"}
+	return e.text(dst, number, `{"content":`, text)
+}
+
 // repeated is the beginning of every chunk of the answer that first is a chunk of, up to the value
 // of choices.
 func repeated(first []byte) []byte {

@@ -117,3 +117,16 @@ func official(t *testing.T, stream string) {
 		t.Error("OpenAI's own client reads no choice")
 	}
 }
+
+// TestSay: what a policy adds to an answer is a chunk like the others, without what only one of
+// them has.
+func TestSay(t *testing.T) {
+	for before, want := range map[string]string{
+		`{"id":"i","object":"chat.completion.chunk","created":5,"model":"m","system_fingerprint":"fp","usage":null,"choices":[{"index":1,"delta":{"role":"assistant","content":"a"},"finish_reason":null}]}`: `data: {"id":"i","object":"chat.completion.chunk","created":5,"model":"m","system_fingerprint":"fp","usage":null,"choices":[{"index":1,"delta":{"content":"\"b\""},"logprobs":null,"finish_reason":null}]}` + "\n\n",
+		`{"id":"i","created":5,"model":"m","usage":{"total_tokens":3},"choices":[]}`: `data: {"id":"i","object":"chat.completion.chunk","created":5,"model":"m","choices":[{"index":1,"delta":{"content":"\"b\""},"logprobs":null,"finish_reason":null}]}` + "\n\n",
+	} {
+		if got := string(Chat{}.Say(nil, []byte(before), 1, `"b"`)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}

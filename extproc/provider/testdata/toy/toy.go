@@ -190,6 +190,10 @@ func (Talk) StreamEnd() []byte { return []byte(said(line{Who: "assistant", Last:
 
 func (Talk) Cut(dst, _ []byte, _ []int, _ llm.Stop) []byte { return append(dst, Talk{}.StreamEnd()...) }
 
+func (Talk) Say(dst, _ []byte, _ int, text string) []byte {
+	return append(dst, said(line{Who: "assistant", Text: text})...)
+}
+
 type oops struct {
 	Oops string `json:"oops"`
 	Kind string `json:"kind"`
