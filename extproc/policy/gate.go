@@ -29,6 +29,7 @@ type gate struct {
 	collect  bool          // everything is kept to the end of the stream, for policies that are asked then
 	listens  bool          // some are asked then, and nothing depends on what they say
 	spoken   []*channel
+	changed  thoughts
 }
 
 // frame is an event of the client's stream.
@@ -39,6 +40,7 @@ type frame struct {
 	meaningful bool
 	undecided  int            // of its texts
 	edits      map[int]string // by text
+	invalid    []texts.Signature
 }
 
 // text is one of the frame's, as it is now.
@@ -58,10 +60,10 @@ func (f *frame) edit(i int, with string) {
 
 // bytes are the event's, with what was changed.
 func (f *frame) bytes() []byte {
-	if len(f.edits) == 0 {
+	if len(f.edits) == 0 && len(f.invalid) == 0 {
 		return f.raw
 	}
-	data := texts.Replace(f.data, f.event.Texts, f.edits)
+	data := texts.Replace(f.data, f.event.Texts, f.edits, f.invalid...)
 	if at := bytes.Index(f.raw, f.data); at >= 0 {
 		return slices.Concat(f.raw[:at], data, f.raw[at+len(f.data):])
 	}
@@ -173,8 +175,8 @@ func (g *gate) push(events []byte, meaningful bool) error {
 		frames[len(frames)-1].meaningful = meaningful
 	}
 	for _, f := range frames {
-		if err == nil {
-			err = g.read(f)
+		if e := g.read(f); err == nil {
+			err = e
 		}
 	}
 	return err
@@ -190,24 +192,51 @@ func (g *gate) keep(e sse.Event) *frame {
 
 // read looks at what an event says.
 func (g *gate) read(f *frame) error {
-	if len(f.data) == 0 || g.passes {
+	if len(f.data) == 0 {
 		return nil
 	}
 	event, err := texts.Event(g.output.session.schema, f.data)
-	if err != nil {
+	f.event = event
+	switch {
+	case g.passes: // what was changed before still has its consequences
+		return nil
+	case err != nil:
 		return err
 	}
-	f.event = event
-	for i := range event.Texts {
-		if err := g.look(f, i); err != nil {
+	from := 0
+	for _, s := range event.Signatures { // it ends a thought
+		if err := g.lookAt(f, from, s.After); err != nil {
+			return err
+		}
+		if err := g.closeAll(func(c texts.Channel) bool { return c.Kind == texts.Thought && c.Choice == s.Choice }); err != nil {
+			return err
+		}
+		from = s.After
+	}
+	if err := g.lookAt(f, from, len(event.Texts)); err != nil {
+		return err
+	}
+	return g.closeAll(func(c texts.Channel) bool { return event.Last || slices.Contains(event.Closes, c.Choice) })
+}
+
+// closeAll closes the windows of some channels.
+func (g *gate) closeAll(which func(texts.Channel) bool) error {
+	for _, w := range slices.Clone(g.windows) {
+		if !which(w.channel) {
+			continue
+		}
+		if err := g.close(w); err != nil {
 			return err
 		}
 	}
-	for _, w := range slices.Clone(g.windows) {
-		if event.Last || slices.Contains(event.Closes, w.channel.Choice) {
-			if err := g.close(w); err != nil {
-				return err
-			}
+	return nil
+}
+
+// lookAt looks at some of the event's texts.
+func (g *gate) lookAt(f *frame, from, to int) error {
+	for i := from; i < to; i++ {
+		if err := g.look(f, i); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -386,10 +415,8 @@ func (g *gate) end() error {
 	if g.complete = true; failed != nil || g.passes {
 		return failed
 	}
-	for _, w := range slices.Clone(g.windows) {
-		if err := g.close(w); err != nil {
-			return err
-		}
+	if err := g.closeAll(func(texts.Channel) bool { return true }); err != nil {
+		return err
 	}
 	g.output.askAtEnd()
 	return nil
@@ -402,6 +429,7 @@ func (g *gate) release(dst []byte) ([]byte, bool, *llm.Error) {
 		g.kept = g.kept[1:]
 		g.size -= len(f.raw)
 		g.longest = max(g.longest, time.Since(f.came))
+		g.changed.follow(f)
 		dst = g.frames.put(dst, f)
 	}
 	return dst, g.frames.passed, nil
