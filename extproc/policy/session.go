@@ -368,7 +368,11 @@ func (s *Session) record(p Phase, tallies []*tally) {
 			Policy: t.Name, Kind: t.Kind, Phase: string(p), Verdict: string(t.verdict), Found: t.found,
 			DurationMs: float64(t.took.Microseconds()) / 1000,
 		}
-		if t.verdict != verdictPass && t.verdict != verdictError {
+		switch t.verdict {
+		case verdictPass, verdictError:
+		case verdictChange:
+			v.Reason = t.reason
+		default:
 			v.Observed, v.Reason = t.Observe, t.why(p)
 		}
 		s.verdicts = append(s.verdicts, v)
