@@ -47,10 +47,11 @@ const (
 	bareName   = "bare Envoy"
 	sameSchema = "same schema"
 	translated = "OpenAI to Anthropic"
-	// Of the gateway alone, with inspect: first-token, and headers.
+	// Of the gateway alone, with inspect: first-token, and headers; and with policies that read all.
 	detached = "until the first token"
 	unread   = "no body read"
 	keyed    = "keys, no body read"
+	policed  = "same schema, policies"
 )
 
 // start starts everything. A Bifrost that cannot be built is left out, and that is said.
@@ -99,10 +100,10 @@ func start(ctx context.Context, o options) (_ *bench, err error) {
 	}
 	if last := len(o.builds) - 1; wanted("plans") {
 		build := o.builds[last]
-		for _, plan := range []struct{ says, inspect, keys string }{
-			{detached, "first-token", ""}, {unread, "headers", ""}, {keyed, "headers", clientsKey},
+		for _, plan := range []struct{ says, inspect, more string }{
+			{detached, "first-token", ""}, {unread, "headers", ""}, {keyed, "headers", clientsKey}, {policed, "everything", threePolicies},
 		} {
-			if err := b.gateway(build.name, build.binary, envoyBinary, planOf(provider, plan.inspect)+plan.keys, plan.says); err != nil {
+			if err := b.gateway(build.name, build.binary, envoyBinary, planOf(provider, plan.inspect)+plan.more, plan.says); err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", build.name, plan.says, err)
 			}
 		}
@@ -191,6 +192,9 @@ rules: [{path: /v1, service: same}]
 
 // clientsKey lets in the key that every request has: client.
 const clientsKey = "keys: [{name: bench, hash: 948fe603f61dc036b5c596dc09fe3ce3f3d30dc90f024c85f3c82db2ccab679d}]\n"
+
+// threePolicies look for some 490 patterns in every text, of requests and of answers.
+const threePolicies = "policies: {chain: [dlp, content-filter, prompt-injection]}\n"
 
 // gateway starts a build with this document; says has a word for each path through it, in the order
 // of its rules.
