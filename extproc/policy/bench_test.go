@@ -1,9 +1,13 @@
 package policy
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,29 +36,78 @@ func corpus(tb testing.TB, bytes int) string {
 	return strings.ToValidUTF8(b.String()[:bytes], "")
 }
 
-// BenchmarkInput asks a chain of all kinds that look for patterns about a prompt. Issue 12 wants a
-// p99 below 1 ms for 20 KB and below 10 ms for 200 KB, on one core (-cpu 1).
+// BenchmarkInput asks a chain of all kinds that look for patterns about prompts. Issue 12 wants a
+// p99 below 1 ms for 20 KB and below 10 ms for 200 KB, on one core (-cpu 1), when the machine does
+// nothing else. known is the same text again and again; fresh is each text once in the life of a
+// chain, from its first on.
 func BenchmarkInput(b *testing.B) {
-	chain := chainOf(b, allKinds)
-	for _, size := range []int{1 << 10, 20 << 10, 200 << 10} {
-		for name, more := range map[string]string{"clean": "", "with findings": "\nMail bob@example.org, card 4111 1111 1111 1111."} {
-			body := asking(corpus(b, size) + more)
-			b.Run(fmt.Sprintf("%d KiB/%s", size>>10, name), func(b *testing.B) {
-				var took []time.Duration
-				b.ReportAllocs()
-				for b.Loop() {
-					began := time.Now()
-					if _, e := chain.Start(quiet, schema.Usual(), Request{}, nobody).Input(b.Context(), body); e != nil && e.Code != "policy_violation" {
-						b.Fatal(e)
-					}
-					took = append(took, time.Since(began))
-				}
-				slices.Sort(took)
-				b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
-				b.ReportMetric(float64(len(chain.input.acts.owners)), "patterns")
-			})
+	all := repository(b)
+	for _, size := range []int{20 << 10, 200 << 10} {
+		known := corpus(b, size)
+		for _, row := range []struct {
+			name string
+			text func(i int) string
+			n    int // texts
+		}{
+			{"known", func(int) string { return known }, 1},
+			{"with findings", func(int) string { return known + "\nMail bob@example.org, card 4111 1111 1111 1111." }, 1},
+			{"fresh", func(i int) string { return all[i*size:][:size] }, len(all) / size},
+			{"base64", func(i int) string { return randomly(uint64(i), size) }, 10},
+		} {
+			b.Run(fmt.Sprintf("%d KiB/%s", size>>10, row.name), func(b *testing.B) { ask(b, row.text, row.n) })
 		}
 	}
+}
+
+// ask asks a chain about n texts, each once, and then the next chain; if n is 1, one chain always.
+func ask(b *testing.B, text func(i int) string, n int) {
+	var took []time.Duration
+	chain := chainOf(b, allKinds)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		if i%n == 0 && n > 1 {
+			chain = chainOf(b, allKinds)
+		}
+		body := asking(strings.ToValidUTF8(text(i%n), ""))
+		b.StartTimer()
+		began := time.Now()
+		if _, e := chain.Start(quiet, schema.Usual(), Request{}, nobody).Input(b.Context(), body); e != nil && e.Code != "policy_violation" {
+			b.Fatal(e)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+	b.ReportMetric(float64(len(chain.input.acts.owners)), "patterns")
+}
+
+// repository is the documents and the code of this repository.
+func repository(tb testing.TB) string {
+	var all strings.Builder
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if ext := filepath.Ext(path); err != nil || ext != ".md" && ext != ".go" || strings.HasSuffix(path, ".pb.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all.Write(text)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return all.String()
+}
+
+// randomly is random base64, as of a file that somebody attached.
+func randomly(seed uint64, size int) string {
+	random := rand.New(rand.NewPCG(seed, 12))
+	bytes := make([]byte, size*3/4)
+	for i := range bytes {
+		bytes[i] = byte(random.Uint32())
+	}
+	return base64.StdEncoding.EncodeToString(bytes)
 }
 
 // BenchmarkStream shows a chain the events of a stream, a word each.

@@ -259,6 +259,9 @@ func (s *side) compile() error {
 	if err != nil {
 		return fmt.Errorf("policies: %w", err)
 	}
+	if s.phase == Output {
+		set.PrepareStreams()
+	}
 	s.set = set
 	return nil
 }

@@ -84,7 +84,7 @@ const testPackages = "internal/golden internal/fakellm"
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested
 // with real parts.
 var testRooms = map[string]string{"extproc": "audit",
-	"extproc/answer": "extproc/provider schema", "extproc/policy": "extproc/provider", "extproc/policy/match": "extproc/policy/detect", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "internal/edges": "schema",
+	"extproc/answer": "extproc/provider schema", "extproc/policy": "extproc/provider", "extproc/policy/match": "extproc/policy/detect extproc/policy/injection extproc/policy/words", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "internal/edges": "schema",
 }
 
 // testLibraries are what the tests of a room may use beside any ordinary library: control's have a

@@ -15,23 +15,37 @@ import (
 //
 // It is a lazy DFA: a state is made when a text first needs it, and kept for the next text. Its
 // methods may be called at the same time.
+//
+// One that is anchored looks for matches that begin where it starts, and so it is started at many
+// places (see scan). It has far fewer states, since they know nothing of the text before.
 type automaton struct {
-	insts   []inst
-	entries [][]uint32 // instructions: where all expressions begin, then where they go on after a head
-	most    []int      // by expression: the most bytes that a match has, or endless
+	anchored bool
+	insts    []inst
+	entries  [][]uint32 // instructions: where all expressions begin, then where they go on after a head
+	most     []int      // by expression: the most bytes that a match has, or endless
+	spread   []spread   // by expression, if anchored
 
 	ascii [utf8.RuneSelf]uint16 // classes
 	above []span                // of the runes above, by their first rune
 	in    [][]bool              // by set and class
-	kinds []kind                // by class
+	sorts []kind                // by class
+	usual int                   // classes that ASCII has; they come first
 
-	opening [][64]atomic.Pointer[[]atomic.Pointer[[]uint32]] // by entry, flags and class: see openers
+	opening [][64]atomic.Pointer[opening] // by entry and flags
 	walks   sync.Pool
 
 	room  int          // for states
 	moves atomic.Int64 // since the states were last forgotten
 	mu    sync.Mutex   // guards known
 	known map[string]*state
+
+	// If it is anchored.
+	runs    int                           // that are followed at a time: see maxRuns
+	starts  atomic.Pointer[[kinds]*state] // by what is before
+	dead    *state                        // nothing may match any more
+	nowhere move                          // leads there
+	opens   [kinds][utf8.RuneSelf]pair    // what a match may begin with, after a kind
+	plain   [utf8.RuneSelf]kind           // of ASCII
 }
 
 const (
@@ -62,6 +76,7 @@ const (
 	newline
 	word
 	other
+	kinds
 )
 
 var sample = [...]rune{none: -1, newline: '\n', word: 'a', other: ' '}
@@ -81,9 +96,12 @@ type span struct {
 // reads keeps the positions. A thread that an earlier group has too is left out of the later ones.
 type state struct {
 	before  kind
+	opening bool // nothing was read yet, by an automaton that is anchored
 	groups  [][]uint32
-	longest []int                  // by group: the most bytes of a match that it may become
-	next    []atomic.Pointer[move] // by class; the last is the end of the text
+	longest []int                                  // by group: the most bytes of a match that it may become
+	limit   int                                    // so many runes a run has at most, if the automaton is anchored
+	next    []atomic.Pointer[move]                 // by class, of those that ASCII has
+	rare    atomic.Pointer[[]atomic.Pointer[move]] // of the others; the last is the end of the text
 }
 
 // A move is what a rune does to a state.
@@ -113,23 +131,46 @@ func (a *automaton) class(r rune) uint16 {
 }
 
 // end is the class of the end of the text.
-func (a *automaton) end() uint16 { return uint16(len(a.kinds)) }
+func (a *automaton) end() uint16 { return uint16(len(a.sorts)) }
 
 // step is where a rune of the class leads from s.
 func (a *automaton) step(s *state, class uint16) *move {
-	if m := s.next[class].Load(); m != nil {
+	if m := s.known(class); m != nil {
+		return m
+	}
+	if int(class) >= len(s.next) && s.rare.Load() == nil {
+		rare := make([]atomic.Pointer[move], len(a.sorts)+1-len(s.next))
+		s.rare.CompareAndSwap(nil, &rare)
+	}
+	to := s.to(class)
+	if m := to.Load(); m != nil {
 		return m
 	}
 	w, _ := a.walks.Get().(*walk)
 	if w == nil {
-		words := (len(a.insts) + 63) / 64
-		w = &walk{a: a, seen: make([]uint64, words), taken: make([]uint64, words)}
+		w = &walk{a: a, seen: newMarks(a), taken: newMarks(a)}
 	}
 	m := w.move(s, class)
 	a.walks.Put(w)
-	s.next[class].Store(m)
+	to.Store(m)
 	a.moves.Add(1)
 	return m
+}
+
+// known is the move of a class of ASCII, if it was made.
+func (s *state) known(class uint16) *move {
+	if int(class) < len(s.next) {
+		return s.next[class].Load()
+	}
+	return nil
+}
+
+// to is where the move of a class is kept.
+func (s *state) to(class uint16) *atomic.Pointer[move] {
+	if int(class) < len(s.next) {
+		return &s.next[class]
+	}
+	return &(*s.rare.Load())[int(class)-len(s.next)]
 }
 
 // start is the state of a text in which nothing began yet, after a rune.
@@ -148,24 +189,49 @@ func (a *automaton) intern(before kind, groups [][]uint32, key []byte) *state {
 		// Whoever reads now keeps the states that it is in; the others go.
 		a.known = map[string]*state{}
 		a.moves.Store(0)
+		a.restart()
 	}
-	s := &state{before: before, next: make([]atomic.Pointer[move], len(a.kinds)+1)}
+	s := a.state(before)
 	for _, g := range groups {
 		most := 0
 		for _, pc := range g {
 			most = max(most, a.insts[pc].most)
 		}
 		s.groups, s.longest = append(s.groups, slices.Clone(g)), append(s.longest, most)
+		s.limit = most
 	}
 	a.known[string(key)] = s
 	return s
 }
 
+func (a *automaton) state(before kind) *state {
+	return &state{before: before, next: make([]atomic.Pointer[move], a.usual)}
+}
+
+// pair tells of two characters of ASCII whether something may still match after them: for the first
+// of them, one bit for each that comes next.
+type pair [2]uint64
+
+func (p *pair) with(c byte) bool { return p[c>>6&1]&(1<<(c&63)) != 0 }
+
+// restart makes the states that nothing leads to.
+func (a *automaton) restart() {
+	if !a.anchored {
+		return
+	}
+	var starts [kinds]*state
+	for k := range starts {
+		starts[k] = a.state(kind(k))
+		starts[k].opening = true
+	}
+	a.starts.Store(&starts)
+}
+
 // walk follows instructions. It is scratch space, used again and again.
 type walk struct {
 	a     *automaton
-	seen  []uint64 // in this group, before the rune
-	taken []uint64 // by this group or an earlier one, after the rune
+	seen  marks // in this group, before the rune
+	taken marks // by this group or an earlier one, after the rune
 	lists [maxGroups + 2][]uint32
 	list  []uint32
 	hits  []int
@@ -176,10 +242,10 @@ type walk struct {
 func (w *walk) move(s *state, class uint16) *move {
 	a, m, after := w.a, &move{}, none
 	if class < a.end() {
-		after = a.kinds[class]
+		after = a.sorts[class]
 	}
 	flags := around(s.before, after)
-	clear(w.taken)
+	w.taken.clear()
 	n := 0 // groups after the rune
 	group := func(readers []uint32, from int) {
 		w.list, w.hits = w.lists[n][:0], w.hits[:0]
@@ -203,8 +269,14 @@ func (w *walk) move(s *state, class uint16) *move {
 			group(w.list, i)
 		}
 	}
-	if class < a.end() {
+	if class < a.end() && (s.opening || !a.anchored) {
 		group(a.openers(0, flags, class), -1)
+	}
+	if n == 0 && a.anchored {
+		if m.to = a.dead; len(m.hits) == 0 {
+			return &a.nowhere
+		}
+		return m
 	}
 	if n > maxGroups {
 		w.lists[n-2] = append(w.lists[n-2], w.lists[n-1]...)
@@ -224,20 +296,26 @@ func (w *walk) move(s *state, class uint16) *move {
 	return m
 }
 
+// opening is the instructions that read a rune where an entry begins: all, and by class.
+type opening struct {
+	all []uint32
+	of  []atomic.Pointer[[]uint32]
+}
+
 // openers are the instructions at an entry that read a rune, if it is of the class.
 func (a *automaton) openers(entry uint32, flags syntax.EmptyOp, class uint16) []uint32 {
-	o := &a.opening[entry][flags]
-	if o.Load() == nil {
-		t := make([]atomic.Pointer[[]uint32], len(a.kinds))
-		o.CompareAndSwap(nil, &t)
+	p := &a.opening[entry][flags]
+	if p.Load() == nil {
+		w := walk{a: a, seen: newMarks(a)}
+		w.readers(a.entries[entry], flags, nil) // an empty match does not count
+		p.CompareAndSwap(nil, &opening{w.list, make([]atomic.Pointer[[]uint32], len(a.sorts))})
 	}
-	c := &(*o.Load())[class]
+	o := p.Load()
+	c := &o.of[class]
 	if list := c.Load(); list != nil {
 		return *list
 	}
-	w := walk{a: a, seen: make([]uint64, (len(a.insts)+63)/64)}
-	w.readers(a.entries[entry], flags, nil) // an empty match does not count
-	list := slices.DeleteFunc(w.list, func(pc uint32) bool {
+	list := slices.DeleteFunc(slices.Clone(o.all), func(pc uint32) bool {
 		in := &a.insts[pc]
 		return in.op == syntax.InstRune && !a.in[in.set][class]
 	})
@@ -246,18 +324,33 @@ func (a *automaton) openers(entry uint32, flags syntax.EmptyOp, class uint16) []
 	return list
 }
 
-func add(bits []uint64, pc uint32) (added bool) {
-	added = bits[pc/64]&(1<<(pc%64)) == 0
-	bits[pc/64] |= 1 << (pc % 64)
+// marks is a set of instructions that is soon cleared.
+type marks struct {
+	round uint32
+	in    []uint32 // by instruction: the round in which it was added
+}
+
+func newMarks(a *automaton) marks { return marks{1, make([]uint32, len(a.insts))} }
+
+func (m *marks) clear() {
+	if m.round++; m.round == 0 {
+		clear(m.in)
+		m.round = 1
+	}
+}
+
+func (m *marks) add(pc uint32) (added bool) {
+	added = m.in[pc] != m.round
+	m.in[pc] = m.round
 	return added
 }
 
 // readers appends to list the instructions that read a rune and are reached from pcs.
 func (w *walk) readers(pcs []uint32, flags syntax.EmptyOp, list []uint32) {
-	clear(w.seen)
+	w.seen.clear()
 	w.list = list
 	for _, pc := range pcs {
-		w.follow(pc, w.seen, flags|decided)
+		w.follow(pc, &w.seen, flags|decided)
 	}
 }
 
@@ -268,7 +361,7 @@ func (w *walk) read(readers []uint32, flags syntax.EmptyOp, class uint16) {
 		case in.op == junction:
 			w.read(w.a.openers(in.out, flags, class), flags, class)
 		case w.a.in[in.set][class]:
-			w.follow(in.out, w.taken, 0)
+			w.follow(in.out, &w.taken, 0)
 		}
 	}
 }
@@ -278,8 +371,8 @@ const decided syntax.EmptyOp = 1 << 7
 
 // follow lists the instructions that read a rune and are reached from pc; those that assert too,
 // where that is not decided.
-func (w *walk) follow(pc uint32, seen []uint64, flags syntax.EmptyOp) {
-	for add(seen, pc) {
+func (w *walk) follow(pc uint32, seen *marks, flags syntax.EmptyOp) {
+	for seen.add(pc) {
 		switch in := &w.a.insts[pc]; in.op {
 		case syntax.InstAlt:
 			w.follow(in.out, seen, flags)

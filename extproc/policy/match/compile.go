@@ -10,35 +10,35 @@ import (
 )
 
 // build makes the automaton of exprs.
-func build(exprs []expr) (*automaton, error) {
+func build(exprs []expr) *automaton {
 	a := &automaton{room: maxStates, known: map[string]*state{}, entries: make([][]uint32, 1)}
 	c := compiler{a: a, index: map[string]int{}}
 	heads := map[string][]int{} // expressions, by how they begin
-	var order []string
+	var order []*syntax.Regexp
 	tails := make([]*syntax.Regexp, len(exprs))
 	for i, e := range exprs {
-		a.most = append(a.most, longest(e.tree))
+		a.most = append(a.most, longest(e.tree, bytesOf))
 		var head *syntax.Regexp
-		if head, tails[i] = split(loosen(e.tree)); head == nil {
-			if err := c.compileAlone(tails[i], i); err != nil {
-				return nil, err
-			}
+		if head, tails[i] = split(loosen(e.tree, streams)); head == nil {
+			c.compileAlone(tails[i], i)
 			continue
 		}
 		key := head.String()
 		if heads[key] == nil {
-			order = append(order, key)
+			order = append(order, head)
 		}
 		heads[key] = append(heads[key], i)
 	}
 	for _, head := range order {
-		if err := c.compileHead(head, heads[head], tails); err != nil {
-			return nil, err
-		}
+		c.compileHead(head, heads[head.String()], tails)
 	}
-	a.classify(c.sets)
-	a.opening = make([][64]atomic.Pointer[[]atomic.Pointer[[]uint32]], len(a.entries))
-	return a, nil
+	a.finish(c.sets)
+	return a
+}
+
+func (a *automaton) finish(sets [][]rune) {
+	a.classify(sets)
+	a.opening = make([][64]atomic.Pointer[opening], len(a.entries))
 }
 
 // split takes off what re begins with, if that repeats: many rules begin with the same "any word".
@@ -64,46 +64,31 @@ type compiler struct {
 }
 
 // compileHead adds the expressions that begin with head.
-func (c *compiler) compileHead(head string, exprs []int, tails []*syntax.Regexp) error {
+func (c *compiler) compileHead(head *syntax.Regexp, exprs []int, tails []*syntax.Regexp) {
 	most := 0
 	for _, i := range exprs {
 		most = max(most, c.a.most[i])
 	}
-	re, err := syntax.Parse(head, syntax.Perl)
-	if err != nil {
-		return err
-	}
-	start, match, err := c.compile(re, inst{most: most})
-	if err != nil {
-		return err
-	}
+	start, match := c.compile(head, inst{most: most})
 	c.a.insts[match] = inst{op: junction, out: uint32(len(c.a.entries)), most: most}
 	c.a.entries[0] = append(c.a.entries[0], start)
 	var entry []uint32
 	for _, i := range exprs {
-		start, _, err := c.compile(tails[i], inst{expr: i, most: c.a.most[i]})
-		if err != nil {
-			return err
-		}
+		start, _ := c.compile(tails[i], inst{expr: i, most: c.a.most[i]})
 		entry = append(entry, start)
 	}
 	c.a.entries = append(c.a.entries, entry)
-	return nil
 }
 
 // compileAlone adds an expression.
-func (c *compiler) compileAlone(re *syntax.Regexp, i int) error {
-	start, _, err := c.compile(re, inst{expr: i, most: c.a.most[i]})
+func (c *compiler) compileAlone(re *syntax.Regexp, i int) {
+	start, _ := c.compile(re, inst{expr: i, most: c.a.most[i]})
 	c.a.entries[0] = append(c.a.entries[0], start)
-	return err
 }
 
 // compile adds the instructions of re, and returns the first and the one that ends a match.
-func (c *compiler) compile(re *syntax.Regexp, like inst) (start, match uint32, err error) {
-	prog, err := syntax.Compile(re.Simplify())
-	if err != nil {
-		return 0, 0, err
-	}
+func (c *compiler) compile(re *syntax.Regexp, like inst) (start, match uint32) {
+	prog, _ := syntax.Compile(re.Simplify()) // it never fails
 	base := uint32(len(c.a.insts))
 	for j := range prog.Inst {
 		p, in := &prog.Inst[j], like
@@ -122,7 +107,7 @@ func (c *compiler) compile(re *syntax.Regexp, like inst) (start, match uint32, e
 		}
 		c.a.insts = append(c.a.insts, in)
 	}
-	return base + uint32(prog.Start), match, nil
+	return base + uint32(prog.Start), match
 }
 
 func (c *compiler) set(ranges []rune) int {
@@ -192,10 +177,10 @@ func (a *automaton) classify(sets [][]rune) {
 			} else if signature[own+1] == 1 {
 				k = word
 			}
-			a.kinds = append(a.kinds, k)
+			a.sorts = append(a.sorts, k)
 		}
 		if r < utf8.RuneSelf {
-			a.ascii[r] = class
+			a.ascii[r], a.usual = class, max(a.usual, int(class)+1)
 		} else {
 			a.above = append(a.above, span{r, class})
 		}

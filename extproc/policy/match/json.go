@@ -15,7 +15,7 @@ import (
 //
 // From where the text is not JSON on, the rest of it is one text as it is.
 func (s *Set) FindJSON(text string) ([]Found, error) {
-	v := s.values()
+	v := &values{set: s, begun: s.readWhole}
 	v.push(text)
 	v.close()
 	found := v.take()
@@ -25,7 +25,7 @@ func (s *Set) FindJSON(text string) ([]Found, error) {
 
 // StreamJSON is FindJSON for text that comes in pieces; see Stream for most.
 func (s *Set) StreamJSON(most int) *Stream {
-	return &Stream{most: max(most, 16), texts: s.values()}
+	return &Stream{most: max(most, 16), texts: &values{set: s, begun: s.read}}
 }
 
 // Quote returns text as it is written within a JSON string.
@@ -40,17 +40,18 @@ func Quote(text string) string {
 // values reads the texts in JSON text. Positions are in the JSON text, but in text and origin.
 type values struct {
 	set    *Set
+	begun  func() texts // begins one of the texts
 	expect expect
 	in     []byte // the objects and arrays that are open: { and [
 	read   int    // up to here
 	rest   string // the start of an escape or a character that is cut
 
-	text   *reading // the string that is open, or the rest that is not JSON
-	name   bool     // it is the name of a member
-	origin origin   // of text
-	number string   // that is open
-	word   string   // what has to come of true, false or null
-	found  []Found  // in texts that ended
+	text   texts   // the string that is open, or the rest that is not JSON
+	name   bool    // it is the name of a member
+	origin origin  // of text
+	number string  // that is open
+	word   string  // what has to come of true, false or null
+	found  []Found // in texts that ended
 }
 
 // expect is what may come next.
@@ -71,8 +72,6 @@ const (
 )
 
 const maxDepth = 10_000
-
-func (s *Set) values() *values { return &values{set: s} }
 
 func (v *values) push(text string) {
 	text = v.rest + text
@@ -186,7 +185,7 @@ func (v *values) valued() {
 
 // begin begins a text at the byte that is read next.
 func (v *values) begin(at int, name bool) {
-	v.text, v.name, v.origin = v.set.read(), name, origin{of: at}
+	v.text, v.name, v.origin = v.begun(), name, origin{of: at}
 }
 
 // end ends the text that is open.

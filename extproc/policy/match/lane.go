@@ -16,8 +16,9 @@ type lane struct {
 	state  *state
 	begins []int // where each of its groups began
 
-	wanted []want
-	found  []Found // decided, in no order
+	wanted   []want
+	found    []Found // decided, in no order
+	searched int     // bytes that regexp has read
 }
 
 // want is an expression that may have matches which are not decided yet.
@@ -214,6 +215,11 @@ func (l *lane) find(e *expr, s spot) (text string, groups []int, shift int) {
 }
 
 func (l *lane) findBefore(e *expr, from, end int) (text string, groups []int, shift int) {
+	defer func() {
+		if l.searched += len(text); groups != nil {
+			l.searched -= len(text) - groups[1]
+		}
+	}()
 	text = l.text[:end-l.base]
 	if from == 0 {
 		return text, e.at.FindStringSubmatchIndex(text), 0
@@ -240,7 +246,7 @@ func (l *lane) restart(at int) {
 	a, before := l.plane.auto, none
 	if at > 0 {
 		r, _ := utf8.DecodeLastRuneInString(l.text[:at-l.base])
-		before = a.kinds[a.class(r)]
+		before = a.sorts[a.class(r)]
 	}
 	l.forget(at)
 	for i := range l.wanted {

@@ -10,25 +10,32 @@ import (
 // How far an automaton counts. Each count multiplies its states: a class of which every text is
 // full is counted over and over, from each of its characters.
 const (
-	countAny    = 256 // what takes any character: without a count its threads would never end
 	countNarrow = 32
 	countWide   = 4
 	countFirst  = 8 // of an expression that is nothing but a wide class
 )
 
+// counting is how far it counts what takes nearly any character: of a line, of the whole text.
+type counting struct{ line, text int }
+
+var (
+	streams = counting{256, 256} // without a count their threads would never end
+	scans   = counting{0, 640}   // the end of the line ends them too
+)
+
 // loosen returns an expression that matches all that re matches, and more: it forgets how often
 // something repeats where counting would be dear.
-func loosen(re *syntax.Regexp) *syntax.Regexp {
-	loose, _ := loosened(re, true, false)
+func loosen(re *syntax.Regexp, how counting) *syntax.Regexp {
+	loose, _ := loosened(re, how, true, false)
 	return loose
 }
 
 // loosened is told whether a match may begin here and whether more has to come after re, and tells
 // whether a match may begin after re.
-func loosened(re *syntax.Regexp, leading, more bool) (*syntax.Regexp, bool) {
+func loosened(re *syntax.Regexp, how counting, leading, more bool) (*syntax.Regexp, bool) {
 	switch re.Op {
 	case syntax.OpCapture:
-		return loosened(re.Sub[0], leading, more)
+		return loosened(re.Sub[0], how, leading, more)
 	case syntax.OpLiteral, syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		return re, false
 	case syntax.OpConcat, syntax.OpAlternate, syntax.OpStar, syntax.OpPlus, syntax.OpQuest, syntax.OpRepeat:
@@ -42,13 +49,13 @@ func loosened(re *syntax.Regexp, leading, more bool) (*syntax.Regexp, bool) {
 	for i, sub := range re.Sub {
 		switch re.Op {
 		case syntax.OpConcat:
-			loose.Sub[i], after = loosened(sub, after, more || slices.ContainsFunc(re.Sub[i+1:], needed))
+			loose.Sub[i], after = loosened(sub, how, after, more || slices.ContainsFunc(re.Sub[i+1:], needed))
 		case syntax.OpAlternate:
 			var a bool
-			loose.Sub[i], a = loosened(sub, leading, more)
+			loose.Sub[i], a = loosened(sub, how, leading, more)
 			after = i > 0 && after || a
 		default:
-			loose.Sub[i], after = loosened(sub, leading, more)
+			loose.Sub[i], after = loosened(sub, how, leading, more)
 		}
 	}
 	switch re.Op {
@@ -56,13 +63,13 @@ func loosened(re *syntax.Regexp, leading, more bool) (*syntax.Regexp, bool) {
 		after = leading
 	case syntax.OpRepeat:
 		after = after || leading && re.Min == 0
-		count(&loose, leading, more)
+		count(&loose, how, leading, more)
 	}
 	return &loose, after
 }
 
 // count forgets how often re repeats, beyond what an automaton counts.
-func count(re *syntax.Regexp, leading, more bool) {
+func count(re *syntax.Regexp, how counting, leading, more bool) {
 	exact, least := countNarrow, countNarrow
 	switch sub := re.Sub[0]; {
 	case leading && more && wide(sub):
@@ -70,7 +77,10 @@ func count(re *syntax.Regexp, leading, more bool) {
 	case leading && wide(sub):
 		exact, least = countFirst, countFirst
 	case takesAny(sub):
-		exact, least = countAny, countWide
+		exact, least = how.text, countWide
+		if !takesLines(sub) {
+			exact = how.line
+		}
 	case wide(sub):
 		exact, least = countWide*size(sub), countWide
 	}
@@ -81,7 +91,7 @@ func count(re *syntax.Regexp, leading, more bool) {
 
 // needed tells whether re cannot match nothing.
 func needed(re *syntax.Regexp) bool {
-	_, empty := loosened(re, true, false)
+	_, empty := loosened(re, streams, true, false)
 	return !empty
 }
 
@@ -94,6 +104,11 @@ func wide(re *syntax.Regexp) bool {
 func takesAny(re *syntax.Regexp) bool {
 	return re.Op == syntax.OpAnyChar || re.Op == syntax.OpAnyCharNotNL ||
 		re.Op == syntax.OpCharClass && letters(re) > 20 && within(re.Rune, ' ') && within(re.Rune, '.') && within(re.Rune, '(')
+}
+
+// takesLines tells whether re takes the ends of lines too.
+func takesLines(re *syntax.Regexp) bool {
+	return re.Op == syntax.OpAnyChar || re.Op == syntax.OpCharClass && within(re.Rune, '\n')
 }
 
 // letters is how many of the alphabet a class has.
@@ -121,44 +136,44 @@ func size(re *syntax.Regexp) int {
 	return n
 }
 
-// longest is the most bytes that a match of re has, or endless.
-func longest(re *syntax.Regexp) int {
+// longest is the most that a match of re has, or endless: of bytes, if width is bytesOf.
+func longest(re *syntax.Regexp, width func(rune) int) int {
 	switch re.Op {
 	case syntax.OpLiteral:
 		n := 0
 		for _, r := range re.Rune {
-			widest := bytesOf(r)
+			widest := width(r)
 			if re.Flags&syntax.FoldCase != 0 {
 				for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-					widest = max(widest, bytesOf(f))
+					widest = max(widest, width(f))
 				}
 			}
 			n += widest
 		}
 		return n
 	case syntax.OpCharClass:
-		return bytesOf(re.Rune[len(re.Rune)-1])
+		return width(re.Rune[len(re.Rune)-1])
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		return utf8.UTFMax
+		return width(utf8.MaxRune)
 	case syntax.OpCapture, syntax.OpQuest:
-		return longest(re.Sub[0])
+		return longest(re.Sub[0], width)
 	case syntax.OpStar, syntax.OpPlus:
-		return times(longest(re.Sub[0]), endless)
+		return times(longest(re.Sub[0], width), endless)
 	case syntax.OpRepeat:
 		if re.Max < 0 {
-			return times(longest(re.Sub[0]), endless)
+			return times(longest(re.Sub[0], width), endless)
 		}
-		return times(longest(re.Sub[0]), re.Max)
+		return times(longest(re.Sub[0], width), re.Max)
 	case syntax.OpConcat:
 		n := 0
 		for _, sub := range re.Sub {
-			n = min(n+longest(sub), endless)
+			n = min(n+longest(sub, width), endless)
 		}
 		return n
 	case syntax.OpAlternate:
 		n := 0
 		for _, sub := range re.Sub {
-			n = max(n, longest(sub))
+			n = max(n, longest(sub, width))
 		}
 		return n
 	default:
@@ -173,6 +188,9 @@ func bytesOf(r rune) int {
 	}
 	return utf8.UTFMax // no text has it
 }
+
+// one is the width of a rune, in runes.
+func one(rune) int { return 1 }
 
 func times(n, m int) int {
 	if n == 0 || m == 0 {

@@ -1,10 +1,14 @@
 // Package match looks for many regular expressions at once, in whole texts and in streams, and
 // finds exactly what package regexp would find with each of them.
 //
-// An automaton of all expressions reads the text once and says where a match may end and how far
-// back it may begin. It counts loosely, so that it stays small; the expression itself, from package
-// regexp, then decides what of that is a match. A text without such places is read once and copied
-// never. In a stream the same automaton says which text can no longer become part of a match.
+// An automaton of all expressions says where a match may be. It counts loosely, so that it stays
+// small; the expression itself, from package regexp, then decides what of that is a match. A text
+// without such places is copied never.
+//
+// A stream is read once, by an automaton that also says which text can no longer become part of a
+// match. A whole text needs no such answer. It is read by a scan, which starts an automaton of
+// another kind wherever something may begin: that has few states, of which most are made when a set
+// is compiled or soon after, and so it is quick with texts that it has not seen before.
 //
 // Invalid UTF-8 is read as regexp reads it: each byte is one U+FFFD.
 package match
@@ -15,6 +19,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"sync"
 
 	"millrace/extproc/policy/fold"
 )
@@ -41,12 +46,15 @@ type Found struct {
 }
 
 // Set is a compiled list of patterns. Its methods may be called at the same time. With 240 patterns
-// it takes 8 MB, and up to 30 MB after much text of many kinds: see maxStates. Text that is like
-// what it has read before is read ten times as fast as text that is not.
+// it takes 9 MB, twice that with streams, and up to 30 MB after much text of many kinds: see
+// maxStates.
 type Set struct {
-	raw, folded []*plane
-	fold        folding
+	whole  planes
+	stream func() planes // they are made when a stream is first asked for
+	fold   folding
 }
+
+type planes struct{ raw, folded []*plane }
 
 // folding is how a text is folded; see fold.Fold and fold.Settled.
 type folding struct {
@@ -56,8 +64,10 @@ type folding struct {
 
 // plane is patterns that are looked for together.
 type plane struct {
+	run   *classRun // it is this; the rest is nil
 	auto  *automaton
 	exprs []expr
+	scans sync.Pool // if it is anchored
 }
 
 type expr struct {
@@ -74,27 +84,50 @@ func Compile(patterns []Pattern) (*Set, error) {
 }
 
 func compileSet(patterns []Pattern, fold folding) (*Set, error) {
-	s := &Set{fold: fold}
-	var err error
-	if s.raw, err = compile(patterns, false); err != nil {
-		return nil, err
-	}
-	if s.folded, err = compile(patterns, true); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func compile(patterns []Pattern, folded bool) ([]*plane, error) {
-	var quiet, loud []expr
+	var raw, folded []expr
 	for i, pattern := range patterns {
-		if pattern.Folded != folded {
-			continue
-		}
 		e, err := compileOne(pattern, i)
 		if err != nil {
 			return nil, fmt.Errorf("pattern %d: %w", i, err)
 		}
+		if pattern.Folded {
+			folded = append(folded, e)
+		} else {
+			raw = append(raw, e)
+		}
+	}
+	return &Set{
+		whole:  planes{wholePlanes(raw), wholePlanes(folded)},
+		stream: sync.OnceValue(func() planes { return planes{streamPlanes(raw), streamPlanes(folded)} }),
+		fold:   fold,
+	}, nil
+}
+
+// wholePlanes are for texts that are there as a whole.
+func wholePlanes(exprs []expr) []*plane {
+	var some, others []expr
+	var planes []*plane
+	for _, e := range exprs {
+		if run := asClassRun(e); run != nil {
+			planes = append(planes, &plane{run: run})
+		} else if anywhere(e) {
+			others = append(others, e)
+		} else {
+			some = append(some, e)
+		}
+	}
+	if len(some) > 0 {
+		p := &plane{auto: buildAnchored(some), exprs: some}
+		p.learn()
+		planes = append(planes, p)
+	}
+	return append(planes, streamPlanes(others)...)
+}
+
+// streamPlanes are for texts that come in pieces.
+func streamPlanes(exprs []expr) []*plane {
+	var quiet, loud []expr
+	for _, e := range exprs {
 		if isLoud(e.tree) {
 			loud = append(loud, e)
 		} else {
@@ -103,16 +136,11 @@ func compile(patterns []Pattern, folded bool) ([]*plane, error) {
 	}
 	var planes []*plane
 	for _, exprs := range [][]expr{quiet, loud} {
-		if len(exprs) == 0 {
-			continue
+		if len(exprs) > 0 {
+			planes = append(planes, &plane{auto: build(exprs), exprs: exprs})
 		}
-		auto, err := build(exprs)
-		if err != nil {
-			return nil, err
-		}
-		planes = append(planes, &plane{auto, exprs})
 	}
-	return planes, nil
+	return planes
 }
 
 func compileOne(p Pattern, index int) (e expr, err error) {
@@ -132,28 +160,56 @@ const loudStates = 20
 // isLoud tells whether an expression alone has many states in text of no meaning. States of several
 // such expressions multiply with all others, so they have an automaton of their own.
 func isLoud(tree *syntax.Regexp) bool {
-	auto, err := build([]expr{{tree: tree}})
-	if err != nil {
-		return false
-	}
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	s, random := auto.start(none), uint32(1)
-	for range 4000 {
-		random = random*1664525 + 1013904223 // as in Numerical Recipes
-		s = auto.step(s, auto.ascii[letters[random>>26]]).to
+	auto := build([]expr{{tree: tree}})
+	s := auto.start(none)
+	for i := range len(meaningless) {
+		s = auto.step(s, auto.ascii[meaningless[i]]).to
 	}
 	return len(auto.known) > loudStates
 }
 
+// PrepareStreams makes now what streams need; else the first of them waits for it.
+func (s *Set) PrepareStreams() { s.stream() }
+
 // Find returns the matches of each pattern as regexp's FindAll has them, without the empty ones.
 // They are sorted; those of different patterns may overlap. No text makes it fail today.
 func (s *Set) Find(text string) ([]Found, error) {
-	r := s.read()
-	r.push(text)
-	r.close()
-	found := r.take()
+	found := s.find(text)
 	slices.SortFunc(found, order)
 	return found, nil
+}
+
+// find is Find in no order.
+func (s *Set) find(text string) (found []Found) {
+	for _, p := range s.whole.raw {
+		found = append(found, p.find(text)...)
+	}
+	if s.whole.folded == nil {
+		return found
+	}
+	var o origin
+	folded, at := s.fold.text(text)
+	o.folded(len(folded), at, text)
+	for _, p := range s.whole.folded {
+		for _, f := range p.find(folded) {
+			found = append(found, o.trace(f))
+		}
+	}
+	return found
+}
+
+// find returns the matches in a text.
+func (p *plane) find(text string) []Found {
+	if p.run != nil {
+		return p.run.find(text)
+	}
+	if p.auto.anchored {
+		return p.scan(text)
+	}
+	l := &lane{plane: p, state: p.auto.start(none)}
+	l.push(text)
+	l.close()
+	return l.found
 }
 
 func order(a, b Found) int {

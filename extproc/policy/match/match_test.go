@@ -21,6 +21,7 @@ var exprs = []string{
 	`\b(?:\d[ -]?){12,18}\d\b`, `\b\d{3}-\d{2}-\d{4}\b`, `\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}\b`,
 	`-----BEGIN[ A-Z]{0,20}KEY-----[\s\S]{4,}?-----END[ A-Z]{0,20}KEY-----`,
 	`é+`, `[^\x00-\x7F]+`, `.\B`, `\pL{2,3}`, `[^a]{1,3}$`, `\x{FFFD}`, `(?i)straße`, `a\b.`, `\n+`, `(?:)+`, `\z`, `\Aa`,
+	`[a-z0-9 ]{8,}`, `(?i)[b-f]{8,}`, `[k-z]{9,}?`, `k.{0,40}y`, `(?i)\b(?:key|token)\b[^\n]{0,30}\bfoo`, `(?s)foo.{0,20}bar`,
 	`\pL{1,20}!`, `(?i)\b[a-z]{9,11}s\b`, `[[:^ascii:]]{2,9}\.`,
 }
 
@@ -329,7 +330,7 @@ func checkStream(t testing.TB, s *Set, patterns []Pattern, r *rand.Rand, text st
 	cut := pieces(r, text)
 	got, redacted, slid := streamed(t, s.Stream(1<<20), cut, 1<<20)
 	if !slices.Equal(got, want) {
-		t.Fatalf("seed %d, %q: got %v, want %v of %v", seed, cut, got, want, patterns)
+		t.Fatalf("seed %d, %q: %s", seed, cut, difference(got, want))
 	}
 	if w := redact(text, want); redacted != w {
 		t.Fatalf("seed %d, %q: got %q, want %q", seed, cut, redacted, w)
@@ -399,12 +400,15 @@ func TestRealFolding(t *testing.T) {
 	}
 }
 
-// TestForgets: an automaton that has no room for its states finds the same.
+// TestForgets: an automaton that has no room for its states finds the same, and so does a scan that
+// follows no more than two runs.
 func TestForgets(t *testing.T) {
 	patterns := testPatterns()
 	s := mustCompile(t, patterns)
-	for _, p := range slices.Concat(s.raw, s.folded) {
-		p.auto.room = 20
+	planes := slices.Concat(s.whole.raw, s.whole.folded, s.stream().raw, s.stream().folded)
+	planes = slices.DeleteFunc(planes, func(p *plane) bool { return p.run != nil })
+	for _, p := range planes {
+		p.auto.room, p.auto.runs = 20, 2
 	}
 	each := compileEach(patterns)
 	for seed := range uint64(60) {
@@ -415,8 +419,10 @@ func TestForgets(t *testing.T) {
 		if want := reference(patterns, each, text); !slices.Equal(got, want) {
 			t.Fatalf("seed %d, %q: %s", seed, text, difference(got, want))
 		}
-		if n := len(s.raw[0].auto.known); n > 20 {
-			t.Fatalf("%d states", n)
+		for _, p := range planes {
+			if n := len(p.auto.known); n > 20 {
+				t.Fatalf("%d states", n)
+			}
 		}
 	}
 }
@@ -424,7 +430,11 @@ func TestForgets(t *testing.T) {
 func TestAtTheSameTime(t *testing.T) {
 	patterns := testPatterns()
 	s := mustCompile(t, patterns)
-	s.raw[0].auto.room = 100
+	for _, p := range slices.Concat(s.whole.raw, s.stream().raw) {
+		if p.run == nil {
+			p.auto.room = 100
+		}
+	}
 	each := compileEach(patterns)
 	for worker := range uint64(4) {
 		t.Run(fmt.Sprint(worker), func(t *testing.T) {

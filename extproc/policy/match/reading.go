@@ -9,8 +9,9 @@ type reading struct {
 	size        int
 }
 
-func (s *Set) read() *reading {
-	return &reading{fold: s.fold, raw: newLanes(s.raw), folded: newLanes(s.folded)}
+func (s *Set) read() texts {
+	p := s.stream()
+	return &reading{fold: s.fold, raw: newLanes(p.raw), folded: newLanes(p.folded)}
 }
 
 // push reads a piece of the text.
@@ -121,3 +122,20 @@ func (r *reading) start(at int) int {
 	}
 	return at
 }
+
+// wholeText is a text that is looked at when all of it is there.
+type wholeText struct {
+	set   *Set
+	text  []byte
+	found []Found
+}
+
+func (s *Set) readWhole() texts { return &wholeText{set: s} }
+
+func (w *wholeText) push(text string) { w.text = append(w.text, text...) }
+func (w *wholeText) close()           { w.found = w.set.find(string(w.text)) }
+func (w *wholeText) open() int        { return 0 }
+func (w *wholeText) take() []Found    { return w.found }
+func (w *wholeText) decide(int)       {}
+func (w *wholeText) restart(int)      {}
+func (w *wholeText) start(int) int    { return 0 }
