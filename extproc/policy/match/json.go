@@ -50,6 +50,7 @@ type values struct {
 	name   bool    // it is the name of a member
 	origin origin  // of text
 	number string  // that is open
+	from   int     // where it starts, or what is not given up of it
 	word   string  // what has to come of true, false or null
 	found  []Found // in texts that ended
 }
@@ -162,7 +163,7 @@ func (v *values) value(c byte) bool {
 		v.expect = inString
 		v.begin(v.read+1, false)
 	case c == '-' || c >= '0' && c <= '9':
-		v.expect, v.number = inNumber, string(c)
+		v.expect, v.number, v.from = inNumber, string(c), v.read
 	case c == 't':
 		v.expect, v.word = inWord, "rue"
 	case c == 'f':
@@ -282,8 +283,8 @@ func (v *values) findNumber() {
 	found, _ := v.set.Find(v.number)
 	seen := map[int]bool{}
 	for _, f := range found {
-		if !seen[f.Pattern] {
-			v.found = append(v.found, Found{Pattern: f.Pattern, From: v.read - len(v.number), To: v.read, Number: true})
+		if !seen[f.Pattern] && v.from < v.read {
+			v.found = append(v.found, Found{Pattern: f.Pattern, From: v.from, To: v.read, Number: true})
 		}
 		seen[f.Pattern] = true
 	}
@@ -308,7 +309,10 @@ func (v *values) open() int {
 	if v.text != nil {
 		return v.origin.from(v.text.open())
 	}
-	return v.read - len(v.number)
+	if v.number != "" {
+		return v.from
+	}
+	return v.read
 }
 
 func (v *values) takeText() {
@@ -342,7 +346,7 @@ func (v *values) restart(at int) {
 		v.text.restart(v.origin.index(at))
 	}
 	if v.number != "" {
-		v.number = "0"
+		v.number, v.from = "0", v.read
 	}
 }
 

@@ -222,3 +222,17 @@ func TestQuote(t *testing.T) {
 		}
 	}
 }
+
+// TestNumberSlides: a number that is longer than the window is given up in pieces, each once.
+func TestNumberSlides(t *testing.T) {
+	s := mustCompile(t, []Pattern{{Expr: `[0-9]{8,}`}})
+	for cut := 1; cut < 12; cut++ {
+		var parts []string
+		for text := strings.Repeat("0", 27); text != ""; text = text[min(cut, len(text)):] {
+			parts = append(parts, text[:min(cut, len(text))])
+		}
+		if _, redacted, slid := streamed(t, s.StreamJSON(16), parts, 16); !slid || strings.Contains(redacted, "00000000") {
+			t.Errorf("in pieces of %d: %q, slid %v", cut, redacted, slid)
+		}
+	}
+}
