@@ -47,7 +47,8 @@ const (
 	bareName   = "bare Envoy"
 	sameSchema = "same schema"
 	translated = "OpenAI to Anthropic"
-	// Of the gateway alone, with inspect: first-token, and headers; and with policies that read all.
+	// Of the gateway alone, with inspect: first-token, and headers; and with policies that read
+	// all.
 	detached = "until the first token"
 	unread   = "no body read"
 	keyed    = "keys, no body read"
