@@ -679,10 +679,10 @@ func TestValidateCommand(t *testing.T) {
 func TestRefusesWhatItCannotKeep(t *testing.T) {
 	t.Parallel()
 	a := openAI("a")
-	g := prepare(t, "", pool("", to("a", a, provider(t, a)))+"policies: {chain: [dlp], policy: {dlp: {action: redact}}}\n")
+	g := prepare(t, "", pool("", to("a", a, provider(t, a)))+"keys: [{name: k, hash: \"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\", limits: {rpm: 3}}]\n")
 	g.exec("run", "--config", g.Config)
 	<-g.exited
-	if g.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(g.log.String(), "policies.chain") {
+	if g.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(g.log.String(), "keys[0].limits: limits are not kept by this version") {
 		t.Errorf("exit status %d: %s", g.cmd.ProcessState.ExitCode(), g.log)
 	}
 }

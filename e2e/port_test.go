@@ -91,7 +91,7 @@ func TestValidateIsRun(t *testing.T) {
 		"an unset secret": {"providers: {targets: [{provider: {name: openai, secret_key_ref: {env: MILLRACE_NO_SUCH_KEY}}}]}\n",
 			"provider.secret_key_ref: environment variable MILLRACE_NO_SUCH_KEY is not set"},
 		"a secret's file that is not there": {"providers: {targets: [{provider: {name: openai, secret_key_ref: {file: /no/such/key}}}]}\n", "/no/such/key"},
-		"a policy that is not there":        {one + "pack: {name: p, version: 1.0.0, enabled: true}\npolicies: {chain: [dlp], policy: {dlp: {action: redact}}}\n", "policies.chain[0]: the policy \"dlp\" is not enforced by this version"},
+		"a policy that is not there":        {one + "pack: {name: p, version: 1.0.0, enabled: true}\npolicies: {chain: [dpl]}\n", "policies.chain[0]: there is no policy \"dpl\""},
 		"an empty file":                     {"", "holds no configuration"},
 		"comments":                          {"# later\n", "holds no configuration"},
 		"listed without models": {"upstreams: [{name: u, model_choice: listed, targets: [{provider: openai}]}]\nservices: [{name: s, upstream: u}]\nrules: [{path: /v1, service: s}]\n",
