@@ -336,6 +336,12 @@ type Target struct {
 	MaxOutputTokens  int64 // the most that is asked for; 0: no bound
 }
 
+// Upstream is the id of the upstream that the target is one of.
+func (t *Target) Upstream() string {
+	name := t.Name[:max(0, len(t.Name)-len(t.ID)-1)]
+	return name[strings.LastIndexByte(name, '/')+1:]
+}
+
 // Authority is the host, with the port where it is not the scheme's own.
 func (t *Target) Authority() string {
 	if t.TLS && t.Port == 443 || !t.TLS && t.Port == 80 {

@@ -7,6 +7,7 @@ import (
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"millrace/config"
 	"millrace/envoy"
 	"millrace/extproc/llm"
 	millracev1 "millrace/proto/millrace/v1"
@@ -22,12 +23,12 @@ func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEn
 		e.Path, _, _ = strings.Cut(path, "?")
 	}
 	if rule := s.rule(nil, routeName); rule != nil {
-		e.Gateway, e.Schema = rule.gateway, string(rule.bareSchema)
+		e.Gateway, e.Service, e.Schema = rule.gateway, rule.service, string(rule.bareSchema)
 	}
-	last := &millracev1.Attempt{Error: "no connection"}
+	last := &millracev1.Attempt{Error: "no connection", Condition: config.OnConnectFailure}
 	identity := chosen(entry)
 	if t := s.target(nil, identity); t != nil {
-		last = &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Status: e.Status}
+		last = &millracev1.Attempt{Target: t.config.ID, Upstream: t.config.Upstream(), Provider: t.config.Provider, Status: e.Status}
 	}
 	for n := uint32(1); n < common.GetUpstreamRequestAttemptCount(); n++ {
 		e.Attempts = append(e.Attempts, &millracev1.Attempt{Error: "failed; Envoy, which asked the targets by itself, does not tell more"})

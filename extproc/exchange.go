@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type exchange struct {
 	session  *policy.Session   // nil: there are no policies. Written while policing
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
+	service  string            // of the rule that Envoy took for an attempt; "" while there was none
+	reading  time.Duration     // what the sidecar took to read the request, without its policies
 	recorded bool
 	detached *detached // nil: no stream has been left to Envoy
 
@@ -59,6 +62,7 @@ type clientRequest struct {
 	forward map[string]string // those that only targets see that name them
 	visible map[string]string // those that policies are told; nil: there are none
 	via     []string          // the gateways that it has passed
+	trace   string            // its traceparent; "" where it has none that is well-formed
 	started time.Time
 	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 }
@@ -93,7 +97,10 @@ func (x *exchange) asked() llm.Asked {
 // before it is connected, and when the connection is refused at once the next attempt's stream may
 // be read first. nil: the request is over, or may not be sent yet.
 func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
-	a := &millracev1.Attempt{Target: t.config.ID, Provider: t.config.Provider, Model: t.config.Model(x.head.Model)}
+	a := &millracev1.Attempt{
+		Target: t.config.ID, Upstream: t.config.Upstream(), Provider: t.config.Provider,
+		Model: t.config.Model(x.head.Model), BeganMs: milliseconds(time.Since(x.started)),
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.recorded || x.policing || x.refusal != nil {
@@ -109,8 +116,15 @@ func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
 // not say to which target. mu is held.
 func (x *exchange) fill(n int) {
 	for len(x.attempts) < n {
-		x.attempts = append(x.attempts, &millracev1.Attempt{Error: "no connection"})
+		x.attempts = append(x.attempts, &millracev1.Attempt{Error: "no connection", Condition: config.OnConnectFailure})
 	}
+}
+
+// spent notes what the sidecar has spent on reading the request.
+func (x *exchange) spent(d time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.reading += d
 }
 
 // log is the x-millrace-attempts header: every attempt so far with its status or its failure, in
@@ -313,6 +327,9 @@ func (r *registry) settle(x *exchange) {
 func (x *exchange) describe() *millracev1.Event {
 	e := x.entry
 	e.Gateway = x.route.gateway
+	e.Service = cmp.Or(x.service, x.route.service)
+	e.Traceparent = x.trace
+	e.ReadMs = milliseconds(x.reading)
 	e.Path = x.path // Envoy's entry has the path of the last attempt
 	if x.key != nil {
 		e.Key = x.key.Name

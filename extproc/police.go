@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"time"
 
 	"millrace/config"
 	"millrace/extproc/llm"
@@ -32,7 +33,9 @@ func (r *routing) police(ctx context.Context, body []byte) *llm.Error {
 	x.mu.Lock()
 	x.session = session
 	x.mu.Unlock()
+	began := time.Now()
 	changed, e := session.Input(ctx, x.body)
+	x.spent(-time.Since(began)) // that is the policies' time
 	if e != nil {
 		return e
 	}
@@ -55,8 +58,8 @@ func (r *routing) visibleHeaders(h headers) map[string]string {
 	return told
 }
 
-// ended tells the gateway's policies how a request has ended. What no gateway has is the first
-// one's affair.
+// ended tells who counts requests, and the gateway's policies, how a request has ended. What no
+// gateway has is the first one's affair.
 func (s *Server) ended(x *exchange, e *millracev1.Event) {
 	var chain *policy.Chain
 	switch runtime := s.runtime.Load(); {
@@ -64,6 +67,9 @@ func (s *Server) ended(x *exchange, e *millracev1.Event) {
 		chain = x.route.policies
 	case runtime != nil:
 		chain = runtime.policies
+	}
+	if s.options.Recorded != nil {
+		s.options.Recorded(e)
 	}
 	chain.End(s.options.Policies, policy.Outcome{Event: e, Asked: x != nil && x.policed})
 }

@@ -40,7 +40,7 @@ type routing struct {
 func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	r := &routing{server: s}
 	return answerEach(stream, func(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
-		if reply := r.headers(m, routeName); reply != nil {
+		if reply := r.timed(func() *extprocv3.ProcessingResponse { return r.headers(m, routeName) }); reply != nil {
 			return reply
 		}
 		if r.bare && r.x.route.unread { // this is all that is asked
@@ -48,7 +48,9 @@ func (s *Server) route(stream extprocv3.ExternalProcessor_ProcessServer) error {
 			s.exchanges.add(r.x)
 		}
 		return r.withMetadata(goOn(), "", "")
-	}, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse { return r.body(stream.Context(), b.Body) })
+	}, func(b *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+		return r.timed(func() *extprocv3.ProcessingResponse { return r.body(stream.Context(), b.Body) })
+	})
 }
 
 // admit serves an admission stream, of a request that is large or does not say how large it is:
@@ -104,6 +106,14 @@ func answerEach(stream extprocv3.ExternalProcessor_ProcessServer,
 			return err
 		}
 	}
+}
+
+// timed notes how long the work took.
+func (r *routing) timed(work func() *extprocv3.ProcessingResponse) *extprocv3.ProcessingResponse {
+	began := time.Now()
+	reply := work()
+	r.x.spent(time.Since(began))
+	return reply
 }
 
 // oneHost is what a Host may be once Envoy has taken the port off: a name, an address, or nothing.
@@ -197,7 +207,7 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	}
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
 	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
-	r.x.waits = announced(h)
+	r.x.waits, r.x.trace = announced(h), traceparent(h)
 	if r.x.route.policies != nil {
 		r.x.address, r.x.visible = clientAddress(h), r.visibleHeaders(h)
 	}

@@ -25,6 +25,7 @@ import (
 	"millrace/envoy"
 	"millrace/event"
 	"millrace/extproc/policy"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // Options are what a Server needs of the process it is in.
@@ -40,6 +41,9 @@ type Options struct {
 	// failed. A request may say so several times, once for each attempt. They must not wait.
 	Succeeded func(target, request string)
 	Failed    func(target, request, why string)
+	// Recorded is told of every event; nil: nobody is. The event must not be changed, and it must
+	// not wait.
+	Recorded func(*millracev1.Event)
 	// Policies is what policies need.
 	Policies policy.Host
 	// Version and Instance identify this process in /health.

@@ -40,6 +40,9 @@ type attempt struct {
 	cools     bool   // the target said when to come back
 	blameless bool   // it was ended for a reason that is not the target's
 	loss      *loss  // Envoy has answered in the target's place; nil: it has not
+
+	decoded time.Duration // what the sidecar has spent on the answer so far
+	working time.Time     // since when the sidecar is at work on the answer
 }
 
 // attempt serves an upstream stream: the request's headers in, the whole request out; then the
@@ -61,6 +64,7 @@ func (s *Server) attempt(stream extprocv3.ExternalProcessor_ProcessServer) error
 			deadline = a.answer.Deadline()
 		}
 		message, err := w.receive(deadline)
+		a.working = time.Now()
 		switch {
 		case errors.Is(err, errLate):
 			err = a.say(a.answer.Tick(time.Now()))
@@ -89,7 +93,9 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		h, identity := headersOf(m.RequestHeaders.Headers), targetOf(message)
 		if h.get(envoy.HeaderRead) == "1" && h.get(envoy.HeaderAttempt) == "1" {
 			a.reading = &reading{routing{server: a.server}, h, identity}
-			reply := a.reading.headers(m.RequestHeaders, h.get(envoy.HeaderRoute))
+			reply := a.reading.timed(func() *extprocv3.ProcessingResponse {
+				return a.reading.headers(m.RequestHeaders, h.get(envoy.HeaderRoute))
+			})
 			if reply == nil {
 				reply = goOn()
 			}
@@ -109,6 +115,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 		if why := a.header.get(envoy.HeaderWhy); why != "" {
 			return a.say(a.answer.Lost(a.lost(why), time.Now()))
 		}
+		a.noteQuota()
 		code, _ := strconv.Atoi(a.header.get(":status"))
 		return a.say(a.answer.Head(answer.Head{
 			Status:          code,
@@ -153,7 +160,7 @@ type reading struct {
 func (a *attempt) read(body []byte) (*extprocv3.ProcessingResponse, error) {
 	r := a.reading
 	a.reading = nil
-	if refused := r.take(a.stream.Context(), body); refused != nil {
+	if refused := r.timed(func() *extprocv3.ProcessingResponse { return r.take(a.stream.Context(), body) }); refused != nil {
 		return refused, nil
 	}
 	defer a.server.exchanges.read(r.x)
@@ -203,6 +210,8 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		return nil, status.Error(codes.NotFound, "the request is over, or may not be sent")
 	}
 	a.model = a.record.Model
+	a.note(func() { a.x.service = a.route.service })
+	defer a.encoding(time.Now())
 	if a.server.stopped() { // this is a retry of what Stop has ended
 		e := shuttingDown()
 		a.fail(e, false)
@@ -298,6 +307,7 @@ func (a *attempt) fail(e *llm.Error, fault bool) answer.Verdict {
 	if a.loss != nil {
 		condition, a.blameless = a.loss.condition, a.loss.blameless
 	}
+	a.note(func() { a.record.Condition = condition })
 	if condition != "" {
 		a.x.failed(condition, told)
 	}
@@ -338,6 +348,17 @@ func (a *attempt) noteStatus(status int) {
 	a.judge()
 }
 
+// encoding notes what was spent on writing the request since then.
+func (a *attempt) encoding(since time.Time) {
+	a.note(func() { a.record.EncodeMs += milliseconds(time.Since(since)) })
+}
+
+// decoding notes what was spent on the answer since the last message, or since what came of it was
+// sent.
+func (a *attempt) decoding() {
+	a.decoded += time.Since(a.working)
+}
+
 // note changes the attempt's record under the exchange's lock.
 func (a *attempt) note(change func()) {
 	a.x.mu.Lock()
@@ -371,6 +392,7 @@ func (a *attempt) close() {
 		a.answer.Close()
 	}
 	a.note(func() {
+		a.record.DecodeMs = milliseconds(a.decoded)
 		switch {
 		case a.record.Error != "":
 		case a.record.Status == 0:

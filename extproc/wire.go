@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -26,6 +27,8 @@ var errAnswered = errors.New("answered")
 // say tells Envoy, and keeps the attempt's record: a failure is in it before an error that the
 // client gets of it, and after the head of an answer that it breaks off.
 func (a *attempt) say(o answer.Out) error {
+	a.decoding()
+	defer func() { a.working = time.Now() }()
 	if o.Usage != nil {
 		a.note(func() { a.record.Usage = usageMessage(o.Usage) })
 	}

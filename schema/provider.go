@@ -12,6 +12,7 @@ type Provider struct {
 	Dialect string
 	Base    string // where the operations are; "": the schema's Base
 	Auth    Auth   // zero: the schema's
+	OTel    string // what OpenTelemetry calls it (gen_ai.provider.name); "": the same
 }
 
 // Foreigner tells whether even requests of the schema's own clients are adapted to the provider.

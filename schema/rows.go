@@ -22,7 +22,9 @@ var schemas = []*Schema{
 		Version:          "/v1",
 		Operations:       []Operation{{Conversation, "/chat/completions"}},
 		ResponsePrefixes: []string{"x-ratelimit-", "openai-processing-ms", "openai-version"},
-		Base:             "/v1",
+		// https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+		Remaining: Remaining{"x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"},
+		Base:      "/v1",
 		// https://platform.openai.com/docs/api-reference/authentication
 		Auth: Auth{Header: "Authorization", Prefix: "Bearer "},
 		// https://developers.openai.com/api/reference/resources/chat (Create chat completion)
@@ -64,6 +66,8 @@ var schemas = []*Schema{
 		RequestHeaders: []string{"anthropic-beta"},
 		// Hosts that speak the schema beside another have the second.
 		ResponsePrefixes: []string{"anthropic-ratelimit-", "x-ratelimit-"},
+		// https://docs.claude.com/en/api/rate-limits#response-headers
+		Remaining: Remaining{"anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-tokens-remaining"},
 		// https://docs.claude.com/en/api/versioning
 		Headers: map[string]string{"anthropic-version": "2023-06-01"},
 		Base:    "/v1", BareURLs: true,
@@ -136,12 +140,12 @@ var providers = []Provider{
 	{Name: "openai", Host: "api.openai.com", Schema: OpenAIChat, Dialect: "openai"},
 	{Name: "anthropic", Host: "api.anthropic.com", Schema: AnthropicMessages},
 	// https://docs.mistral.ai/api/
-	{Name: "mistral", Host: "api.mistral.ai", Schema: OpenAIChat, Dialect: "mistral"},
+	{Name: "mistral", OTel: "mistral_ai", Host: "api.mistral.ai", Schema: OpenAIChat, Dialect: "mistral"},
 	// https://api-docs.deepseek.com/
 	{Name: "deepseek", Host: "api.deepseek.com", Schema: OpenAIChat, Dialect: "deepseek"},
 	// https://learn.microsoft.com/en-us/azure/ai-foundry/openai/latest. Each resource has a host of
 	// its own.
-	{Name: "azure", Schema: OpenAIChat, Dialect: "azure", Base: "/openai/v1", Auth: Auth{Header: "Api-Key"}},
+	{Name: "azure", OTel: "azure.ai.openai", Schema: OpenAIChat, Dialect: "azure", Base: "/openai/v1", Auth: Auth{Header: "Api-Key"}},
 	// https://console.groq.com/docs/openai
 	{Name: "groq", Host: "api.groq.com", Schema: OpenAIChat, Dialect: "groq", Base: "/openai/v1"},
 	// https://openrouter.ai/docs/api-reference/overview: what a model does not take is left out

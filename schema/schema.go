@@ -36,6 +36,8 @@ type Schema struct {
 	RequestHeaders []string
 	// ResponsePrefixes begin the headers of an answer that only clients of the family get.
 	ResponsePrefixes []string
+	// Remaining are the headers of an answer that say what is left of the account's limits.
+	Remaining Remaining
 	// Headers are wanted with every request, with the value that they have by default.
 	Headers map[string]string
 
@@ -236,6 +238,9 @@ func RequestHeaders() []string {
 	}
 	return all
 }
+
+// Remaining are headers, in lower case, that say how many requests and tokens are left; "" is none.
+type Remaining struct{ Requests, Tokens string }
 
 // Tells tells whether a header of an answer, in lower case, means something to clients of the
 // family.

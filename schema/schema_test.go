@@ -206,13 +206,13 @@ func TestOwned(t *testing.T) {
 
 func TestProviders(t *testing.T) {
 	for host, want := range map[string]Provider{
-		"api.openai.com":    {"openai", "api.openai.com", OpenAIChat, "openai", "/v1", Auth{"Authorization", "Bearer "}},
-		"api.anthropic.com": {"anthropic", "api.anthropic.com", AnthropicMessages, "", "/v1", Auth{"X-Api-Key", ""}},
-		"api.mistral.ai":    {"mistral", "api.mistral.ai", OpenAIChat, "mistral", "/v1", Auth{"Authorization", "Bearer "}},
-		"api.groq.com":      {"groq", "api.groq.com", OpenAIChat, "groq", "/openai/v1", Auth{"Authorization", "Bearer "}},
-		"openrouter.ai":     {"openrouter", "openrouter.ai", OpenAIChat, "", "/api/v1", Auth{"Authorization", "Bearer "}},
-		"localhost":         {"openai", "", OpenAIChat, "", "/v1", Auth{"Authorization", "Bearer "}},
-		"":                  {"openai", "", OpenAIChat, "", "/v1", Auth{"Authorization", "Bearer "}},
+		"api.openai.com":    {"openai", "api.openai.com", OpenAIChat, "openai", "/v1", Auth{"Authorization", "Bearer "}, ""},
+		"api.anthropic.com": {"anthropic", "api.anthropic.com", AnthropicMessages, "", "/v1", Auth{"X-Api-Key", ""}, ""},
+		"api.mistral.ai":    {"mistral", "api.mistral.ai", OpenAIChat, "mistral", "/v1", Auth{"Authorization", "Bearer "}, "mistral_ai"},
+		"api.groq.com":      {"groq", "api.groq.com", OpenAIChat, "groq", "/openai/v1", Auth{"Authorization", "Bearer "}, ""},
+		"openrouter.ai":     {"openrouter", "openrouter.ai", OpenAIChat, "", "/api/v1", Auth{"Authorization", "Bearer "}, ""},
+		"localhost":         {"openai", "", OpenAIChat, "", "/v1", Auth{"Authorization", "Bearer "}, ""},
+		"":                  {"openai", "", OpenAIChat, "", "/v1", Auth{"Authorization", "Bearer "}, ""},
 	} {
 		got := On(host)
 		if got != want {
@@ -222,7 +222,7 @@ func TestProviders(t *testing.T) {
 			t.Errorf("%s: foreigner %v", host, got.Foreigner())
 		}
 	}
-	if got, ok := Named("azure"); !ok || got != (Provider{"azure", "", OpenAIChat, "azure", "/openai/v1", Auth{"Api-Key", ""}}) {
+	if got, ok := Named("azure"); !ok || got != (Provider{"azure", "", OpenAIChat, "azure", "/openai/v1", Auth{"Api-Key", ""}, "azure.ai.openai"}) {
 		t.Errorf("%+v", got)
 	}
 	if _, ok := Named("nobody"); ok {

@@ -60,7 +60,16 @@ type Event struct {
 	// The name of the key that let the request in; empty where none is needed.
 	Key string `protobuf:"bytes,21,opt,name=key,proto3" json:"key,omitempty"`
 	// What policies had to say, in the order in which they were asked. None of the text is in it.
-	Policies      []*PolicyVerdict `protobuf:"bytes,22,rep,name=policies,proto3" json:"policies,omitempty"`
+	Policies []*PolicyVerdict `protobuf:"bytes,22,rep,name=policies,proto3" json:"policies,omitempty"`
+	// The service that took the request; empty where none did.
+	Service string `protobuf:"bytes,23,opt,name=service,proto3" json:"service,omitempty"`
+	// Of all attempts; absent when none has used anything.
+	Cost *Cost `protobuf:"bytes,34,opt,name=cost,proto3" json:"cost,omitempty"`
+	// The trace that the client has the request in, as it sent it (W3C's traceparent); empty when it
+	// sent none, or none that is well-formed.
+	Traceparent string `protobuf:"bytes,41,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// What the sidecar itself took to read the request and to decide on it, without its policies.
+	ReadMs        float64 `protobuf:"fixed64,42,opt,name=read_ms,json=readMs,proto3" json:"read_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +258,80 @@ func (x *Event) GetPolicies() []*PolicyVerdict {
 	return nil
 }
 
+func (x *Event) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Event) GetCost() *Cost {
+	if x != nil {
+		return x.Cost
+	}
+	return nil
+}
+
+func (x *Event) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Event) GetReadMs() float64 {
+	if x != nil {
+		return x.ReadMs
+	}
+	return 0
+}
+
+// Cost is in US dollars, by the table of prices.
+type Cost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A decimal number, exact: "0.0001225". Empty where nothing of it has a price.
+	Usd           string `protobuf:"bytes,1,opt,name=usd,proto3" json:"usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cost) Reset() {
+	*x = Cost{}
+	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cost) ProtoMessage() {}
+
+func (x *Cost) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cost.ProtoReflect.Descriptor instead.
+func (*Cost) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Cost) GetUsd() string {
+	if x != nil {
+		return x.Usd
+	}
+	return ""
+}
+
 // PolicyVerdict is what one policy said of a request or its answer.
 type PolicyVerdict struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +354,7 @@ type PolicyVerdict struct {
 
 func (x *PolicyVerdict) Reset() {
 	*x = PolicyVerdict{}
-	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	mi := &file_millrace_v1_event_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +366,7 @@ func (x *PolicyVerdict) String() string {
 func (*PolicyVerdict) ProtoMessage() {}
 
 func (x *PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	mi := &file_millrace_v1_event_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +379,7 @@ func (x *PolicyVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyVerdict.ProtoReflect.Descriptor instead.
 func (*PolicyVerdict) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PolicyVerdict) GetPolicy() string {
@@ -370,14 +453,31 @@ type Attempt struct {
 	DurationMs float64 `protobuf:"fixed64,6,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
 	// What this target says that the attempt has used, also when it failed; absent when it said
 	// nothing.
-	Usage         *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	// From the event's time to the attempt's begin.
+	BeganMs float64 `protobuf:"fixed64,9,opt,name=began_ms,json=beganMs,proto3" json:"began_ms,omitempty"`
+	// From the attempt's begin to the first token of its stream; 0 when there was none.
+	FirstTokenMs float64 `protobuf:"fixed64,11,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
+	// Of usage; absent without it.
+	Cost *Cost `protobuf:"bytes,16,opt,name=cost,proto3" json:"cost,omitempty"`
+	// The upstream that the target is one of.
+	Upstream string `protobuf:"bytes,20,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// What retry.on calls the failure; empty when it was none, or is the request's own.
+	Condition string `protobuf:"bytes,22,opt,name=condition,proto3" json:"condition,omitempty"`
+	// What the sidecar itself took to write the request for this target, and to read its answer and
+	// write it for the client.
+	EncodeMs float64 `protobuf:"fixed64,23,opt,name=encode_ms,json=encodeMs,proto3" json:"encode_ms,omitempty"`
+	DecodeMs float64 `protobuf:"fixed64,24,opt,name=decode_ms,json=decodeMs,proto3" json:"decode_ms,omitempty"`
+	// What the target says is left of its limits; absent when it does not say.
+	RemainingRequests *uint64 `protobuf:"varint,25,opt,name=remaining_requests,json=remainingRequests,proto3,oneof" json:"remaining_requests,omitempty"`
+	RemainingTokens   *uint64 `protobuf:"varint,26,opt,name=remaining_tokens,json=remainingTokens,proto3,oneof" json:"remaining_tokens,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	mi := &file_millrace_v1_event_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +489,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	mi := &file_millrace_v1_event_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +502,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Attempt) GetTarget() string {
@@ -454,6 +554,69 @@ func (x *Attempt) GetUsage() *Usage {
 	return nil
 }
 
+func (x *Attempt) GetBeganMs() float64 {
+	if x != nil {
+		return x.BeganMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetFirstTokenMs() float64 {
+	if x != nil {
+		return x.FirstTokenMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetCost() *Cost {
+	if x != nil {
+		return x.Cost
+	}
+	return nil
+}
+
+func (x *Attempt) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *Attempt) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *Attempt) GetEncodeMs() float64 {
+	if x != nil {
+		return x.EncodeMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetDecodeMs() float64 {
+	if x != nil {
+		return x.DecodeMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetRemainingRequests() uint64 {
+	if x != nil && x.RemainingRequests != nil {
+		return *x.RemainingRequests
+	}
+	return 0
+}
+
+func (x *Attempt) GetRemainingTokens() uint64 {
+	if x != nil && x.RemainingTokens != nil {
+		return *x.RemainingTokens
+	}
+	return 0
+}
+
 // Usage counts tokens; the cached and reasoning ones are parts of input and output.
 type Usage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -468,7 +631,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_millrace_v1_event_proto_msgTypes[3]
+	mi := &file_millrace_v1_event_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +643,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[3]
+	mi := &file_millrace_v1_event_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +656,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Usage) GetInput() uint32 {
@@ -535,7 +698,7 @@ var File_millrace_v1_event_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x05\n" +
+	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x06\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
@@ -560,7 +723,13 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x0eclient_address\x18\x13 \x01(\tR\rclientAddress\x12\x18\n" +
 	"\adetails\x18\x14 \x01(\tR\adetails\x12\x10\n" +
 	"\x03key\x18\x15 \x01(\tR\x03key\x126\n" +
-	"\bpolicies\x18\x16 \x03(\v2\x1a.millrace.v1.PolicyVerdictR\bpolicies\"\xb7\x02\n" +
+	"\bpolicies\x18\x16 \x03(\v2\x1a.millrace.v1.PolicyVerdictR\bpolicies\x12\x18\n" +
+	"\aservice\x18\x17 \x01(\tR\aservice\x12%\n" +
+	"\x04cost\x18\" \x01(\v2\x11.millrace.v1.CostR\x04cost\x12 \n" +
+	"\vtraceparent\x18) \x01(\tR\vtraceparent\x12\x17\n" +
+	"\aread_ms\x18* \x01(\x01R\x06readMs\"\x18\n" +
+	"\x04Cost\x12\x10\n" +
+	"\x03usd\x18\x01 \x01(\tR\x03usd\"\xb7\x02\n" +
 	"\rPolicyVerdict\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -574,7 +743,7 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"FoundEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xcc\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xb8\x04\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
@@ -583,7 +752,18 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x1f\n" +
 	"\vduration_ms\x18\x06 \x01(\x01R\n" +
 	"durationMs\x12(\n" +
-	"\x05usage\x18\a \x01(\v2\x12.millrace.v1.UsageR\x05usage\"\x93\x01\n" +
+	"\x05usage\x18\a \x01(\v2\x12.millrace.v1.UsageR\x05usage\x12\x19\n" +
+	"\bbegan_ms\x18\t \x01(\x01R\abeganMs\x12$\n" +
+	"\x0efirst_token_ms\x18\v \x01(\x01R\ffirstTokenMs\x12%\n" +
+	"\x04cost\x18\x10 \x01(\v2\x11.millrace.v1.CostR\x04cost\x12\x1a\n" +
+	"\bupstream\x18\x14 \x01(\tR\bupstream\x12\x1c\n" +
+	"\tcondition\x18\x16 \x01(\tR\tcondition\x12\x1b\n" +
+	"\tencode_ms\x18\x17 \x01(\x01R\bencodeMs\x12\x1b\n" +
+	"\tdecode_ms\x18\x18 \x01(\x01R\bdecodeMs\x122\n" +
+	"\x12remaining_requests\x18\x19 \x01(\x04H\x00R\x11remainingRequests\x88\x01\x01\x12.\n" +
+	"\x10remaining_tokens\x18\x1a \x01(\x04H\x01R\x0fremainingTokens\x88\x01\x01B\x15\n" +
+	"\x13_remaining_requestsB\x13\n" +
+	"\x11_remaining_tokens\"\x93\x01\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\rR\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\rR\x06output\x12\x1d\n" +
@@ -605,27 +785,30 @@ func file_millrace_v1_event_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_event_proto_rawDescData
 }
 
-var file_millrace_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_millrace_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_millrace_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: millrace.v1.Event
-	(*PolicyVerdict)(nil),         // 1: millrace.v1.PolicyVerdict
-	(*Attempt)(nil),               // 2: millrace.v1.Attempt
-	(*Usage)(nil),                 // 3: millrace.v1.Usage
-	nil,                           // 4: millrace.v1.PolicyVerdict.FoundEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Cost)(nil),                  // 1: millrace.v1.Cost
+	(*PolicyVerdict)(nil),         // 2: millrace.v1.PolicyVerdict
+	(*Attempt)(nil),               // 3: millrace.v1.Attempt
+	(*Usage)(nil),                 // 4: millrace.v1.Usage
+	nil,                           // 5: millrace.v1.PolicyVerdict.FoundEntry
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_millrace_v1_event_proto_depIdxs = []int32{
-	5, // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
-	2, // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
-	3, // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
-	1, // 3: millrace.v1.Event.policies:type_name -> millrace.v1.PolicyVerdict
-	4, // 4: millrace.v1.PolicyVerdict.found:type_name -> millrace.v1.PolicyVerdict.FoundEntry
-	3, // 5: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6, // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
+	3, // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
+	4, // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
+	2, // 3: millrace.v1.Event.policies:type_name -> millrace.v1.PolicyVerdict
+	1, // 4: millrace.v1.Event.cost:type_name -> millrace.v1.Cost
+	5, // 5: millrace.v1.PolicyVerdict.found:type_name -> millrace.v1.PolicyVerdict.FoundEntry
+	4, // 6: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
+	1, // 7: millrace.v1.Attempt.cost:type_name -> millrace.v1.Cost
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_event_proto_init() }
@@ -633,13 +816,14 @@ func file_millrace_v1_event_proto_init() {
 	if File_millrace_v1_event_proto != nil {
 		return
 	}
+	file_millrace_v1_event_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_event_proto_rawDesc), len(file_millrace_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
