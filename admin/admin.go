@@ -48,6 +48,7 @@ type TargetHealth struct {
 	Weight         uint32
 	Priority       uint32
 	ActiveRequests uint32
+	Connections    uint32 // open ones to its provider
 	Success        uint64
 	Error          uint64
 	CoolingUntil   time.Time             // zero when it is asked as usual

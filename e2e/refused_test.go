@@ -79,7 +79,7 @@ func TestProviderRefusesTheGateway(t *testing.T) {
 				if got := healthOf(t, admin, "a")["trouble"]; got != r.trouble {
 					t.Errorf("%d: health says %q, want %q", r.status, got, r.trouble)
 				}
-				metric := fmt.Sprintf(`millrace_target_trouble{target="default/chat/a",trouble="%s"} 1`, r.trouble)
+				metric := fmt.Sprintf(`millrace_target_trouble{gateway="default",target="a",trouble="%s",upstream="chat"} 1`, r.trouble)
 				if got := metricsOf(t, admin); !strings.Contains(got, metric) {
 					t.Errorf("%d: the metrics lack %s", r.status, metric)
 				}

@@ -81,22 +81,43 @@ func (a *Admin) ActiveRequests(ctx context.Context) (int, error) {
 	return active, nil
 }
 
+// Prometheus asks for all that Envoy has counted, in Prometheus's text format: what was never
+// counted is not in it. The caller closes it.
+func (a *Admin) Prometheus(ctx context.Context) (io.ReadCloser, error) {
+	resp, err := a.get(ctx, http.MethodGet, "/stats/prometheus?usedonly")
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
 func (a *Admin) do(ctx context.Context, method, target string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+target, nil)
+	resp, err := a.get(ctx, method, target)
 	if err != nil {
 		return "", err
-	}
-	resp, err := a.Client.Do(req)
-	if err != nil {
-		return "", fmt.Errorf("envoy admin: %w", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return "", fmt.Errorf("envoy admin: %s %s: %w", method, target, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("envoy admin: %s %s: %s: %s", method, target, resp.Status, strings.TrimSpace(string(body)))
-	}
 	return string(body), nil
+}
+
+// get returns a good answer, whose body the caller closes.
+func (a *Admin) get(ctx context.Context, method, target string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+target, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.Client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("envoy admin: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // what has come is enough to say
+		return nil, fmt.Errorf("envoy admin: %s %s: %s: %s", method, target, resp.Status, strings.TrimSpace(string(said)))
+	}
+	return resp, nil
 }

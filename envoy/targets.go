@@ -16,6 +16,7 @@ type TargetHealth struct {
 	Healthy        bool   // it passes its checks and is not draining
 	Draining       bool   // it gets no new requests
 	ActiveRequests uint64
+	Connections    uint64 // open ones to its provider
 	Requests       uint64
 	Errors         uint64 // 5xx and what counts as one
 	Weight         uint64
@@ -63,10 +64,17 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 	}
 	var targets []TargetHealth
 	var again []TargetHealth // of targets that are in other pools, too
+	open := map[string]uint64{}
 	for _, c := range all.Clusters {
 		for _, h := range c.Hosts {
-			if h.Address.Internal == nil {
-				continue // not a pool's
+			if h.Address.Internal == nil { // not a pool's, but a target's own
+				for _, s := range h.Stats {
+					if s.Name == "cx_active" {
+						n, _ := strconv.ParseUint(s.Value, 10, 64)
+						open[strings.TrimPrefix(c.Name, PoolBare)] += n
+					}
+				}
+				continue
 			}
 			t := TargetHealth{
 				Identity: h.Address.Internal.EndpointID,
@@ -97,6 +105,9 @@ func parseTargets(body []byte) ([]TargetHealth, error) {
 		if i := slices.IndexFunc(targets, func(t TargetHealth) bool { return t.Identity == other.Identity }); i >= 0 {
 			targets[i].add(other)
 		}
+	}
+	for i, t := range targets {
+		targets[i].Connections = open[t.Identity]
 	}
 	return targets, nil
 }

@@ -9,7 +9,8 @@ import (
 // The body is what Envoy 1.40.0 answered, shortened to what is read.
 func TestParseTargets(t *testing.T) {
 	got, err := parseTargets([]byte(`{"cluster_statuses":[
-{"name":"default/failover/demo-down","host_statuses":[{"address":{"socket_address":{"address":"127.0.0.1","port_value":9103}}}]},
+{"name":"default/failover/demo-down@01","host_statuses":[{"address":{"socket_address":{"address":"127.0.0.1","port_value":9103}},"stats":[{"type":"GAUGE","value":"4","name":"cx_active"}]}]},
+{"name":"bare:default/failover/demo-down@01","host_statuses":[{"address":{"socket_address":{"address":"127.0.0.1","port_value":9103}},"stats":[{"type":"GAUGE","value":"1","name":"cx_active"}]}]},
 {"name":"default/failover","host_statuses":[
  {"address":{"envoy_internal_address":{"server_listener_name":"targets","endpoint_id":"default/failover/demo-down@01"}},
   "stats":[{"value":"1","name":"rq_error"},{"name":"rq_success"},{"value":"3","name":"rq_total"},{"type":"GAUGE","value":"2","name":"rq_active"}],
@@ -22,7 +23,7 @@ func TestParseTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []TargetHealth{
-		{Identity: "default/failover/demo-down@01", ActiveRequests: 2, Requests: 3, Errors: 1, Weight: 1},
+		{Identity: "default/failover/demo-down@01", ActiveRequests: 2, Connections: 5, Requests: 3, Errors: 1, Weight: 1},
 		{Identity: "default/failover/b@02", Draining: true, Requests: 5, Weight: 4, Priority: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

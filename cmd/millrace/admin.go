@@ -17,6 +17,7 @@ import (
 	"millrace/control"
 	"millrace/envoy"
 	"millrace/extproc"
+	"millrace/metrics"
 )
 
 const (
@@ -43,9 +44,11 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	if address != "" && token() == "" && !isLoopback(host) {
 		return fmt.Errorf("admin address %s is not a loopback one: a token is needed (gateway.admin.token or %s)", address, envAdminToken)
 	}
+	envoys := envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))
+	health := targetHealth{envoys, s.data, s.plane}
 	api := admin.New(admin.Options{
 		Plane:    s.plane,
-		Clusters: targetHealth{envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket)), s.data, s.plane},
+		Clusters: health,
 		Token:    token,
 		Hosts:    []string{host},
 		Release:  version,
@@ -55,10 +58,15 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	const metricsPath = "GET /metrics"
 	rest, alone := http.NewServeMux(), http.NewServeMux()
 	rest.Handle("/", api)
+	served := s.metrics(s.registry(api, health), metrics.Envoy{Fetch: envoys.Prometheus, Config: s.present})
 	if s.config.Admin.MetricsListen == "" {
-		rest.Handle(metricsPath, api.Beside(s.metrics(api), metricsToken))
+		rest.Handle(metricsPath, api.Beside(served, metricsToken))
 	} else {
-		alone.Handle(metricsPath, api.Apart(s.metrics(api), metricsToken))
+		alone.Handle(metricsPath, api.Apart(served, metricsToken))
+	}
+	digest := api.Beside(s.digest(health), metricsToken)
+	for _, path := range []string{statsPath, statsPath + ";csv", statsPath + ";csv;norefresh"} { // as HAProxy's tools ask
+		rest.Handle("GET "+path, digest)
 	}
 	if err := s.serveHTTP("admin API", address, rest); err != nil {
 		return err
@@ -131,6 +139,7 @@ func (h targetHealth) Clusters(ctx context.Context) ([]admin.TargetHealth, error
 			Weight:         uint32(t.Weight),
 			Priority:       uint32(t.Priority),
 			ActiveRequests: uint32(t.ActiveRequests),
+			Connections:    uint32(t.Connections),
 			Success:        t.Requests - t.Errors,
 			Error:          t.Errors,
 			CoolingUntil:   h.plane.CoolUntil(t.Identity),

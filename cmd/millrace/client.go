@@ -47,6 +47,7 @@ const clientTimeout = 30 * time.Second
 type request struct {
 	method string
 	path   []string // below /api/v1
+	beside bool     // the path is not below that, but beside it
 	query  url.Values
 	format string // of the body
 	body   []byte
@@ -66,7 +67,10 @@ func (f adminFlags) call(ctx context.Context, r request) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("--admin: %w", err)
 	}
-	address := base.JoinPath("api", "v1")
+	address := base
+	if !r.beside {
+		address = base.JoinPath("api", "v1")
+	}
 	for _, step := range r.path {
 		address = address.JoinPath(url.PathEscape(step))
 	}

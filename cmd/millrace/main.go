@@ -29,6 +29,7 @@ type commands struct {
 	Drain    drainCommand    `cmd:"" help:"Have the gateway of this folder drain and end, and wait for it."`
 
 	Status   statusCommand   `cmd:"" help:"Show where a running gateway stands."`
+	Stats    statsCommand    `cmd:"" help:"Show what has become of requests, and how the targets are: one digest of what Envoy and the sidecar count."`
 	Apply    applyCommand    `cmd:"" help:"Send a whole document for one gateway."`
 	Get      getCommand      `cmd:"" help:"Show resources."`
 	Diff     diffCommand     `cmd:"" help:"Show what changed between two versions."`

@@ -34,6 +34,7 @@ import (
 	"millrace/extproc"
 	"millrace/extproc/policy"
 	"millrace/internal/folder"
+	"millrace/metrics"
 	"millrace/xds"
 )
 
@@ -81,6 +82,7 @@ type sidecar struct {
 	recorder *event.Recorder
 	audit    *auditLogs
 	policies *policy.Metrics
+	requests *metrics.Requests
 	xds      *xds.Server
 	data     *extproc.Server
 	plane    *control.Plane
@@ -101,6 +103,7 @@ type sidecar struct {
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
 	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log), policies: policy.NewMetrics()}
+	s.requests = metrics.NewRequests(s.present)
 	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
 	if flags.Config == "" && s.engine == nil {
 		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
@@ -121,6 +124,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
 		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
 		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
+		Recorded:  s.requests.Record,
 		Policies:  policy.Host{Audit: s.audit.of, Log: log, Metrics: s.policies},
 		Version:   version,
 		Instance:  instance(flags.Instance),
@@ -175,6 +179,14 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 	}
 	log.Info("serving", "config", flags.Config, "version", s.config.Version, "socket", socket.Addr().String())
 	return s, nil
+}
+
+// present is the configuration that was offered last; nil while there is none.
+func (s *sidecar) present() *config.Config {
+	if s.plane == nil {
+		return nil
+	}
+	return s.plane.Config()
 }
 
 // warn says what is allowed and may still not be meant.
