@@ -575,6 +575,9 @@ rules:
 	id := first.want(200)["document"].(map[string]any)["gateway"].(map[string]any)["id"].(string)
 	key := a.send("POST", base+"/team/keys", `{"name": "k"}`).want(201)["id"].(string)
 	same(t, a.send("POST", "/api/v1/apply?dry_run=true", document, yaml...).want(200)["differences"], `[]`)
+	for _, own := range []string{"events: {file: /tmp/e.jsonl}\n", "telemetry: {propagate: true}\n"} { // they are the process's
+		a.send("POST", "/api/v1/apply", document+own, yaml...).problem(422, "invalid")
+	}
 
 	changed := strings.Replace(document, "weight: 2", "weight: 5", 1)
 	changed = strings.Replace(changed, openAIKey, `"[redacted]"`, 1)

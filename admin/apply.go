@@ -108,6 +108,9 @@ func (e *edit) target(given *millracev1.Document) (*gateway, error) {
 	if given.Events != nil {
 		return nil, invalid.at("events", "belongs to the process: only the configuration file can set it")
 	}
+	if given.Telemetry != nil {
+		return nil, invalid.at("telemetry", "belongs to the process: only the configuration file can set it")
+	}
 	if err := noFiles("policies", given.Policies); err != nil {
 		return nil, err
 	}
@@ -132,7 +135,7 @@ func onlyFile(g *gateway, given *millracev1.Document) error {
 	settings := proto.CloneOf(given.Gateway)
 	settings.Id, settings.Name = "", ""
 	compare("gateway.", settings.ProtoReflect(), g.file.Gateway.ProtoReflect())
-	rest := &millracev1.Document{Pack: given.Pack, Policies: given.Policies, Events: given.Events}
+	rest := &millracev1.Document{Pack: given.Pack, Policies: given.Policies, Events: given.Events, Telemetry: given.Telemetry}
 	compare("", rest.ProtoReflect(), g.file.ProtoReflect())
 	if len(found) > 0 {
 		return fileOwned.all(found)

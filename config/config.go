@@ -35,6 +35,7 @@ type Config struct {
 	DrainDelay      time.Duration
 	ReadyWhen       string // any, all or configured
 	EventFile       string // "" when events go nowhere
+	Telemetry       Telemetry
 	CAFile          string
 	Admin           Admin
 	Clients         Clients
@@ -43,6 +44,14 @@ type Config struct {
 	Gateways        []*Gateway
 	// SecretFiles are hashes of what was read from the files that secrets are in, by path.
 	SecretFiles map[string][sha256.Size]byte
+}
+
+// Telemetry is what goes to a collector, and to providers.
+type Telemetry struct {
+	Endpoint  string            // for traces; "": none are sent
+	Headers   map[string]string // secret
+	Sample    float64           // of the requests whose client has no trace
+	Propagate bool              // providers are told of the trace
 }
 
 // Admin is where the operator's API listens.

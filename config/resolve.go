@@ -54,6 +54,7 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 			c.Admin.MetricsToken = r.secret("gateway.admin.metrics.token", token)
 		}
 	}
+	c.Telemetry = r.telemetry(main.Telemetry)
 	for _, d := range documents {
 		c.Gateways = append(c.Gateways, r.gateway(d))
 	}

@@ -24,6 +24,7 @@ func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	v := &validation{}
 	v.values(doc)
 	v.gateway(doc.Gateway)
+	v.telemetry(doc.Telemetry)
 	v.connections(doc)
 	upstreams := v.upstreams(doc.Upstreams)
 	v.addresses(main, doc.Upstreams)

@@ -22,9 +22,10 @@ import (
 // never changed.
 type Runtime struct {
 	Version      string
-	maxBodyBytes int64              // of one request
-	maxBodies    int64              // of all under way together
-	maxMemory    uint64             // of this process; 0: what suits the machine
+	maxBodyBytes int64  // of one request
+	maxBodies    int64  // of all under way together
+	maxMemory    uint64 // of this process; 0: what suits the machine
+	telemetry    config.Telemetry
 	routes       map[string]*route  // by Envoy's route name: what the router stream goes by until the body is read
 	rules        map[string]*route  // by the same names, those of rules: what attempts live by
 	targets      map[string]*target // by identity, as endpoints' metadata have it
@@ -116,6 +117,7 @@ func Compile(c *config.Config, before *Runtime) (*Runtime, error) {
 		maxBodyBytes: c.MaxRequestBytes,
 		maxBodies:    c.MaxBodies,
 		maxMemory:    c.MaxSidecar,
+		telemetry:    c.Telemetry,
 		routes: map[string]*route{
 			envoy.RouteNone: {refusal: llm.Errorf(llm.ErrNotFound, "no rule of this gateway has this path")},
 			envoy.RouteLoop: {refusal: llm.Errorf(llm.ErrLoop, "the request came back to a gateway that it has passed: one of its targets leads there"), looped: true},

@@ -63,6 +63,7 @@ type clientRequest struct {
 	visible map[string]string // those that policies are told; nil: there are none
 	via     []string          // the gateways that it has passed
 	trace   string            // its traceparent; "" where it has none that is well-formed
+	state   string            // its tracestate, where it has a traceparent
 	started time.Time
 	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 }

@@ -12,9 +12,10 @@ import (
 // answer; the same value twice is one.
 func TestRepeatedHeaders(t *testing.T) {
 	p := newPeer(t)
+	p.targets = p.use(t, document+"\ntelemetry: {propagate: true}\n")
 	lines := []string{
 		":method= POST", ":path= /v1/messages", ":authority= localhost", envoy.HeaderRequestID + "= " + callID,
-		"anthropic-beta= one-1", "tracestate= a=1", "anthropic-beta= two-2,three-3", "tracestate= b=2", "user-agent= app", "user-agent= app",
+		"traceparent= 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "anthropic-beta= one-1", "tracestate= a=1", "anthropic-beta= two-2,three-3", "tracestate= b=2", "user-agent= app", "user-agent= app",
 	}
 	message := func(attribute map[string]any) *extprocv3.ProcessingRequest {
 		return &extprocv3.ProcessingRequest{

@@ -207,7 +207,10 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	}
 	r.x.header, r.x.forward = h.only(envoy.RequestHeaders), r.forward(h)
 	r.x.via = envoy.PassedVia(h.list(envoy.HeaderVia))
-	r.x.waits, r.x.trace = announced(h), traceparent(h)
+	r.x.waits = announced(h)
+	if r.x.trace = traceparent(h); r.x.trace != "" {
+		r.x.state = h.only([]string{"tracestate"})["tracestate"]
+	}
 	if r.x.route.policies != nil {
 		r.x.address, r.x.visible = clientAddress(h), r.visibleHeaders(h)
 	}

@@ -1,6 +1,10 @@
 package extproc
 
-import "regexp"
+import (
+	"regexp"
+
+	"millrace/event"
+)
 
 // wellFormed is a traceparent that somebody else can go on from
 // (https://www.w3.org/TR/trace-context/#traceparent-header): later versions may say more behind it.
@@ -14,4 +18,23 @@ func traceparent(h headers) string {
 		return ""
 	}
 	return t[:length]
+}
+
+// propagate tells the target of attempt number n which trace it is a part of, where the operator
+// wants that.
+func (x *exchange) propagate(want map[string]string, n int) {
+	t := x.runtime.telemetry
+	if !t.Propagate {
+		return
+	}
+	parent := x.trace // as it came, where there are no spans of ours
+	if t.Endpoint != "" {
+		parent = event.SpanOf(x.id, x.trace, t.Sample).Traceparent(n)
+	}
+	if parent != "" {
+		want["traceparent"] = parent
+	}
+	if x.state != "" {
+		want["tracestate"] = x.state
+	}
 }

@@ -232,6 +232,7 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	if err != nil {
 		return a.unable(llm.AsError(err)), nil
 	}
+	a.x.propagate(want, a.number)
 	if err := a.headers(want, &call); err != nil {
 		return a.unsigned(err), nil
 	}

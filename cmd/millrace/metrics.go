@@ -136,6 +136,8 @@ func (s *sidecar) registry(api *admin.Server, health admin.Clusters) *prometheus
 			func() float64 { return float64(value()) }))
 	}
 	counter("events_dropped_total", "Events that are lost: what waited was too much, could not be written until the end, or could not be encoded.", s.recorder.Dropped)
+	counter("spans_exported_total", "Spans that the collector has taken (telemetry.otlp).", s.traces.counts.Exported)
+	counter("spans_lost_total", "Spans that the collector has not taken: too many waited for it, or it refused them or was away.", s.traces.counts.Lost)
 	counter("admin_wrong_tokens_total", "Wrong tokens that were sent to the REST API or to /metrics.", api.WrongTokens)
 	r.MustRegister(targetRows{health.Clusters, s.data.Troubles, s.present}, s.requests, s.policies, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r

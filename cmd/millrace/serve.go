@@ -35,6 +35,7 @@ import (
 	"millrace/extproc/policy"
 	"millrace/internal/folder"
 	"millrace/metrics"
+	millracev1 "millrace/proto/millrace/v1"
 	"millrace/xds"
 )
 
@@ -83,6 +84,7 @@ type sidecar struct {
 	audit    *auditLogs
 	policies *policy.Metrics
 	requests *metrics.Requests
+	traces   *traces
 	xds      *xds.Server
 	data     *extproc.Server
 	plane    *control.Plane
@@ -103,7 +105,8 @@ type sidecar struct {
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log := logger(flags.LogLevel)
 	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log), policies: policy.NewMetrics()}
-	s.requests = metrics.NewRequests(s.present)
+	name := instance(flags.Instance)
+	s.requests, s.traces = metrics.NewRequests(s.present), newTraces(log, name, s.present)
 	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
 	if flags.Config == "" && s.engine == nil {
 		return nil, errors.New("nothing to serve: give --config FILE, or --data-dir DIR or --store URL to write the configuration over REST")
@@ -124,10 +127,10 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
 		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
 		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
-		Recorded:  s.requests.Record,
+		Recorded:  func(e *millracev1.Event) { s.requests.Record(e); s.traces.Record(e) },
 		Policies:  policy.Host{Audit: s.audit.of, Log: log, Metrics: s.policies},
 		Version:   version,
-		Instance:  instance(flags.Instance),
+		Instance:  name,
 	})
 	s.plane, err = control.Start(ctx, control.Options{
 		Sidecar:   s.data,
@@ -251,6 +254,7 @@ func (s *sidecar) stop() error {
 	s.end()
 	s.grpc.Stop()
 	s.data.Close()
+	s.traces.close()
 	s.running.Wait()
 	s.plane.Close()
 	s.endEvents()

@@ -62,6 +62,7 @@ var table = []room{
 	// Around both.
 	{"event", "proto/millrace/v1", "*"},
 	{"metrics", "config envoy schema proto/millrace/v1", "*"}, // it counts events, wherever they come from
+	{"trace", "event metrics proto/millrace/v1", "*"},
 	{"audit", "internal/folder", ""}, // it knows nothing of what it records
 	{"control", "config config/store envoy extproc xds proto/millrace/v1", "*"},
 	{"admin", "config config/store control envoy event xds proto/millrace/v1", "*"},

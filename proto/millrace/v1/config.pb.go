@@ -44,7 +44,8 @@ type Document struct {
 	Events    *Events                `protobuf:"bytes,9,opt,name=events,proto3" json:"events,omitempty"`
 	// Bundles of policies beside the document's own, each with a version and a switch. Of one name
 	// one version at most is enabled.
-	Packs         []*Pack `protobuf:"bytes,10,rep,name=packs,proto3" json:"packs,omitempty"`
+	Packs         []*Pack    `protobuf:"bytes,10,rep,name=packs,proto3" json:"packs,omitempty"`
+	Telemetry     *Telemetry `protobuf:"bytes,40,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -145,6 +146,13 @@ func (x *Document) GetEvents() *Events {
 func (x *Document) GetPacks() []*Pack {
 	if x != nil {
 		return x.Packs
+	}
+	return nil
+}
+
+func (x *Document) GetTelemetry() *Telemetry {
+	if x != nil {
+		return x.Telemetry
 	}
 	return nil
 }
@@ -2704,6 +2712,130 @@ func (x *ServicePolicies) GetShadow() []string {
 	return nil
 }
 
+// Telemetry is what goes to a collector of OpenTelemetry's. It belongs to the process: only the
+// file can set it.
+type Telemetry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// None is sent when it is left out.
+	Otlp *Otlp `protobuf:"bytes,1,opt,name=otlp,proto3" json:"otlp,omitempty"`
+	// Whether providers are told which trace a request is a part of (traceparent, tracestate). They
+	// are not when it is left out.
+	Propagate     bool `protobuf:"varint,2,opt,name=propagate,proto3" json:"propagate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Telemetry) Reset() {
+	*x = Telemetry{}
+	mi := &file_millrace_v1_config_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Telemetry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Telemetry) ProtoMessage() {}
+
+func (x *Telemetry) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
+func (*Telemetry) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Telemetry) GetOtlp() *Otlp {
+	if x != nil {
+		return x.Otlp
+	}
+	return nil
+}
+
+func (x *Telemetry) GetPropagate() bool {
+	if x != nil {
+		return x.Propagate
+	}
+	return false
+}
+
+// Otlp is where traces go: one span for a request, one for each attempt. They are made of the
+// request's event, when it is over.
+type Otlp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The collector's address for OTLP over HTTP: http://collector:4318. Where it has no path,
+	// /v1/traces is meant.
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Sent with every export.
+	Headers map[string]*Secret `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The part of requests that are sent, 0 to 1, of those whose client does not say; all when it is
+	// left out. A client that has a trace says by its traceparent whether that is recorded.
+	Sample        *float64 `protobuf:"fixed64,3,opt,name=sample,proto3,oneof" json:"sample,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Otlp) Reset() {
+	*x = Otlp{}
+	mi := &file_millrace_v1_config_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Otlp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Otlp) ProtoMessage() {}
+
+func (x *Otlp) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Otlp.ProtoReflect.Descriptor instead.
+func (*Otlp) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Otlp) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Otlp) GetHeaders() map[string]*Secret {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Otlp) GetSample() float64 {
+	if x != nil && x.Sample != nil {
+		return *x.Sample
+	}
+	return 0
+}
+
 // Events says where the record of each request goes.
 type Events struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2715,7 +2847,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[28]
+	mi := &file_millrace_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2859,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[28]
+	mi := &file_millrace_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2872,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Events) GetFile() string {
@@ -2754,7 +2886,7 @@ var File_millrace_v1_config_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x18millrace/v1/config.proto\x12\vmillrace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x03\n" +
+	"\x18millrace/v1/config.proto\x12\vmillrace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x04\n" +
 	"\bDocument\x12.\n" +
 	"\agateway\x18\x01 \x01(\v2\x14.millrace.v1.GatewayR\agateway\x124\n" +
 	"\tproviders\x18\x02 \x01(\v2\x16.millrace.v1.ProvidersR\tproviders\x123\n" +
@@ -2766,7 +2898,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\bpolicies\x18\b \x01(\v2\x15.millrace.v1.PoliciesR\bpolicies\x12+\n" +
 	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\x12'\n" +
 	"\x05packs\x18\n" +
-	" \x03(\v2\x11.millrace.v1.PackR\x05packs\"\xbc\n" +
+	" \x03(\v2\x11.millrace.v1.PackR\x05packs\x124\n" +
+	"\ttelemetry\x18( \x01(\v2\x16.millrace.v1.TelemetryR\ttelemetry\"\xbc\n" +
 	"\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -3034,7 +3167,18 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05value:\x028\x01\"?\n" +
 	"\x0fServicePolicies\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\tR\x05chain\x12\x16\n" +
-	"\x06shadow\x18\x02 \x03(\tR\x06shadow\"\x1c\n" +
+	"\x06shadow\x18\x02 \x03(\tR\x06shadow\"P\n" +
+	"\tTelemetry\x12%\n" +
+	"\x04otlp\x18\x01 \x01(\v2\x11.millrace.v1.OtlpR\x04otlp\x12\x1c\n" +
+	"\tpropagate\x18\x02 \x01(\bR\tpropagate\"\xf6\x01\n" +
+	"\x04Otlp\x12\"\n" +
+	"\bendpoint\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\bendpoint\x128\n" +
+	"\aheaders\x18\x02 \x03(\v2\x1e.millrace.v1.Otlp.HeadersEntryR\aheaders\x124\n" +
+	"\x06sample\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x06sample\x88\x01\x01\x1aO\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05value:\x028\x01B\t\n" +
+	"\a_sample\"\x1c\n" +
 	"\x06Events\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04fileB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
@@ -3050,7 +3194,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Gateway)(nil),               // 1: millrace.v1.Gateway
@@ -3080,18 +3224,21 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Pack)(nil),                  // 25: millrace.v1.Pack
 	(*Policies)(nil),              // 26: millrace.v1.Policies
 	(*ServicePolicies)(nil),       // 27: millrace.v1.ServicePolicies
-	(*Events)(nil),                // 28: millrace.v1.Events
-	nil,                           // 29: millrace.v1.Gateway.ResponseHeadersEntry
-	nil,                           // 30: millrace.v1.Target.ModelMapEntry
-	nil,                           // 31: millrace.v1.Target.HeadersEntry
-	nil,                           // 32: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 33: millrace.v1.Rule.HeadersEntry
-	nil,                           // 34: millrace.v1.Rule.QueryEntry
-	nil,                           // 35: millrace.v1.Key.LimitsEntry
-	nil,                           // 36: millrace.v1.Policies.PolicyEntry
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 39: google.protobuf.Struct
+	(*Telemetry)(nil),             // 28: millrace.v1.Telemetry
+	(*Otlp)(nil),                  // 29: millrace.v1.Otlp
+	(*Events)(nil),                // 30: millrace.v1.Events
+	nil,                           // 31: millrace.v1.Gateway.ResponseHeadersEntry
+	nil,                           // 32: millrace.v1.Target.ModelMapEntry
+	nil,                           // 33: millrace.v1.Target.HeadersEntry
+	nil,                           // 34: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 35: millrace.v1.Rule.HeadersEntry
+	nil,                           // 36: millrace.v1.Rule.QueryEntry
+	nil,                           // 37: millrace.v1.Key.LimitsEntry
+	nil,                           // 38: millrace.v1.Policies.PolicyEntry
+	nil,                           // 39: millrace.v1.Otlp.HeadersEntry
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 42: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -3102,77 +3249,81 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	24, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
 	25, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
 	26, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	28, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	30, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
 	25, // 9: millrace.v1.Document.packs:type_name -> millrace.v1.Pack
-	4,  // 10: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
-	5,  // 11: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
-	7,  // 12: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 13: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
-	9,  // 14: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
-	10, // 15: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	37, // 16: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
-	3,  // 17: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
-	10, // 18: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	37, // 19: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	10, // 20: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
-	10, // 21: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	29, // 22: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
-	2,  // 23: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
-	37, // 24: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	37, // 25: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	10, // 26: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	11, // 27: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	6,  // 28: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
-	11, // 29: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	37, // 30: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	37, // 31: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	37, // 32: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	37, // 33: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	37, // 34: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
-	37, // 35: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	37, // 36: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	37, // 37: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	10, // 38: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	37, // 39: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	14, // 40: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	14, // 41: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	17, // 42: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	20, // 43: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	19, // 44: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	15, // 45: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	30, // 46: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	31, // 47: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	16, // 48: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	7,  // 49: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	11, // 50: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	11, // 51: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	18, // 52: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	37, // 53: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	37, // 54: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	37, // 55: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	37, // 56: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	32, // 57: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	37, // 58: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	37, // 59: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	37, // 60: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	37, // 61: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	37, // 62: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	37, // 63: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	27, // 64: millrace.v1.Service.policies:type_name -> millrace.v1.ServicePolicies
-	33, // 65: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	34, // 66: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	23, // 67: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	38, // 68: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	35, // 69: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	26, // 70: millrace.v1.Pack.policies:type_name -> millrace.v1.Policies
-	36, // 71: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	11, // 72: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	39, // 73: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	28, // 10: millrace.v1.Document.telemetry:type_name -> millrace.v1.Telemetry
+	4,  // 11: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
+	5,  // 12: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
+	7,  // 13: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
+	8,  // 14: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
+	9,  // 15: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
+	10, // 16: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
+	40, // 17: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	3,  // 18: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
+	10, // 19: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
+	40, // 20: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	10, // 21: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	10, // 22: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	31, // 23: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
+	2,  // 24: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
+	40, // 25: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	40, // 26: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	10, // 27: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	11, // 28: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	6,  // 29: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	11, // 30: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	40, // 31: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	40, // 32: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	40, // 33: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	40, // 34: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	40, // 35: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
+	40, // 36: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	40, // 37: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	40, // 38: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	10, // 39: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	40, // 40: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	14, // 41: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	14, // 42: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	17, // 43: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	20, // 44: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	19, // 45: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	15, // 46: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	32, // 47: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	33, // 48: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	16, // 49: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	7,  // 50: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	11, // 51: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	11, // 52: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	18, // 53: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	40, // 54: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	40, // 55: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	40, // 56: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	40, // 57: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	34, // 58: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	40, // 59: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	40, // 60: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	40, // 61: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	40, // 62: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	40, // 63: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	40, // 64: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	27, // 65: millrace.v1.Service.policies:type_name -> millrace.v1.ServicePolicies
+	35, // 66: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	36, // 67: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	23, // 68: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	41, // 69: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 70: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	26, // 71: millrace.v1.Pack.policies:type_name -> millrace.v1.Policies
+	38, // 72: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	29, // 73: millrace.v1.Telemetry.otlp:type_name -> millrace.v1.Otlp
+	39, // 74: millrace.v1.Otlp.headers:type_name -> millrace.v1.Otlp.HeadersEntry
+	11, // 75: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	42, // 76: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	11, // 77: millrace.v1.Otlp.HeadersEntry.value:type_name -> millrace.v1.Secret
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -3192,13 +3343,14 @@ func file_millrace_v1_config_proto_init() {
 	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[25].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
