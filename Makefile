@@ -91,7 +91,7 @@ policy-report: ## Print how well the policies' detectors do on the samples writt
 ## Checking
 
 .PHONY: check
-check: check-format check-vet check-lint check-proto check-generated check-tidy check-copies ## Run every check that is not a test.
+check: check-format check-vet check-lint check-proto check-generated check-tidy check-copies check-promql ## Run every check that is not a test.
 
 .PHONY: check-format
 check-format:
@@ -117,6 +117,10 @@ check-generated: $(BUF)
 	  $(BUF) generate --output "$$fresh"; \
 	  diff -r --exclude='*.proto' proto/millrace "$$fresh/proto/millrace" && diff -r admin/openapi "$$fresh/admin/openapi" \
 	  || { echo "generated code is stale: run make generate"; exit 1; }
+
+.PHONY: check-promql
+check-promql: # alert rules and dashboards ask for metrics that there are
+	@cd tools/promql && go run . ../../docs/metrics.md ../../deploy/observability
 
 .PHONY: check-tidy
 check-tidy:
