@@ -157,10 +157,11 @@ var dialects = map[string]*dialect{
 	},
 
 	// https://docs.vllm.ai/en/stable/serving/openai_compatible_server/ (Supported APIs): user is
-	// ignored.
+	// ignored. stream_options is in its ChatCompletionRequest
+	// (vllm/entrypoints/openai/chat_completion/protocol.py).
 	"vllm": {
 		refusedMembers: set("user"),
-		newLimit:       true, developer: true, name: toolName, callID: sameID, schemas: true, strict: true,
+		newLimit:       true, developer: true, name: toolName, callID: sameID, asksUsage: true, schemas: true, strict: true,
 	},
 
 	// https://lmstudio.ai/docs/developer/openai-compat/chat-completions ("Supported payload
