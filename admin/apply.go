@@ -111,6 +111,9 @@ func (e *edit) target(given *millracev1.Document) (*gateway, error) {
 	if given.Telemetry != nil {
 		return nil, invalid.at("telemetry", "belongs to the process: only the configuration file can set it")
 	}
+	if len(given.Prices) > 0 {
+		return nil, invalid.at("prices", "belong to the process: only the configuration file can set them")
+	}
 	if err := noFiles("policies", given.Policies); err != nil {
 		return nil, err
 	}
@@ -135,7 +138,7 @@ func onlyFile(g *gateway, given *millracev1.Document) error {
 	settings := proto.CloneOf(given.Gateway)
 	settings.Id, settings.Name = "", ""
 	compare("gateway.", settings.ProtoReflect(), g.file.Gateway.ProtoReflect())
-	rest := &millracev1.Document{Pack: given.Pack, Policies: given.Policies, Events: given.Events, Telemetry: given.Telemetry}
+	rest := &millracev1.Document{Pack: given.Pack, Policies: given.Policies, Events: given.Events, Telemetry: given.Telemetry, Prices: given.Prices}
 	compare("", rest.ProtoReflect(), g.file.ProtoReflect())
 	if len(found) > 0 {
 		return fileOwned.all(found)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"millrace/prices"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/schema"
 )
@@ -36,6 +37,7 @@ type Config struct {
 	ReadyWhen       string // any, all or configured
 	EventFile       string // "" when events go nowhere
 	Telemetry       Telemetry
+	Prices          prices.Table
 	CAFile          string
 	Admin           Admin
 	Clients         Clients
@@ -314,6 +316,7 @@ type Target struct {
 	Identity string // the name and a hash of where requests go: what both halves know the target by (identity.go)
 	ID       string // as the operator wrote it; what responses and events show
 	Provider string // its name: what X-Selected-Provider shows
+	Type     string // whose API it is, by the name that it is known under
 	Schema   schema.Name
 	Dialect  string // how the provider speaks the schema; "" when that is not known
 
@@ -413,6 +416,8 @@ type Rule struct {
 	// Policies and Shadow are the chains of its requests: the gateway's, then those of its
 	// services. A policy that several rules have is one *Policy.
 	Policies, Shadow []*Policy
+	// Capture is what events have of what was said: CaptureRedacted, CaptureFull, "" for nothing.
+	Capture string
 	// Derived: the rule was not written, its Models are those that some of its targets are
 	// preferred for.
 	Derived bool
@@ -428,6 +433,7 @@ func (r *Rule) asksInput() bool {
 
 // Share is one of the upstreams of a rule, with its part of the requests.
 type Share struct {
+	Service  string // its name
 	Upstream *Upstream
 	Weight   uint32
 	// Open, Detached and Unread are the service's failure: open, inspect: first-token and inspect:

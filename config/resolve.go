@@ -39,6 +39,7 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		DrainDelay:      main.Gateway.DrainDelay.AsDuration(),
 		ReadyWhen:       main.Gateway.ReadyWhen,
 		EventFile:       main.GetEvents().GetFile(),
+		Prices:          resolvePrices(main.Prices),
 		CAFile:          main.Gateway.CaFile,
 		Clients:         resolveClients(main.Gateway.Clients),
 		MaxMemory:       main.Gateway.GetMaxMemory().GetBytes(),
@@ -155,7 +156,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 	for i, s := range doc.Services {
 		further[s.Name], further[s.Id] = policies.of(i), policies.of(i)
 		written[s.Name], written[s.Id] = s, s
-		share := Share{Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen, Detached: s.Inspect == inspectFirstToken, Unread: s.Inspect == inspectHeaders}
+		share := Share{Service: s.Name, Upstream: byName[cmp.Or(s.Upstream, s.UpstreamId)], Open: s.Failure == failureOpen, Detached: s.Inspect == inspectFirstToken, Unread: s.Inspect == inspectHeaders}
 		share.Upstream.Bare = share.Upstream.Bare || share.Open || share.Unread
 		services[s.Name] = share
 		if s.Id != "" {
@@ -168,6 +169,7 @@ func (r *resolver) gateway(doc *millracev1.Document) *Gateway {
 			if ref := cmp.Or(rule.Service, rule.ServiceId); ref != "" {
 				resolved.Service, resolved.Tags = written[ref].Name, written[ref].Tags
 			}
+			resolved.Capture = captureOf(written[serviceRefs(rule)[0]])
 			chain := further[serviceRefs(rule)[0]]
 			resolved.Policies, resolved.Shadow = mainChain(chain), shadowChain(chain)
 			g.Rules = append(g.Rules, resolved)
@@ -343,6 +345,7 @@ func (r *resolver) target(g *Gateway, upstream, path string, t *millracev1.Targe
 		Name:         upstream + "/" + t.Id,
 		ID:           t.Id,
 		Provider:     p.Name,
+		Type:         typeOf(t.Provider, addr.host).Name,
 		Schema:       p.Schema,
 		Dialect:      p.Dialect,
 		Host:         addr.host,
@@ -433,12 +436,17 @@ func place(t *millracev1.Target) (schema.Provider, address) {
 
 // providerOf is whose API a target speaks, under the name that the configuration gives it.
 func providerOf(said *millracev1.Provider, host string) schema.Provider {
-	p, known := schema.Named(cmp.Or(said.GetType(), said.GetName()))
-	if !known {
-		p = schema.On(host)
-	}
+	p := typeOf(said, host)
 	p.Name = cmp.Or(said.GetName(), p.Name)
 	return p
+}
+
+// typeOf is whose API a target speaks, under the name that it is known under.
+func typeOf(said *millracev1.Provider, host string) schema.Provider {
+	if p, known := schema.Named(cmp.Or(said.GetType(), said.GetName())); known {
+		return p
+	}
+	return schema.On(host)
 }
 
 // versioned is a base URL's path that ends in the version of the API.

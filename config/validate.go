@@ -32,9 +32,11 @@ func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	v.rules(doc.Rules, services)
 	v.keys(doc.Keys)
 	v.policies(doc)
+	v.prices(doc.Prices)
 	if len(v.found) == 0 { // it follows references
 		v.bare(doc, upstreams, services)
 		v.rulePolicies(doc, services)
+		v.capture(doc, services)
 	}
 	return v.found
 }

@@ -38,12 +38,13 @@ var table = []room{
 	{"schema", "", ""},
 	{"envoy", "schema", ""},
 	{"envoy/fetch", "envoy", ""},
-	{"config", "proto/millrace/v1 schema", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
+	{"prices", "", ""},
+	{"config", "prices proto/millrace/v1 schema", "google.golang.org/protobuf buf.build go.yaml.in github.com/go-json-experiment"},
 	{"engine", "internal/folder", "*"},
 	{"config/*", "config engine proto/millrace/v1", "*"},
 
 	// The data path. It never sees xds: they meet in config and envoy.
-	{"extproc", "config envoy event schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit proto/millrace/v1", "* " + envoyProtos},
+	{"extproc", "config envoy event prices schema internal/redact internal/strictjson extproc/answer extproc/llm extproc/provider extproc/policy extproc/limit extproc/texts internal/sse proto/millrace/v1", "* " + envoyProtos},
 	{"extproc/llm", "", ""},
 	{"extproc/texts", "extproc/llm schema", "github.com/go-json-experiment"}, // no codec: rows
 	{"extproc/answer", "extproc/llm internal/redact internal/sse", ""},       // neither gRPC nor Envoy nor a schema

@@ -44,8 +44,11 @@ type Document struct {
 	Events    *Events                `protobuf:"bytes,9,opt,name=events,proto3" json:"events,omitempty"`
 	// Bundles of policies beside the document's own, each with a version and a switch. Of one name
 	// one version at most is enabled.
-	Packs         []*Pack    `protobuf:"bytes,10,rep,name=packs,proto3" json:"packs,omitempty"`
-	Telemetry     *Telemetry `protobuf:"bytes,40,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
+	Packs     []*Pack    `protobuf:"bytes,10,rep,name=packs,proto3" json:"packs,omitempty"`
+	Telemetry *Telemetry `protobuf:"bytes,40,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
+	// What tokens cost, before the table that the gateway has of what providers publish; the first
+	// row that fits counts. Only in the file, and for all gateways.
+	Prices        []*Price `protobuf:"bytes,20,rep,name=prices,proto3" json:"prices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +160,112 @@ func (x *Document) GetTelemetry() *Telemetry {
 	return nil
 }
 
+func (x *Document) GetPrices() []*Price {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
+// Price is what the tokens of some models cost: US dollars for a million of them, with at most six
+// decimal places.
+type Price struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The target's name of the model. A * stands for anything.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The provider's type or the name that the configuration gives it; any when it is left out.
+	Provider string   `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	Input    *float64 `protobuf:"fixed64,3,opt,name=input,proto3,oneof" json:"input,omitempty"`
+	Output   *float64 `protobuf:"fixed64,4,opt,name=output,proto3,oneof" json:"output,omitempty"`
+	// Of input that was read from the provider's cache, and that was written into it; input's price
+	// when they are left out.
+	CacheRead  *float64 `protobuf:"fixed64,5,opt,name=cache_read,json=cacheRead,proto3,oneof" json:"cache_read,omitempty"`
+	CacheWrite *float64 `protobuf:"fixed64,6,opt,name=cache_write,json=cacheWrite,proto3,oneof" json:"cache_write,omitempty"`
+	// Of output that the model has thought; output's price when it is left out.
+	Reasoning     *float64 `protobuf:"fixed64,7,opt,name=reasoning,proto3,oneof" json:"reasoning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Price) Reset() {
+	*x = Price{}
+	mi := &file_millrace_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Price) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Price) ProtoMessage() {}
+
+func (x *Price) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Price.ProtoReflect.Descriptor instead.
+func (*Price) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Price) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *Price) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Price) GetInput() float64 {
+	if x != nil && x.Input != nil {
+		return *x.Input
+	}
+	return 0
+}
+
+func (x *Price) GetOutput() float64 {
+	if x != nil && x.Output != nil {
+		return *x.Output
+	}
+	return 0
+}
+
+func (x *Price) GetCacheRead() float64 {
+	if x != nil && x.CacheRead != nil {
+		return *x.CacheRead
+	}
+	return 0
+}
+
+func (x *Price) GetCacheWrite() float64 {
+	if x != nil && x.CacheWrite != nil {
+		return *x.CacheWrite
+	}
+	return 0
+}
+
+func (x *Price) GetReasoning() float64 {
+	if x != nil && x.Reasoning != nil {
+		return *x.Reasoning
+	}
+	return 0
+}
+
 // Gateway is one virtual host of the listener. The settings from listen_port on are the process's
 // own and can be set only for the gateway of the file.
 type Gateway struct {
@@ -225,7 +334,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_v1_config_proto_msgTypes[1]
+	mi := &file_millrace_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -237,7 +346,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[1]
+	mi := &file_millrace_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -250,7 +359,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Gateway) GetId() string {
@@ -442,7 +551,7 @@ type Cors struct {
 
 func (x *Cors) Reset() {
 	*x = Cors{}
-	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	mi := &file_millrace_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +563,7 @@ func (x *Cors) String() string {
 func (*Cors) ProtoMessage() {}
 
 func (x *Cors) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[2]
+	mi := &file_millrace_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +576,7 @@ func (x *Cors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cors.ProtoReflect.Descriptor instead.
 func (*Cors) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Cors) GetAllowedOrigins() []string {
@@ -498,7 +607,7 @@ type Clients struct {
 
 func (x *Clients) Reset() {
 	*x = Clients{}
-	mi := &file_millrace_v1_config_proto_msgTypes[3]
+	mi := &file_millrace_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +619,7 @@ func (x *Clients) String() string {
 func (*Clients) ProtoMessage() {}
 
 func (x *Clients) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[3]
+	mi := &file_millrace_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +632,7 @@ func (x *Clients) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clients.ProtoReflect.Descriptor instead.
 func (*Clients) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Clients) GetMaxConnections() uint32 {
@@ -574,7 +683,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_millrace_v1_config_proto_msgTypes[4]
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +695,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[4]
+	mi := &file_millrace_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +708,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -630,7 +739,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +751,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[5]
+	mi := &file_millrace_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +764,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Admin) GetListen() string {
@@ -694,7 +803,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +815,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[6]
+	mi := &file_millrace_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +828,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Metrics) GetListen() string {
@@ -760,7 +869,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +881,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[7]
+	mi := &file_millrace_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +894,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Timeouts) GetRequestTimeout() *durationpb.Duration {
@@ -856,7 +965,7 @@ type ConnectionPool struct {
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +977,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[8]
+	mi := &file_millrace_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +990,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConnectionPool) GetMaxIdlePerHost() uint32 {
@@ -970,7 +1079,7 @@ type Streaming struct {
 
 func (x *Streaming) Reset() {
 	*x = Streaming{}
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1091,7 @@ func (x *Streaming) String() string {
 func (*Streaming) ProtoMessage() {}
 
 func (x *Streaming) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[9]
+	mi := &file_millrace_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1104,7 @@ func (x *Streaming) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Streaming.ProtoReflect.Descriptor instead.
 func (*Streaming) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Streaming) GetInterChunkTimeout() *durationpb.Duration {
@@ -1037,7 +1146,7 @@ type Bytes struct {
 
 func (x *Bytes) Reset() {
 	*x = Bytes{}
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1158,7 @@ func (x *Bytes) String() string {
 func (*Bytes) ProtoMessage() {}
 
 func (x *Bytes) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[10]
+	mi := &file_millrace_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1171,7 @@ func (x *Bytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bytes.ProtoReflect.Descriptor instead.
 func (*Bytes) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Bytes) GetBytes() uint64 {
@@ -1088,7 +1197,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1209,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[11]
+	mi := &file_millrace_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1222,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Secret) GetSource() isSecret_Source {
@@ -1186,7 +1295,7 @@ type Providers struct {
 
 func (x *Providers) Reset() {
 	*x = Providers{}
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1307,7 @@ func (x *Providers) String() string {
 func (*Providers) ProtoMessage() {}
 
 func (x *Providers) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[12]
+	mi := &file_millrace_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1320,7 @@ func (x *Providers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Providers.ProtoReflect.Descriptor instead.
 func (*Providers) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Providers) GetTargets() []*Target {
@@ -1253,7 +1362,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1374,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[13]
+	mi := &file_millrace_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1387,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Upstream) GetId() string {
@@ -1410,7 +1519,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1531,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[14]
+	mi := &file_millrace_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1544,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Target) GetId() string {
@@ -1593,7 +1702,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1714,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[15]
+	mi := &file_millrace_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1727,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Provider) GetName() string {
@@ -1660,7 +1769,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1781,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[16]
+	mi := &file_millrace_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1794,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Credentials) GetHeaderName() string {
@@ -1730,7 +1839,7 @@ type HealthChecks struct {
 
 func (x *HealthChecks) Reset() {
 	*x = HealthChecks{}
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1851,7 @@ func (x *HealthChecks) String() string {
 func (*HealthChecks) ProtoMessage() {}
 
 func (x *HealthChecks) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[17]
+	mi := &file_millrace_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1864,7 @@ func (x *HealthChecks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthChecks.ProtoReflect.Descriptor instead.
 func (*HealthChecks) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HealthChecks) GetPassive() bool {
@@ -1828,7 +1937,7 @@ type ActiveHealthCheck struct {
 
 func (x *ActiveHealthCheck) Reset() {
 	*x = ActiveHealthCheck{}
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1949,7 @@ func (x *ActiveHealthCheck) String() string {
 func (*ActiveHealthCheck) ProtoMessage() {}
 
 func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[18]
+	mi := &file_millrace_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1962,7 @@ func (x *ActiveHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveHealthCheck.ProtoReflect.Descriptor instead.
 func (*ActiveHealthCheck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ActiveHealthCheck) GetPath() string {
@@ -1930,7 +2039,7 @@ type CircuitBreaker struct {
 
 func (x *CircuitBreaker) Reset() {
 	*x = CircuitBreaker{}
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2051,7 @@ func (x *CircuitBreaker) String() string {
 func (*CircuitBreaker) ProtoMessage() {}
 
 func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[19]
+	mi := &file_millrace_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2064,7 @@ func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
 func (*CircuitBreaker) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CircuitBreaker) GetFailurePercentage() uint32 {
@@ -2016,7 +2125,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2137,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[20]
+	mi := &file_millrace_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2150,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Retry) GetAttempts() uint32 {
@@ -2123,14 +2232,19 @@ type Service struct {
 	// for one, is as the provider reports it.
 	Inspect string `protobuf:"bytes,11,opt,name=inspect,proto3" json:"inspect,omitempty"`
 	// Further policies, for the requests that rules send here.
-	Policies      *ServicePolicies `protobuf:"bytes,12,opt,name=policies,proto3" json:"policies,omitempty"`
+	Policies *ServicePolicies `protobuf:"bytes,12,opt,name=policies,proto3" json:"policies,omitempty"`
+	// What the events of its requests have of what was said: none, when it is left out; redacted, the
+	// request as the policies have left it, and the texts of the answer that the client got; full,
+	// the request as the client sent it. The services of one rule have the same, and inspect is
+	// everything.
+	Capture       string `protobuf:"bytes,13,opt,name=capture,proto3" json:"capture,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2256,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[21]
+	mi := &file_millrace_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2269,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Service) GetId() string {
@@ -2228,6 +2342,13 @@ func (x *Service) GetPolicies() *ServicePolicies {
 	return nil
 }
 
+func (x *Service) GetCapture() string {
+	if x != nil {
+		return x.Capture
+	}
+	return ""
+}
+
 // Rule sends the requests below a path to a service. The longest path that matches wins.
 type Rule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2255,7 +2376,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2388,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[22]
+	mi := &file_millrace_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2401,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Rule) GetId() string {
@@ -2372,7 +2493,7 @@ type WeightedService struct {
 
 func (x *WeightedService) Reset() {
 	*x = WeightedService{}
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2505,7 @@ func (x *WeightedService) String() string {
 func (*WeightedService) ProtoMessage() {}
 
 func (x *WeightedService) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[23]
+	mi := &file_millrace_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2518,7 @@ func (x *WeightedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedService.ProtoReflect.Descriptor instead.
 func (*WeightedService) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WeightedService) GetService() string {
@@ -2429,7 +2550,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2562,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[24]
+	mi := &file_millrace_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2575,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Key) GetId() string {
@@ -2511,7 +2632,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_millrace_v1_config_proto_msgTypes[25]
+	mi := &file_millrace_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2644,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[25]
+	mi := &file_millrace_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2657,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Pack) GetName() string {
@@ -2607,7 +2728,7 @@ type Policies struct {
 
 func (x *Policies) Reset() {
 	*x = Policies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[26]
+	mi := &file_millrace_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2740,7 @@ func (x *Policies) String() string {
 func (*Policies) ProtoMessage() {}
 
 func (x *Policies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[26]
+	mi := &file_millrace_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2753,7 @@ func (x *Policies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policies.ProtoReflect.Descriptor instead.
 func (*Policies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Policies) GetChain() []string {
@@ -2670,7 +2791,7 @@ type ServicePolicies struct {
 
 func (x *ServicePolicies) Reset() {
 	*x = ServicePolicies{}
-	mi := &file_millrace_v1_config_proto_msgTypes[27]
+	mi := &file_millrace_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2682,7 +2803,7 @@ func (x *ServicePolicies) String() string {
 func (*ServicePolicies) ProtoMessage() {}
 
 func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[27]
+	mi := &file_millrace_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +2816,7 @@ func (x *ServicePolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePolicies.ProtoReflect.Descriptor instead.
 func (*ServicePolicies) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ServicePolicies) GetChain() []string {
@@ -2727,7 +2848,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_millrace_v1_config_proto_msgTypes[28]
+	mi := &file_millrace_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2860,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[28]
+	mi := &file_millrace_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2873,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Telemetry) GetOtlp() *Otlp {
@@ -2787,7 +2908,7 @@ type Otlp struct {
 
 func (x *Otlp) Reset() {
 	*x = Otlp{}
-	mi := &file_millrace_v1_config_proto_msgTypes[29]
+	mi := &file_millrace_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +2920,7 @@ func (x *Otlp) String() string {
 func (*Otlp) ProtoMessage() {}
 
 func (x *Otlp) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[29]
+	mi := &file_millrace_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +2933,7 @@ func (x *Otlp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Otlp.ProtoReflect.Descriptor instead.
 func (*Otlp) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Otlp) GetEndpoint() string {
@@ -2847,7 +2968,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_millrace_v1_config_proto_msgTypes[30]
+	mi := &file_millrace_v1_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +2980,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_config_proto_msgTypes[30]
+	mi := &file_millrace_v1_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +2993,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_config_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Events) GetFile() string {
@@ -2886,7 +3007,7 @@ var File_millrace_v1_config_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x18millrace/v1/config.proto\x12\vmillrace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x04\n" +
+	"\x18millrace/v1/config.proto\x12\vmillrace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x04\n" +
 	"\bDocument\x12.\n" +
 	"\agateway\x18\x01 \x01(\v2\x14.millrace.v1.GatewayR\agateway\x124\n" +
 	"\tproviders\x18\x02 \x01(\v2\x16.millrace.v1.ProvidersR\tproviders\x123\n" +
@@ -2899,7 +3020,25 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x06events\x18\t \x01(\v2\x13.millrace.v1.EventsR\x06events\x12'\n" +
 	"\x05packs\x18\n" +
 	" \x03(\v2\x11.millrace.v1.PackR\x05packs\x124\n" +
-	"\ttelemetry\x18( \x01(\v2\x16.millrace.v1.TelemetryR\ttelemetry\"\xbc\n" +
+	"\ttelemetry\x18( \x01(\v2\x16.millrace.v1.TelemetryR\ttelemetry\x12*\n" +
+	"\x06prices\x18\x14 \x03(\v2\x12.millrace.v1.PriceR\x06prices\"\xaf\x03\n" +
+	"\x05Price\x12 \n" +
+	"\x05model\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x05model\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x125\n" +
+	"\x05input\x18\x03 \x01(\x01B\x1a\xbaH\x17\xc8\x01\x01\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x05input\x88\x01\x01\x127\n" +
+	"\x06output\x18\x04 \x01(\x01B\x1a\xbaH\x17\xc8\x01\x01\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\x06output\x88\x01\x01\x12;\n" +
+	"\n" +
+	"cache_read\x18\x05 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00H\x02R\tcacheRead\x88\x01\x01\x12=\n" +
+	"\vcache_write\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00H\x03R\n" +
+	"cacheWrite\x88\x01\x01\x12:\n" +
+	"\treasoning\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00H\x04R\treasoning\x88\x01\x01B\b\n" +
+	"\x06_inputB\t\n" +
+	"\a_outputB\r\n" +
+	"\v_cache_readB\x0e\n" +
+	"\f_cache_writeB\f\n" +
+	"\n" +
+	"_reasoning\"\xbc\n" +
 	"\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -3095,7 +3234,7 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\x02on\x18\b \x03(\tBU\xbaHR\x92\x01O\x18\x01\"KrIR\x0fconnect-failureR\tno-answerR\n" +
 	"rate-limitR\fserver-errorR\n" +
 	"credentialR\x05modelR\x02onB\v\n" +
-	"\t_attempts\"\x86\x03\n" +
+	"\t_attempts\"\xc0\x03\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -3112,7 +3251,8 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	" \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06closedR\x04openR\afailure\x12D\n" +
 	"\ainspect\x18\v \x01(\tB*\xbaH'\xd8\x01\x01r\"R\n" +
 	"everythingR\vfirst-tokenR\aheadersR\ainspect\x128\n" +
-	"\bpolicies\x18\f \x01(\v2\x1c.millrace.v1.ServicePoliciesR\bpolicies\"\x9a\x04\n" +
+	"\bpolicies\x18\f \x01(\v2\x1c.millrace.v1.ServicePoliciesR\bpolicies\x128\n" +
+	"\acapture\x18\r \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x16R\x04noneR\bredactedR\x04fullR\acapture\"\x9a\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03:\x01/R\x04path\x12\x18\n" +
@@ -3194,136 +3334,138 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
-	(*Gateway)(nil),               // 1: millrace.v1.Gateway
-	(*Cors)(nil),                  // 2: millrace.v1.Cors
-	(*Clients)(nil),               // 3: millrace.v1.Clients
-	(*Tls)(nil),                   // 4: millrace.v1.Tls
-	(*Admin)(nil),                 // 5: millrace.v1.Admin
-	(*Metrics)(nil),               // 6: millrace.v1.Metrics
-	(*Timeouts)(nil),              // 7: millrace.v1.Timeouts
-	(*ConnectionPool)(nil),        // 8: millrace.v1.ConnectionPool
-	(*Streaming)(nil),             // 9: millrace.v1.Streaming
-	(*Bytes)(nil),                 // 10: millrace.v1.Bytes
-	(*Secret)(nil),                // 11: millrace.v1.Secret
-	(*Providers)(nil),             // 12: millrace.v1.Providers
-	(*Upstream)(nil),              // 13: millrace.v1.Upstream
-	(*Target)(nil),                // 14: millrace.v1.Target
-	(*Provider)(nil),              // 15: millrace.v1.Provider
-	(*Credentials)(nil),           // 16: millrace.v1.Credentials
-	(*HealthChecks)(nil),          // 17: millrace.v1.HealthChecks
-	(*ActiveHealthCheck)(nil),     // 18: millrace.v1.ActiveHealthCheck
-	(*CircuitBreaker)(nil),        // 19: millrace.v1.CircuitBreaker
-	(*Retry)(nil),                 // 20: millrace.v1.Retry
-	(*Service)(nil),               // 21: millrace.v1.Service
-	(*Rule)(nil),                  // 22: millrace.v1.Rule
-	(*WeightedService)(nil),       // 23: millrace.v1.WeightedService
-	(*Key)(nil),                   // 24: millrace.v1.Key
-	(*Pack)(nil),                  // 25: millrace.v1.Pack
-	(*Policies)(nil),              // 26: millrace.v1.Policies
-	(*ServicePolicies)(nil),       // 27: millrace.v1.ServicePolicies
-	(*Telemetry)(nil),             // 28: millrace.v1.Telemetry
-	(*Otlp)(nil),                  // 29: millrace.v1.Otlp
-	(*Events)(nil),                // 30: millrace.v1.Events
-	nil,                           // 31: millrace.v1.Gateway.ResponseHeadersEntry
-	nil,                           // 32: millrace.v1.Target.ModelMapEntry
-	nil,                           // 33: millrace.v1.Target.HeadersEntry
-	nil,                           // 34: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 35: millrace.v1.Rule.HeadersEntry
-	nil,                           // 36: millrace.v1.Rule.QueryEntry
-	nil,                           // 37: millrace.v1.Key.LimitsEntry
-	nil,                           // 38: millrace.v1.Policies.PolicyEntry
-	nil,                           // 39: millrace.v1.Otlp.HeadersEntry
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 42: google.protobuf.Struct
+	(*Price)(nil),                 // 1: millrace.v1.Price
+	(*Gateway)(nil),               // 2: millrace.v1.Gateway
+	(*Cors)(nil),                  // 3: millrace.v1.Cors
+	(*Clients)(nil),               // 4: millrace.v1.Clients
+	(*Tls)(nil),                   // 5: millrace.v1.Tls
+	(*Admin)(nil),                 // 6: millrace.v1.Admin
+	(*Metrics)(nil),               // 7: millrace.v1.Metrics
+	(*Timeouts)(nil),              // 8: millrace.v1.Timeouts
+	(*ConnectionPool)(nil),        // 9: millrace.v1.ConnectionPool
+	(*Streaming)(nil),             // 10: millrace.v1.Streaming
+	(*Bytes)(nil),                 // 11: millrace.v1.Bytes
+	(*Secret)(nil),                // 12: millrace.v1.Secret
+	(*Providers)(nil),             // 13: millrace.v1.Providers
+	(*Upstream)(nil),              // 14: millrace.v1.Upstream
+	(*Target)(nil),                // 15: millrace.v1.Target
+	(*Provider)(nil),              // 16: millrace.v1.Provider
+	(*Credentials)(nil),           // 17: millrace.v1.Credentials
+	(*HealthChecks)(nil),          // 18: millrace.v1.HealthChecks
+	(*ActiveHealthCheck)(nil),     // 19: millrace.v1.ActiveHealthCheck
+	(*CircuitBreaker)(nil),        // 20: millrace.v1.CircuitBreaker
+	(*Retry)(nil),                 // 21: millrace.v1.Retry
+	(*Service)(nil),               // 22: millrace.v1.Service
+	(*Rule)(nil),                  // 23: millrace.v1.Rule
+	(*WeightedService)(nil),       // 24: millrace.v1.WeightedService
+	(*Key)(nil),                   // 25: millrace.v1.Key
+	(*Pack)(nil),                  // 26: millrace.v1.Pack
+	(*Policies)(nil),              // 27: millrace.v1.Policies
+	(*ServicePolicies)(nil),       // 28: millrace.v1.ServicePolicies
+	(*Telemetry)(nil),             // 29: millrace.v1.Telemetry
+	(*Otlp)(nil),                  // 30: millrace.v1.Otlp
+	(*Events)(nil),                // 31: millrace.v1.Events
+	nil,                           // 32: millrace.v1.Gateway.ResponseHeadersEntry
+	nil,                           // 33: millrace.v1.Target.ModelMapEntry
+	nil,                           // 34: millrace.v1.Target.HeadersEntry
+	nil,                           // 35: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 36: millrace.v1.Rule.HeadersEntry
+	nil,                           // 37: millrace.v1.Rule.QueryEntry
+	nil,                           // 38: millrace.v1.Key.LimitsEntry
+	nil,                           // 39: millrace.v1.Policies.PolicyEntry
+	nil,                           // 40: millrace.v1.Otlp.HeadersEntry
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 43: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
-	1,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
-	12, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
-	13, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
-	21, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
-	22, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
-	24, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
-	25, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
-	26, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
-	30, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
-	25, // 9: millrace.v1.Document.packs:type_name -> millrace.v1.Pack
-	28, // 10: millrace.v1.Document.telemetry:type_name -> millrace.v1.Telemetry
-	4,  // 11: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
-	5,  // 12: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
-	7,  // 13: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
-	8,  // 14: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
-	9,  // 15: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
-	10, // 16: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	40, // 17: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
-	3,  // 18: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
-	10, // 19: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	40, // 20: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
-	10, // 21: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
-	10, // 22: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	31, // 23: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
-	2,  // 24: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
-	40, // 25: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	40, // 26: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
-	10, // 27: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
-	11, // 28: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
-	6,  // 29: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
-	11, // 30: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	40, // 31: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	40, // 32: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	40, // 33: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	40, // 34: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	40, // 35: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
-	40, // 36: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	40, // 37: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	40, // 38: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
-	10, // 39: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	40, // 40: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
-	14, // 41: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
-	14, // 42: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
-	17, // 43: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
-	20, // 44: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
-	19, // 45: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
-	15, // 46: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	32, // 47: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	33, // 48: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
-	16, // 49: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
-	7,  // 50: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
-	11, // 51: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
-	11, // 52: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
-	18, // 53: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	40, // 54: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	40, // 55: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	40, // 56: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	40, // 57: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	34, // 58: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	40, // 59: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	40, // 60: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	40, // 61: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	40, // 62: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	40, // 63: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	40, // 64: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
-	27, // 65: millrace.v1.Service.policies:type_name -> millrace.v1.ServicePolicies
-	35, // 66: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	36, // 67: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
-	23, // 68: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	41, // 69: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 70: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
-	26, // 71: millrace.v1.Pack.policies:type_name -> millrace.v1.Policies
-	38, // 72: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
-	29, // 73: millrace.v1.Telemetry.otlp:type_name -> millrace.v1.Otlp
-	39, // 74: millrace.v1.Otlp.headers:type_name -> millrace.v1.Otlp.HeadersEntry
-	11, // 75: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	42, // 76: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	11, // 77: millrace.v1.Otlp.HeadersEntry.value:type_name -> millrace.v1.Secret
-	78, // [78:78] is the sub-list for method output_type
-	78, // [78:78] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	2,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
+	13, // 1: millrace.v1.Document.providers:type_name -> millrace.v1.Providers
+	14, // 2: millrace.v1.Document.upstreams:type_name -> millrace.v1.Upstream
+	22, // 3: millrace.v1.Document.services:type_name -> millrace.v1.Service
+	23, // 4: millrace.v1.Document.rules:type_name -> millrace.v1.Rule
+	25, // 5: millrace.v1.Document.keys:type_name -> millrace.v1.Key
+	26, // 6: millrace.v1.Document.pack:type_name -> millrace.v1.Pack
+	27, // 7: millrace.v1.Document.policies:type_name -> millrace.v1.Policies
+	31, // 8: millrace.v1.Document.events:type_name -> millrace.v1.Events
+	26, // 9: millrace.v1.Document.packs:type_name -> millrace.v1.Pack
+	29, // 10: millrace.v1.Document.telemetry:type_name -> millrace.v1.Telemetry
+	1,  // 11: millrace.v1.Document.prices:type_name -> millrace.v1.Price
+	5,  // 12: millrace.v1.Gateway.tls:type_name -> millrace.v1.Tls
+	6,  // 13: millrace.v1.Gateway.admin:type_name -> millrace.v1.Admin
+	8,  // 14: millrace.v1.Gateway.timeouts:type_name -> millrace.v1.Timeouts
+	9,  // 15: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
+	10, // 16: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
+	11, // 17: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
+	41, // 18: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	4,  // 19: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
+	11, // 20: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
+	41, // 21: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	11, // 22: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
+	11, // 23: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
+	32, // 24: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
+	3,  // 25: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
+	41, // 26: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	41, // 27: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	11, // 28: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
+	12, // 29: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
+	7,  // 30: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
+	12, // 31: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
+	41, // 32: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	41, // 33: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	41, // 34: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	41, // 35: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	41, // 36: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
+	41, // 37: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	41, // 38: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	41, // 39: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	11, // 40: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
+	41, // 41: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	15, // 42: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
+	15, // 43: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
+	18, // 44: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
+	21, // 45: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
+	20, // 46: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
+	16, // 47: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
+	33, // 48: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	34, // 49: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	17, // 50: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
+	8,  // 51: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
+	12, // 52: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
+	12, // 53: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
+	19, // 54: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
+	41, // 55: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	41, // 56: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	41, // 57: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	41, // 58: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	35, // 59: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	41, // 60: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	41, // 61: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	41, // 62: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	41, // 63: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	41, // 64: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	41, // 65: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	28, // 66: millrace.v1.Service.policies:type_name -> millrace.v1.ServicePolicies
+	36, // 67: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	37, // 68: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	24, // 69: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
+	42, // 70: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 71: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	27, // 72: millrace.v1.Pack.policies:type_name -> millrace.v1.Policies
+	39, // 73: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	30, // 74: millrace.v1.Telemetry.otlp:type_name -> millrace.v1.Otlp
+	40, // 75: millrace.v1.Otlp.headers:type_name -> millrace.v1.Otlp.HeadersEntry
+	12, // 76: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	43, // 77: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	12, // 78: millrace.v1.Otlp.HeadersEntry.value:type_name -> millrace.v1.Secret
+	79, // [79:79] is the sub-list for method output_type
+	79, // [79:79] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -3331,26 +3473,27 @@ func file_millrace_v1_config_proto_init() {
 	if File_millrace_v1_config_proto != nil {
 		return
 	}
-	file_millrace_v1_config_proto_msgTypes[11].OneofWrappers = []any{
+	file_millrace_v1_config_proto_msgTypes[1].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[12].OneofWrappers = []any{
 		(*Secret_Literal)(nil),
 		(*Secret_Env)(nil),
 		(*Secret_File)(nil),
 	}
-	file_millrace_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
 	file_millrace_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[25].OneofWrappers = []any{}
-	file_millrace_v1_config_proto_msgTypes[29].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[23].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[26].OneofWrappers = []any{}
+	file_millrace_v1_config_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
