@@ -282,6 +282,10 @@ func TestHedge(t *testing.T) {
 		if e.Target != "b" || e.Error != "" || len(e.Attempts) != 2 {
 			t.Errorf("event %v", e)
 		}
+		if lost, won := e.Attempts[0], e.Attempts[1]; !e.Hedged || lost.Hedged || !won.Hedged || lost.RetriedOn != "" || // E06: the loser was asked, too
+			!lost.Usage.GetEstimated() || lost.Usage.GetInput() == 0 || lost.Usage.GetOutput() != 0 || won.Usage.GetEstimated() {
+			t.Errorf("event %v", e)
+		}
 
 		a.Script(held)
 		b.Script(fakellm.Reply{NoHead: true, End: fakellm.Hang})

@@ -23,12 +23,17 @@ func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEn
 		e.Path, _, _ = strings.Cut(path, "?")
 	}
 	if rule := s.rule(nil, routeName); rule != nil {
-		e.Gateway, e.Service, e.Schema = rule.gateway, rule.service, string(rule.bareSchema)
+		e.Schema = string(rule.bareSchema)
 	}
-	last := &millracev1.Attempt{Error: "no connection", Condition: config.OnConnectFailure}
+	last := &millracev1.Attempt{Error: noConnection, Condition: config.OnConnectFailure}
 	identity := chosen(entry)
 	if t := s.target(nil, identity); t != nil {
-		last = &millracev1.Attempt{Target: t.config.ID, Upstream: t.config.Upstream(), Provider: t.config.Provider, Status: e.Status}
+		last = &millracev1.Attempt{Target: t.config.ID, Upstream: t.config.Upstream(), Provider: t.config.Provider, Schema: string(t.config.Schema), Status: e.Status}
+		defer func() {
+			b := bill{table: s.runtime.Load().prices}
+			b.add(last, t)
+			e.Cost = b.total()
+		}()
 	}
 	for n := uint32(1); n < common.GetUpstreamRequestAttemptCount(); n++ {
 		e.Attempts = append(e.Attempts, &millracev1.Attempt{Error: "failed; Envoy, which asked the targets by itself, does not tell more"})
@@ -37,11 +42,13 @@ func (s *Server) describeBare(e *millracev1.Event, entry *datav3.HTTPAccessLogEn
 		return
 	}
 	e.Attempts = append(e.Attempts, last)
+	if last.Target != "" {
+		last.Usage = e.Usage
+	}
 	if e.Details != viaUpstream || last.Target == "" {
 		return
 	}
 	e.Target, e.Provider = last.Target, last.Provider
-	last.Usage = e.Usage
 	if e.Status >= 400 {
 		last.Error = fmt.Sprintf("status %d", e.Status)
 		e.Error = last.Error
@@ -61,7 +68,9 @@ func (s *Server) addUsage(e *millracev1.Event, entry *datav3.HTTPAccessLogEntry)
 		return
 	}
 	if t := s.target(nil, chosen(entry)); t != nil {
-		e.Usage = usageMessage(t.usageTold(found))
+		if told := t.usageTold(found); told != nil && *told != (llm.Usage{}) {
+			e.Usage = usageMessage(*told, e.Details != viaUpstream) // else it was not told to the end
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"millrace/extproc/policy"
 	"millrace/extproc/provider"
 	"millrace/internal/redact"
+	"millrace/prices"
 	"millrace/schema"
 )
 
@@ -29,18 +30,21 @@ type Runtime struct {
 	routes       map[string]*route  // by Envoy's route name: what the router stream goes by until the body is read
 	rules        map[string]*route  // by the same names, those of rules: what attempts live by
 	targets      map[string]*target // by identity, as endpoints' metadata have it
-	policies     *policy.Chain      // of the first gateway: it sees requests that no gateway has, too
+	prices       prices.Table
+	policies     *policy.Chain // of the first gateway: it sees requests that no gateway has, too
 	chains       *policy.Chains
 }
 
 // route is one of Envoy's: that of a rule, or one that refuses.
 type route struct {
-	gateway string
-	service string   // "" where the body decides, or the rule is an A/B test of several
-	tags    []string // of the service
-	path    string   // the rule's, "" for "/"
-	strip   bool
-	keys    *keys // nil: none is needed
+	gateway  string
+	name     string            // of the rule, for people
+	service  string            // "" where the body decides, or the rule is an A/B test of several
+	tags     []string          // of the service
+	services map[string]string // of a rule of several: that of each target, by its identity; "" where it is of several
+	path     string            // the rule's, "" for "/"
+	strip    bool
+	keys     *keys // nil: none is needed
 	// policies are the gateway's and the service's; nil: none.
 	policies *policy.Chain
 	tries
@@ -50,6 +54,7 @@ type route struct {
 	allow      string      // methods, for the refusal's header
 	bareSchema schema.Name // of the requests that Envoy may serve by itself; "": none
 	unread     bool        // it always does: no body of theirs is read
+	capture    string      // what events have of what is said; "": nothing
 	looped     bool        // the refused request is a part of one that this gateway has an event of
 
 	provider string            // whose a model is that no target lists
@@ -64,6 +69,7 @@ type tries struct {
 	request   time.Duration // how long a request for a whole answer may take, with all its attempts
 	attempts  int           // at most
 	perTry    time.Duration // how long an attempt at a whole answer may take, whatever its target may; 0: no bound
+	hedges    bool          // another target may be asked beside one that is late
 	detaches  bool          // from a stream of the client's schema, at its first token
 	atHeaders bool          // the client gets a stream's head before its first token
 	// interChunk is how long a stream may be silent behind its first token, keepAlive when a
@@ -113,6 +119,7 @@ func Compile(c *config.Config, before *Runtime) (*Runtime, error) {
 	}
 	r := &Runtime{
 		chains:       chains,
+		prices:       c.Prices,
 		Version:      c.Version,
 		maxBodyBytes: c.MaxRequestBytes,
 		maxBodies:    c.MaxBodies,
@@ -279,7 +286,10 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 	p := rule.Plan
 	compiled := &route{
 		gateway:    g.Name,
+		name:       rule.String(),
 		service:    rule.Service,
+		services:   servicesOf(rule),
+		capture:    rule.Capture,
 		tags:       rule.Tags,
 		path:       strings.TrimSuffix(rule.Path, "/"),
 		strip:      rule.Strip,
@@ -289,6 +299,7 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 			request:    p.Request,
 			attempts:   p.Attempts.Most,
 			perTry:     p.PerTry,
+			hedges:     p.Attempts.Hedge > 0,
 			detaches:   p.Detaches,
 			atHeaders:  g.Stream.AtHeaders,
 			interChunk: g.Stream.InterChunk,
@@ -315,6 +326,24 @@ func (r *Runtime) compileRule(g *config.Gateway, rule *config.Rule) *route {
 	}
 	compiled.describeModels()
 	return compiled
+}
+
+// servicesOf tells which service of a rule of several has a target.
+func servicesOf(rule *config.Rule) map[string]string {
+	if len(rule.Shares) < 2 {
+		return nil
+	}
+	of := map[string]string{}
+	for _, share := range rule.Shares {
+		for _, t := range share.Upstream.Targets {
+			if other, several := of[t.Identity]; several && other != share.Service {
+				of[t.Identity] = ""
+				continue
+			}
+			of[t.Identity] = share.Service
+		}
+	}
+	return of
 }
 
 func bareSchema(rule *config.Rule) schema.Name {

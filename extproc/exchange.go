@@ -1,7 +1,7 @@
 package extproc
 
 import (
-	"cmp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +28,8 @@ type exchange struct {
 	mu       sync.Mutex
 	decoded  *llm.Request // body, decoded for the first attempt that needs it
 	failure  *llm.Error   // why it could not be decoded
-	attempts []*millracev1.Attempt
+	attempts []tried
+	took     *route              // of the rule that Envoy took, as the last attempt has it; nil: none has begun
 	open     int                 // attempts that have not ended, the reading of the request, and policies that watch
 	answered *millracev1.Attempt // the last one of which Envoy got an answer, with this status
 	status   uint32
@@ -37,12 +38,20 @@ type exchange struct {
 	session  *policy.Session   // nil: there are no policies. Written while policing
 	before   *earlier          // why another target was asked; nil: none was, or Envoy alone knows
 	entry    *millracev1.Event // Envoy's account of the end; nil until it came
-	service  string            // of the rule that Envoy took for an attempt; "" while there was none
 	reading  time.Duration     // what the sidecar took to read the request, without its policies
 	recorded bool
 	detached *detached // nil: no stream has been left to Envoy
 
 	collected int64 // of the largest answer of an attempt; under the lock of registry.answers
+}
+
+// tried is an attempt at a target, which is nil where Envoy does not say which it was.
+type tried struct {
+	*millracev1.Attempt
+	target *target
+	began  time.Time
+	text   string // that the client got, where it is captured
+	cut    bool   // text is not all of it
 }
 
 // clientRequest is what the client asked for.
@@ -57,7 +66,8 @@ type clientRequest struct {
 	bare    bool           // Envoy asks the targets by itself; head and body are not read
 	params  schema.Params  // of the path
 	head    llm.Head
-	body    []byte            // its own bytes
+	body    []byte            // its own bytes, as policies have left them
+	sent    []byte            // the same as they came
 	header  map[string]string // those of its headers that providers may see
 	forward map[string]string // those that only targets see that name them
 	visible map[string]string // those that policies are told; nil: there are none
@@ -67,6 +77,9 @@ type clientRequest struct {
 	started time.Time
 	waits   time.Duration // for how long the client waits, as it says; 0: it does not say
 }
+
+// noConnection is said of an attempt of which no stream was seen.
+const noConnection = "no connection"
 
 // request decodes the client's body, once for all attempts. The caller must not change the result.
 func (x *exchange) request() (*llm.Request, *llm.Error) {
@@ -97,18 +110,23 @@ func (x *exchange) asked() llm.Asked {
 // begin notes attempt number n, from 1, at t. Attempts may begin out of order: Envoy opens a stream
 // before it is connected, and when the connection is refused at once the next attempt's stream may
 // be read first. nil: the request is over, or may not be sent yet.
-func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
+func (x *exchange) begin(n int, t *target, rule *route, now time.Time) *millracev1.Attempt {
 	a := &millracev1.Attempt{
-		Target: t.config.ID, Upstream: t.config.Upstream(), Provider: t.config.Provider,
-		Model: t.config.Model(x.head.Model), BeganMs: milliseconds(time.Since(x.started)),
+		Target: t.config.ID, Upstream: t.config.Upstream(), Provider: t.config.Provider, Model: t.config.Model(x.head.Model), Schema: string(t.config.Schema),
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.recorded || x.policing || x.refusal != nil {
 		return nil
 	}
-	x.fill(n)
-	x.attempts[n-1] = a
+	x.fill(n - 1)
+	a.Hedged = rule.hedges && slices.ContainsFunc(x.attempts[:n-1], func(b tried) bool { return b.Status == 0 && b.Error == "" })
+	x.took = rule
+	if n > len(x.attempts) {
+		x.attempts = append(x.attempts, tried{Attempt: a, target: t, began: now})
+	} else {
+		x.attempts[n-1] = tried{Attempt: a, target: t, began: now}
+	}
 	x.open++
 	return a
 }
@@ -117,7 +135,7 @@ func (x *exchange) begin(n int, t *target) *millracev1.Attempt {
 // not say to which target. mu is held.
 func (x *exchange) fill(n int) {
 	for len(x.attempts) < n {
-		x.attempts = append(x.attempts, &millracev1.Attempt{Error: "no connection", Condition: config.OnConnectFailure})
+		x.attempts = append(x.attempts, tried{Attempt: &millracev1.Attempt{Error: noConnection, Condition: config.OnConnectFailure}})
 	}
 }
 
@@ -152,10 +170,10 @@ type detached struct {
 // complete makes the attempt's record of what Envoy tells of the whole.
 func (l *detached) complete(e *millracev1.Event, started time.Time) {
 	l.attempt.DurationMs = max(l.attempt.DurationMs, e.DurationMs-milliseconds(l.began.Sub(started)))
-	l.attempt.Usage = e.Usage
 	if strings.HasPrefix(e.Details, "upstream_reset_after_response_started") {
 		l.attempt.Error = theStreamWasCut
 	}
+	l.attempt.Usage = e.Usage
 }
 
 // detach notes that Envoy passes on the rest of an attempt's stream by itself.
@@ -319,81 +337,9 @@ func (r *registry) settle(x *exchange) {
 	if !x.route.looped {
 		r.record(x, x.describe())
 	}
-	x.body, x.decoded = nil, nil
+	x.body, x.sent, x.decoded = nil, nil, nil
 	r.bodies.release(x.id)
 	r.answers.release(x)
-}
-
-// describe completes Envoy's entry with what the exchange knows. mu is held.
-func (x *exchange) describe() *millracev1.Event {
-	e := x.entry
-	e.Gateway = x.route.gateway
-	e.Service = cmp.Or(x.service, x.route.service)
-	e.Traceparent = x.trace
-	e.ReadMs = milliseconds(x.reading)
-	e.Path = x.path // Envoy's entry has the path of the last attempt
-	if x.key != nil {
-		e.Key = x.key.Name
-	}
-	e.Schema = string(x.client.Schema.Name)
-	e.Model = x.head.Model
-	e.Stream = x.head.Stream
-	e.Policies = x.session.Verdicts()
-	if !x.bare {
-		e.Attempts = x.attempts
-	}
-	decisive := x.decisive()
-	if decisive != nil && decisive == x.answered && x.status == e.Status { // else the answer was Envoy's own
-		e.Target, e.Provider = decisive.Target, decisive.Provider
-	}
-	if !x.alone() || e.Usage == nil { // else Envoy has told it
-		e.Usage = x.used()
-	}
-	if x.detached != nil {
-		x.detached.complete(e, x.started)
-	}
-	switch {
-	case x.refusal != nil:
-		e.Error = x.refusal.Message
-	case decisive != nil:
-		e.Error = decisive.Error
-	}
-	return e
-}
-
-// usageMessage is the usage in an event, nil where the target has told nothing.
-func usageMessage(u *llm.Usage) *millracev1.Usage {
-	if u == nil || *u == (llm.Usage{}) {
-		return nil
-	}
-	return &millracev1.Usage{
-		Input:      uint32(u.Input),
-		Output:     uint32(u.Output),
-		CacheRead:  uint32(u.CacheRead),
-		CacheWrite: uint32(u.CacheWrite),
-		Reasoning:  uint32(u.Reasoning),
-	}
-}
-
-// used is the usage of the attempt whose answer the client got, as the sidecar has read it. mu is
-// held.
-func (x *exchange) used() *millracev1.Usage {
-	if x.answered == nil || x.status >= 300 {
-		return nil
-	}
-	return x.answered.Usage
-}
-
-// decisive is the attempt that the request ended with: the one that was good, else the last; nil
-// when there was none. mu is held.
-func (x *exchange) decisive() *millracev1.Attempt {
-	if x.answered != nil && x.status < 300 {
-		return x.answered
-	}
-	if n := len(x.attempts); n > 0 {
-		return x.attempts[n-1]
-	}
-	return nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

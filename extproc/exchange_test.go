@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -42,8 +43,8 @@ func (p *peer) attempt(t *testing.T, n, target string) *call {
 }
 
 // TestUsageOfEachAttempt: what an attempt has used is in its own entry, also when it failed; what
-// the request has used is that of the attempt that answered, and nothing where its target does not
-// tell, or no attempt has answered.
+// the request has used is that of the attempt that answered, and nothing where none has. What a
+// target does not tell is estimated.
 func TestUsageOfEachAttempt(t *testing.T) {
 	const (
 		overloaded  = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"overloaded\"}}\n\n"
@@ -51,14 +52,14 @@ func TestUsageOfEachAttempt(t *testing.T) {
 		toldWhole   = `{"id":"r1","object":"chat.completion","created":3,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":6,"completion_tokens":8,"total_tokens":14}}`
 	)
 	preamble := streamedAnswers[schema.AnthropicMessages][0]
-	failed := &millracev1.Usage{Input: 5, Output: 1}
+	failed := &millracev1.Usage{Input: 5, Output: 1, Estimated: true} // it had only begun to count
 	for name, c := range map[string]struct {
 		status, second string
 		want           *millracev1.Usage // of the second attempt
 		answers        bool
 	}{
 		"the next one tells":     {"200", toldWhole, &millracev1.Usage{Input: 6, Output: 8}, true},
-		"the next one is silent": {"200", silentWhole, nil, true},
+		"the next one is silent": {"200", silentWhole, &millracev1.Usage{Input: 5, Output: 1, Estimated: true}, true},
 		"the next one fails":     {"500", "{}", nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +130,7 @@ func TestLeftWhileItIsRead(t *testing.T) {
 	if !x.recorded || x.body != nil {
 		t.Error("the request is not over though it is read")
 	}
-	if x.begin(1, &target{config: &config.Target{}}) != nil {
+	if x.begin(1, &target{config: &config.Target{}}, x.route, time.Now()) != nil {
 		t.Error("an attempt begins when the request is over")
 	}
 	if n := events.Waiting(); n != 2 { // the destination and the event

@@ -308,7 +308,7 @@ func (r *routing) take(ctx context.Context, body []byte) *extprocv3.ProcessingRe
 		return r.refuse(e)
 	}
 	head.Params = r.x.params
-	r.x.head, r.x.body = head, body
+	r.x.head, r.x.body, r.x.sent = head, body, body
 	if !head.Stream && r.x.waits >= r.x.route.request {
 		r.x.waits = 0 // the request's own limit ends it before
 	}

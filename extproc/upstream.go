@@ -32,6 +32,7 @@ type attempt struct {
 	header   headers        // of the target's answer; nil until it came
 	bodiless bool           // the header is all there is of it
 	piece    piece
+	capture  capture
 	detach   *detaching // nil: the answer's body is the sidecar's to say
 
 	number    int // of the attempts at this request, from 1
@@ -206,11 +207,10 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 	a.secrets, a.certain = a.target.secrets, a.target.certain
 	number, _ := strconv.Atoi(h.get(envoy.HeaderAttempt))
 	a.number = max(number, 1)
-	if a.record = a.x.begin(a.number, a.target); a.record == nil {
+	if a.record = a.x.begin(a.number, a.target, a.route, a.started); a.record == nil {
 		return nil, status.Error(codes.NotFound, "the request is over, or may not be sent")
 	}
 	a.model = a.record.Model
-	a.note(func() { a.x.service = a.route.service })
 	defer a.encoding(time.Now())
 	if a.server.stopped() { // this is a retry of what Stop has ended
 		e := shuttingDown()
@@ -237,10 +237,16 @@ func (a *attempt) begin(h headers, identity string) (*extprocv3.ProcessingRespon
 		return a.unsigned(err), nil
 	}
 	a.call = call
+	if len(call.Dropped) > 0 {
+		a.note(func() { a.record.Dropped = bounded(call.Dropped) })
+	}
 	if h.get(envoy.HeaderDetach) == "1" {
 		a.detach = &detaching{}
 	}
 	a.answer = answer.New(a.env())
+	if a.route.capture != "" {
+		a.capture = newCapture(a.x.client.Schema)
+	}
 	want[envoy.HeaderScheme] = h.get(envoy.HeaderScheme)
 	return a.worded(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
@@ -387,13 +393,18 @@ const theStreamWasCut = "the stream was cut"
 // close completes the record of an attempt that ended without an answer of the target, or before
 // the answer did: the target or the client went away, or Envoy gave up.
 func (a *attempt) close() {
-	torn := false
+	torn, report := false, answer.Report{}
 	if a.answer != nil {
-		torn = a.answer.Torn()
+		torn, report = a.answer.Torn(), a.answer.Report()
 		a.answer.Close()
+	}
+	if report.Usage.Estimated && report.Usage.Input == 0 {
+		report.Usage.Input = a.prompt()
 	}
 	a.note(func() {
 		a.record.DecodeMs = milliseconds(a.decoded)
+		a.tell(report)
+		a.x.keep(a.record, &a.capture)
 		switch {
 		case a.record.Error != "":
 		case a.record.Status == 0:
@@ -405,4 +416,28 @@ func (a *attempt) close() {
 			a.record.Error = theStreamWasCut
 		}
 	})
+}
+
+// tell writes what is known of the answer into the attempt's record. A request to count tokens uses
+// none. mu is held.
+func (a *attempt) tell(r answer.Report) {
+	if r.Usage != (answer.Usage{}) && !a.x.counts {
+		a.record.Usage = usageMessage(r.Usage.Usage, r.Usage.Estimated)
+	}
+	if !r.FirstByte.IsZero() {
+		a.record.FirstByteMs = milliseconds(r.FirstByte.Sub(a.started))
+	}
+	if !r.FirstToken.IsZero() {
+		a.record.FirstTokenMs = milliseconds(r.FirstToken.Sub(a.started))
+	}
+	a.record.FinishReason = string(r.Stop)
+}
+
+// prompt estimates the tokens of the request, which nobody has counted.
+func (a *attempt) prompt() int64 {
+	request, e := a.x.request()
+	if e != nil { // the target understands more of it
+		return llm.EstimateTextTokens(1, len(a.x.body))
+	}
+	return llm.EstimateTokens(request)
 }

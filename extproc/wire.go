@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,6 @@ import (
 
 	"millrace/envoy"
 	"millrace/extproc/answer"
-	millracev1 "millrace/proto/millrace/v1"
 )
 
 // What an answer says, in Envoy's messages. The body's mode is FULL_DUPLEX_STREAMED: Envoy takes
@@ -29,13 +29,14 @@ var errAnswered = errors.New("answered")
 func (a *attempt) say(o answer.Out) error {
 	a.decoding()
 	defer func() { a.working = time.Now() }()
-	if o.Usage != nil {
-		a.note(func() { a.record.Usage = usageMessage(o.Usage) })
+	if o.Instead != nil && o.Instead.Retry || o.Commit != nil && o.Commit.Retry {
+		a.note(func() { a.record.RetriedOn = a.record.Condition })
 	}
 	begins := o.Commit != nil && o.Commit.Status < 300
 	if o.Failed != nil && !begins {
 		a.failed(o.Failed)
 	}
+	a.capture.take(o)
 	if o.Instead != nil {
 		if err := a.stream.Send(a.instead(o.Instead.Status, "application/json", o.Instead.Body, o.Instead.Retry)); err != nil {
 			return err
@@ -187,8 +188,19 @@ func droppedHeader(names []string) string {
 	return b.String()
 }
 
+// bounded are the names as an event has them: no more of them than fit into the header.
+func bounded(names []string) []string {
+	size := 0
+	for i, name := range names {
+		if size += len(name); size > maxDropped {
+			return append(slices.Clip(names[:i]), fmt.Sprintf("and %d more", len(names)-i))
+		}
+	}
+	return names
+}
+
 // attemptLog words attempts for the response header: "openai=429;claude=200".
-func attemptLog(attempts []*millracev1.Attempt) string {
+func attemptLog(attempts []tried) string {
 	words := make([]string, len(attempts))
 	for i, a := range attempts {
 		outcome := strconv.Itoa(int(a.Status))

@@ -91,7 +91,6 @@ func (h Head) ok() bool {
 // zero value is nothing.
 type Out struct {
 	Failed  *llm.Error // why the attempt has failed
-	Usage   *llm.Usage // of the attempt, as known so far, whatever becomes of its answer
 	Instead *Reply     // an answer in the target's place; nothing else comes with it or after it
 	Commit  *Start     // the head of the client's answer
 	Detach  bool       // all of the body goes on as it comes; nothing is said after the head
@@ -136,12 +135,16 @@ type Answer struct {
 	passed   bool              // something meaningful is among what has been let pass
 	settled  bool              // policies have no more to say
 
-	spoke    bool       // a meaningful event has come; policies may keep it back
-	ended    bool       // the stream has said that it is complete, or failed
-	finished time.Time  // when the stream had all but its usage and its end; zero: it goes on, or has failed
-	usage    *llm.Usage // not said yet
-	good     bool       // the client gets an answer of the target's, not an error
-	again    bool       // another target is to be asked
+	spoke    bool      // a meaningful event has come; policies may keep it back
+	ended    bool      // the stream has said that it is complete, or failed
+	finished time.Time // when the stream had all but its usage and its end; zero: it goes on, or has failed
+	good     bool      // the client gets an answer of the target's, not an error
+	again    bool      // another target is to be asked
+	detached bool      // Envoy passes the rest on by itself
+	faulty   bool      // the attempt has failed for a reason that is the target's, and no want of time
+
+	headAt time.Time // when the head came; zero: it has not
+	count  counter
 }
 
 // New returns an answer whose target has been asked at env.Clock.Started.
@@ -167,6 +170,7 @@ func (a *Answer) Close() {
 func (a *Answer) Head(h Head, now time.Time) Out {
 	a.clock.hear(now)
 	return a.event(now, func() {
+		a.headAt = now
 		a.head, a.content = h, newContent(h.ContentType, h.ContentEncoding, a.env.Streams)
 		switch {
 		case h.Bodiless:
@@ -236,7 +240,6 @@ func (a *Answer) event(now time.Time, happen func()) Out {
 		a.out.Body, a.said = a.env.Certain.Events(body), true
 		a.clock.tell(len(body))
 	}
-	a.out.Usage, a.usage = a.usage, nil
 	return a.out
 }
 
@@ -254,7 +257,7 @@ func (a *Answer) begin() {
 // read it.
 func (a *Answer) detach() {
 	if a.env.Detach && a.relays() && a.content.untouched() {
-		a.state, a.held, a.out.Detach = Done, a.held[:0], true
+		a.state, a.held, a.out.Detach, a.detached = Done, a.held[:0], true, true
 	}
 }
 
@@ -329,6 +332,7 @@ func (a *Answer) instead(told *llm.Error) {
 func (a *Answer) fail(e *llm.Error, fault bool) *llm.Error {
 	v := a.env.Fail(e, fault)
 	a.out.Failed, a.again = e, v.Again
+	a.faulty = fault && e.Type != llm.ErrTimeout
 	return v.Told
 }
 

@@ -176,7 +176,7 @@ func (s *script) play(t *testing.T, cut func([]byte) [][]byte) string {
 	for _, e := range s.events {
 		s.happen(out, e, cut)
 	}
-	out.flush()
+	out.reports()
 	return out.text.String()
 }
 
@@ -249,9 +249,6 @@ func (o *said) says(out answer.Out) {
 	if out.Failed != nil {
 		o.line("failed: %s", out.Failed.Message)
 	}
-	if out.Usage != nil {
-		o.line("usage %d %d", out.Usage.Input, out.Usage.Output)
-	}
 	if out.Instead != nil {
 		what := ""
 		if out.Instead.Retry {
@@ -286,6 +283,26 @@ func (o *said) says(out answer.Out) {
 		o.last = state
 		o.line("→ %s", [...]string{"waiting", "streaming", "concluded", "done"}[state])
 	}
+}
+
+// reports says what is known of the attempt at its end. Input is 0 where the target has not told
+// it.
+func (o *said) reports() {
+	r := o.a.Report()
+	if u := r.Usage; u != (answer.Usage{}) {
+		what := "told"
+		if u.Estimated {
+			what = "estimated"
+		}
+		o.line("used %d %d, %s", u.Input, u.Output, what)
+	}
+	if !r.FirstToken.IsZero() {
+		o.line("first token at %s", r.FirstToken.Sub(start))
+	}
+	if r.Stop != "" {
+		o.line("stopped: %s", r.Stop)
+	}
+	o.flush()
 }
 
 func (o *said) line(format string, args ...any) {

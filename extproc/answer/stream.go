@@ -95,11 +95,9 @@ func (a *Answer) takeStream(plain []byte) {
 
 // account counts. Of what comes when the client has all it gets, that is all that counts.
 func (a *Answer) account(f llm.Frame) bool {
-	for _, e := range f.Events {
-		if e.Usage != nil {
-			u := *e.Usage
-			a.usage = &u
-		}
+	for i := range f.Events {
+		e := &f.Events[i]
+		a.count.event(e, a.clock.now)
 		if e.Kind == llm.End && a.state != Concluded {
 			a.ended, a.finished = true, a.clock.now
 		}

@@ -11,8 +11,10 @@ func (a *Answer) takeWhole(plain []byte) {
 	switch {
 	case a.state == Concluded:
 	case int64(a.whole.size+len(plain)) > a.env.MaxBytes:
+		a.whole.drop(int(a.env.MaxBytes))
 		a.broken(a.tooLarge())
 	case !a.env.Room(int64(a.whole.size + len(plain))):
+		a.whole.drop(0)
 		a.crowded()
 	default:
 		a.whole.add(plain)
@@ -46,9 +48,7 @@ func (a *Answer) endWhole() {
 		a.broken(llm.AsError(err))
 		return
 	}
-	if response.Counted == nil {
-		a.usage = &response.Usage
-	}
+	a.count.whole(response)
 	switch {
 	case a.env.Asked.Stream:
 		a.replay(response)
@@ -147,8 +147,20 @@ func firstData(stream []byte) (data []byte) {
 // pieces is what has come of a body. They are put together once, when it has ended: a slice that
 // grows leaves garbage of several times its size.
 type pieces struct {
-	list [][]byte
-	size int
+	list    [][]byte
+	size    int
+	dropped int // bytes that were thrown away unread, as far as they count
+}
+
+// drop throws away what has come, and counts it as so many bytes.
+func (p *pieces) drop(counted int) { *p = pieces{dropped: counted} }
+
+// unread is how much has come, while it has not been joined.
+func (p *pieces) unread() int {
+	if p.list == nil {
+		return p.dropped
+	}
+	return p.size
 }
 
 func (p *pieces) add(piece []byte) {

@@ -33,6 +33,10 @@ func EstimateTextTokens(texts, bytes int) int64 {
 	return int64(texts)*turnTokens + textTokens(bytes)
 }
 
+// EstimateOutputTokens is about what a model has counted of an answer whose texts have so many
+// bytes.
+func EstimateOutputTokens(bytes int) int64 { return textTokens(bytes) }
+
 func partsTokens(parts []Part) int64 {
 	var n int64
 	for _, p := range parts {

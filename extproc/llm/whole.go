@@ -21,6 +21,27 @@ func (r *Response) Events() []Event {
 	return append(events, Event{Kind: UsageReport, Usage: &r.Usage}, Event{Kind: End})
 }
 
+// TextBytes is how many bytes of text the model has written: what the deltas of Events add up to,
+// and the names of tools.
+func (r *Response) TextBytes() int {
+	n := 0
+	for _, c := range r.Choices {
+		for _, p := range c.Parts {
+			switch p := p.(type) {
+			case Text:
+				n += len(p.Text)
+			case Refusal:
+				n += len(p.Text)
+			case Thinking:
+				n += len(p.Text)
+			case ToolCall:
+				n += len(p.Name) + len(p.Arguments)
+			}
+		}
+	}
+	return n
+}
+
 func appendPart(events []Event, choice, tool int, p Part) []Event {
 	switch p := p.(type) {
 	case Text:

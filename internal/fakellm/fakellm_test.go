@@ -174,7 +174,7 @@ func TestRecord(t *testing.T) {
 	}
 	got.At, got.EndedAt, got.Header = time.Time{}, time.Time{}, nil
 	want := Request{N: 1, Method: "POST", Host: s.Addr(), Path: "/v1/messages", RawQuery: "beta=true", Proto: "HTTP/1.1",
-		Body: []byte(anthropicHello), Length: int64(len(anthropicHello)), Status: 200, Sent: int64(len(a.body)), Outcome: Finished}
+		Body: []byte(anthropicHello), Length: int64(len(anthropicHello)), Status: 200, Sent: int64(len(a.body)), Counted: &Usage{Input: 2, Output: 7}, Outcome: Finished}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -88,6 +88,7 @@ type Request struct {
 	Refused *Failure // what the strict checks had against it; nil when nothing
 	Status  int      // the status sent; 0 when none was
 	Sent    int64    // bytes of body written
+	Counted *Usage   // what the answer comes to; nil: it was no answer, or one that the script wrote itself
 	Outcome Outcome
 	EndedAt time.Time
 }
@@ -213,6 +214,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	res := p.respond(d, rec, err)
 	done := res.perform(r.Context(), w)
+	done.counted = res.counted
 	p.end(rec, done)
 	done.breakOff()
 }
@@ -236,7 +238,7 @@ func (p *Provider) arrive(rec *Request) {
 func (p *Provider) end(rec *Request, done performed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	rec.Status, rec.Sent, rec.Outcome, rec.EndedAt = done.status, done.sent, done.outcome, time.Now()
+	rec.Status, rec.Sent, rec.Counted, rec.Outcome, rec.EndedAt = done.status, done.sent, done.counted, done.outcome, time.Now()
 	p.announce()
 }
 

@@ -159,6 +159,8 @@ type response struct {
 	steps  []Step
 	stream bool // flush each step
 	end    End
+
+	counted *Usage // of the answer
 }
 
 // compose turns a reply into the response to one request.
@@ -182,9 +184,11 @@ func compose(d *dialect, reply Reply, conv *conversation, id identity) response 
 			res.status = reply.Failure.Status
 		}
 	case reply.Answer != nil && conv.stream:
-		res.steps = Chunks(d.events(conv, conv.complete(*reply.Answer, id), id)...)
+		a := conv.complete(*reply.Answer, id)
+		res.steps, res.counted = Chunks(d.events(conv, a, id)...), a.Usage
 	case reply.Answer != nil:
-		res.steps = Chunks(d.answer(conv, conv.complete(*reply.Answer, id), id))
+		a := conv.complete(*reply.Answer, id)
+		res.steps, res.counted = Chunks(d.answer(conv, a, id)), a.Usage
 	}
 	if len(reply.Steps) > 0 {
 		res.steps, res.stream = append(res.steps, reply.Steps...), true
@@ -235,6 +239,7 @@ func recut(steps []Step, size int) []Step {
 type performed struct {
 	status   int // 0: none was sent
 	sent     int64
+	counted  *Usage
 	outcome  Outcome
 	breakOff func() // breaks the connection where the script says so; call it once everything is recorded
 }

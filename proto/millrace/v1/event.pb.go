@@ -48,7 +48,8 @@ type Event struct {
 	Target   string     `protobuf:"bytes,12,opt,name=target,proto3" json:"target,omitempty"`
 	Provider string     `protobuf:"bytes,13,opt,name=provider,proto3" json:"provider,omitempty"`
 	Attempts []*Attempt `protobuf:"bytes,14,rep,name=attempts,proto3" json:"attempts,omitempty"`
-	// Of the attempt whose answer the client got.
+	// Of the attempt whose answer the client got; of the last one, where the client left before there
+	// was an answer.
 	Usage *Usage `protobuf:"bytes,15,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Why there was no good answer, in the gateway's words.
 	Error         string `protobuf:"bytes,16,opt,name=error,proto3" json:"error,omitempty"`
@@ -61,10 +62,33 @@ type Event struct {
 	Key string `protobuf:"bytes,21,opt,name=key,proto3" json:"key,omitempty"`
 	// What policies had to say, in the order in which they were asked. None of the text is in it.
 	Policies []*PolicyVerdict `protobuf:"bytes,22,rep,name=policies,proto3" json:"policies,omitempty"`
-	// The service that took the request; empty where none did.
+	// The service and the rule that took the request, as the configuration has them; empty where no
+	// rule did.
 	Service string `protobuf:"bytes,23,opt,name=service,proto3" json:"service,omitempty"`
+	Rule    string `protobuf:"bytes,24,opt,name=rule,proto3" json:"rule,omitempty"`
+	// The service's.
+	Tags []string `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Why the answer ended, of the attempt that answered.
+	FinishReason string `protobuf:"bytes,26,opt,name=finish_reason,json=finishReason,proto3" json:"finish_reason,omitempty"`
+	// The client's: HTTP/1.0, HTTP/1.1, HTTP/2 or HTTP/3.
+	Protocol string `protobuf:"bytes,27,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Envoy's response flags, in its short words: DC, UF, UT and so on.
+	Flags []string `protobuf:"bytes,28,rep,name=flags,proto3" json:"flags,omitempty"`
+	// How many attempts there were beside the first.
+	Retries uint32 `protobuf:"varint,29,opt,name=retries,proto3" json:"retries,omitempty"`
+	// An attempt was made beside another.
+	Hedged bool    `protobuf:"varint,30,opt,name=hedged,proto3" json:"hedged,omitempty"`
+	Phases *Phases `protobuf:"bytes,31,opt,name=phases,proto3" json:"phases,omitempty"`
+	// On the wire of the client's connection, headers and framing included.
+	ReceivedBytes uint32 `protobuf:"varint,32,opt,name=received_bytes,json=receivedBytes,proto3" json:"received_bytes,omitempty"`
+	SentBytes     uint32 `protobuf:"varint,33,opt,name=sent_bytes,json=sentBytes,proto3" json:"sent_bytes,omitempty"`
 	// Of all attempts; absent when none has used anything.
 	Cost *Cost `protobuf:"bytes,34,opt,name=cost,proto3" json:"cost,omitempty"`
+	// From time to the first token of the answer's stream; 0 when there was none, or Envoy passed it
+	// on by itself.
+	FirstTokenMs float64 `protobuf:"fixed64,35,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
+	// What was said, where the service has capture; of requests that were sent to a target.
+	Capture *Capture `protobuf:"bytes,36,opt,name=capture,proto3" json:"capture,omitempty"`
 	// The trace that the client has the request in, as it sent it (W3C's traceparent); empty when it
 	// sent none, or none that is well-formed.
 	Traceparent string `protobuf:"bytes,41,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
@@ -265,9 +289,93 @@ func (x *Event) GetService() string {
 	return ""
 }
 
+func (x *Event) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Event) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Event) GetFinishReason() string {
+	if x != nil {
+		return x.FinishReason
+	}
+	return ""
+}
+
+func (x *Event) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Event) GetFlags() []string {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+func (x *Event) GetRetries() uint32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *Event) GetHedged() bool {
+	if x != nil {
+		return x.Hedged
+	}
+	return false
+}
+
+func (x *Event) GetPhases() *Phases {
+	if x != nil {
+		return x.Phases
+	}
+	return nil
+}
+
+func (x *Event) GetReceivedBytes() uint32 {
+	if x != nil {
+		return x.ReceivedBytes
+	}
+	return 0
+}
+
+func (x *Event) GetSentBytes() uint32 {
+	if x != nil {
+		return x.SentBytes
+	}
+	return 0
+}
+
 func (x *Event) GetCost() *Cost {
 	if x != nil {
 		return x.Cost
+	}
+	return nil
+}
+
+func (x *Event) GetFirstTokenMs() float64 {
+	if x != nil {
+		return x.FirstTokenMs
+	}
+	return 0
+}
+
+func (x *Event) GetCapture() *Capture {
+	if x != nil {
+		return x.Capture
 	}
 	return nil
 }
@@ -286,18 +394,176 @@ func (x *Event) GetReadMs() float64 {
 	return 0
 }
 
+// Capture is the beginning of a request's body and of its answer's texts, 64 KiB of each at most.
+type Capture struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the policies have left it, or, with capture: full, as the client sent it.
+	Request          string `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	RequestTruncated bool   `protobuf:"varint,2,opt,name=request_truncated,json=requestTruncated,proto3" json:"request_truncated,omitempty"`
+	// The texts that the client got: what was said, refusals and the arguments of calls.
+	Answer          string `protobuf:"bytes,3,opt,name=answer,proto3" json:"answer,omitempty"`
+	AnswerTruncated bool   `protobuf:"varint,4,opt,name=answer_truncated,json=answerTruncated,proto3" json:"answer_truncated,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Capture) Reset() {
+	*x = Capture{}
+	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capture) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capture) ProtoMessage() {}
+
+func (x *Capture) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capture.ProtoReflect.Descriptor instead.
+func (*Capture) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Capture) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Capture) GetRequestTruncated() bool {
+	if x != nil {
+		return x.RequestTruncated
+	}
+	return false
+}
+
+func (x *Capture) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *Capture) GetAnswerTruncated() bool {
+	if x != nil {
+		return x.AnswerTruncated
+	}
+	return false
+}
+
+// Phases are moments of a request as Envoy has them, in milliseconds from Event.time; 0 where there
+// was no such moment. Those of the upstream are of the last attempt, to Envoy's internal listener:
+// the sidecar's time is in them.
+type Phases struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request's last byte had come.
+	ReceivedMs float64 `protobuf:"fixed64,1,opt,name=received_ms,json=receivedMs,proto3" json:"received_ms,omitempty"`
+	// The attempt was given the request's first and last byte.
+	UpstreamFirstSentMs float64 `protobuf:"fixed64,2,opt,name=upstream_first_sent_ms,json=upstreamFirstSentMs,proto3" json:"upstream_first_sent_ms,omitempty"`
+	UpstreamLastSentMs  float64 `protobuf:"fixed64,3,opt,name=upstream_last_sent_ms,json=upstreamLastSentMs,proto3" json:"upstream_last_sent_ms,omitempty"`
+	// The attempt gave the answer's first and last byte.
+	UpstreamFirstReceivedMs float64 `protobuf:"fixed64,4,opt,name=upstream_first_received_ms,json=upstreamFirstReceivedMs,proto3" json:"upstream_first_received_ms,omitempty"`
+	UpstreamLastReceivedMs  float64 `protobuf:"fixed64,5,opt,name=upstream_last_received_ms,json=upstreamLastReceivedMs,proto3" json:"upstream_last_received_ms,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *Phases) Reset() {
+	*x = Phases{}
+	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Phases) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Phases) ProtoMessage() {}
+
+func (x *Phases) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Phases.ProtoReflect.Descriptor instead.
+func (*Phases) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Phases) GetReceivedMs() float64 {
+	if x != nil {
+		return x.ReceivedMs
+	}
+	return 0
+}
+
+func (x *Phases) GetUpstreamFirstSentMs() float64 {
+	if x != nil {
+		return x.UpstreamFirstSentMs
+	}
+	return 0
+}
+
+func (x *Phases) GetUpstreamLastSentMs() float64 {
+	if x != nil {
+		return x.UpstreamLastSentMs
+	}
+	return 0
+}
+
+func (x *Phases) GetUpstreamFirstReceivedMs() float64 {
+	if x != nil {
+		return x.UpstreamFirstReceivedMs
+	}
+	return 0
+}
+
+func (x *Phases) GetUpstreamLastReceivedMs() float64 {
+	if x != nil {
+		return x.UpstreamLastReceivedMs
+	}
+	return 0
+}
+
 // Cost is in US dollars, by the table of prices.
 type Cost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A decimal number, exact: "0.0001225". Empty where nothing of it has a price.
-	Usd           string `protobuf:"bytes,1,opt,name=usd,proto3" json:"usd,omitempty"`
+	Usd string `protobuf:"bytes,1,opt,name=usd,proto3" json:"usd,omitempty"`
+	// Some of the tokens are estimated, and so is what they cost.
+	Estimated bool `protobuf:"varint,2,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	// Models that have used tokens and have no price: what they cost is not in usd. "?" is that of a
+	// request whose body was not read.
+	Unpriced      []string `protobuf:"bytes,3,rep,name=unpriced,proto3" json:"unpriced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	mi := &file_millrace_v1_event_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +575,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[1]
+	mi := &file_millrace_v1_event_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +588,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Cost) GetUsd() string {
@@ -330,6 +596,20 @@ func (x *Cost) GetUsd() string {
 		return x.Usd
 	}
 	return ""
+}
+
+func (x *Cost) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
+}
+
+func (x *Cost) GetUnpriced() []string {
+	if x != nil {
+		return x.Unpriced
+	}
+	return nil
 }
 
 // PolicyVerdict is what one policy said of a request or its answer.
@@ -354,7 +634,7 @@ type PolicyVerdict struct {
 
 func (x *PolicyVerdict) Reset() {
 	*x = PolicyVerdict{}
-	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	mi := &file_millrace_v1_event_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +646,7 @@ func (x *PolicyVerdict) String() string {
 func (*PolicyVerdict) ProtoMessage() {}
 
 func (x *PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[2]
+	mi := &file_millrace_v1_event_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +659,7 @@ func (x *PolicyVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyVerdict.ProtoReflect.Descriptor instead.
 func (*PolicyVerdict) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PolicyVerdict) GetPolicy() string {
@@ -451,13 +731,27 @@ type Attempt struct {
 	// Why a failed attempt failed.
 	Error      string  `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	DurationMs float64 `protobuf:"fixed64,6,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
-	// What this target says that the attempt has used, also when it failed; absent when it said
-	// nothing.
+	// What the attempt has used, also when it failed: as this target says, else an estimate. Absent
+	// where the target has done nothing.
 	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The target's.
+	Schema string `protobuf:"bytes,8,opt,name=schema,proto3" json:"schema,omitempty"`
 	// From the event's time to the attempt's begin.
 	BeganMs float64 `protobuf:"fixed64,9,opt,name=began_ms,json=beganMs,proto3" json:"began_ms,omitempty"`
-	// From the attempt's begin to the first token of its stream; 0 when there was none.
+	// From the attempt's begin to the head of the target's answer, and to the first token of its
+	// stream; 0 when there was none.
+	FirstByteMs  float64 `protobuf:"fixed64,10,opt,name=first_byte_ms,json=firstByteMs,proto3" json:"first_byte_ms,omitempty"`
 	FirstTokenMs float64 `protobuf:"fixed64,11,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
+	// Why the answer ended: end, stop_sequence, length, tool, refusal or pause. Empty where the
+	// target has not said it.
+	FinishReason string `protobuf:"bytes,12,opt,name=finish_reason,json=finishReason,proto3" json:"finish_reason,omitempty"`
+	// Members of the client's request that this target was not sent as they were.
+	Dropped []string `protobuf:"bytes,13,rep,name=dropped,proto3" json:"dropped,omitempty"`
+	// Another attempt was under way when this one began.
+	Hedged bool `protobuf:"varint,14,opt,name=hedged,proto3" json:"hedged,omitempty"`
+	// The condition of retry.on for which another target was asked after this attempt; empty where
+	// none was.
+	RetriedOn string `protobuf:"bytes,15,opt,name=retried_on,json=retriedOn,proto3" json:"retried_on,omitempty"`
 	// Of usage; absent without it.
 	Cost *Cost `protobuf:"bytes,16,opt,name=cost,proto3" json:"cost,omitempty"`
 	// The upstream that the target is one of.
@@ -477,7 +771,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_millrace_v1_event_proto_msgTypes[3]
+	mi := &file_millrace_v1_event_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +783,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[3]
+	mi := &file_millrace_v1_event_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +796,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Attempt) GetTarget() string {
@@ -554,9 +848,23 @@ func (x *Attempt) GetUsage() *Usage {
 	return nil
 }
 
+func (x *Attempt) GetSchema() string {
+	if x != nil {
+		return x.Schema
+	}
+	return ""
+}
+
 func (x *Attempt) GetBeganMs() float64 {
 	if x != nil {
 		return x.BeganMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetFirstByteMs() float64 {
+	if x != nil {
+		return x.FirstByteMs
 	}
 	return 0
 }
@@ -566,6 +874,34 @@ func (x *Attempt) GetFirstTokenMs() float64 {
 		return x.FirstTokenMs
 	}
 	return 0
+}
+
+func (x *Attempt) GetFinishReason() string {
+	if x != nil {
+		return x.FinishReason
+	}
+	return ""
+}
+
+func (x *Attempt) GetDropped() []string {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *Attempt) GetHedged() bool {
+	if x != nil {
+		return x.Hedged
+	}
+	return false
+}
+
+func (x *Attempt) GetRetriedOn() string {
+	if x != nil {
+		return x.RetriedOn
+	}
+	return ""
 }
 
 func (x *Attempt) GetCost() *Cost {
@@ -619,19 +955,22 @@ func (x *Attempt) GetRemainingTokens() uint64 {
 
 // Usage counts tokens; the cached and reasoning ones are parts of input and output.
 type Usage struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Input         uint32                 `protobuf:"varint,1,opt,name=input,proto3" json:"input,omitempty"`
-	Output        uint32                 `protobuf:"varint,2,opt,name=output,proto3" json:"output,omitempty"`
-	CacheRead     uint32                 `protobuf:"varint,3,opt,name=cache_read,json=cacheRead,proto3" json:"cache_read,omitempty"`
-	CacheWrite    uint32                 `protobuf:"varint,4,opt,name=cache_write,json=cacheWrite,proto3" json:"cache_write,omitempty"`
-	Reasoning     uint32                 `protobuf:"varint,5,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Input      uint32                 `protobuf:"varint,1,opt,name=input,proto3" json:"input,omitempty"`
+	Output     uint32                 `protobuf:"varint,2,opt,name=output,proto3" json:"output,omitempty"`
+	CacheRead  uint32                 `protobuf:"varint,3,opt,name=cache_read,json=cacheRead,proto3" json:"cache_read,omitempty"`
+	CacheWrite uint32                 `protobuf:"varint,4,opt,name=cache_write,json=cacheWrite,proto3" json:"cache_write,omitempty"`
+	Reasoning  uint32                 `protobuf:"varint,5,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
+	// The target has not said all of it: the rest is counted from the texts, a token for every four
+	// bytes.
+	Estimated     bool `protobuf:"varint,6,opt,name=estimated,proto3" json:"estimated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_millrace_v1_event_proto_msgTypes[4]
+	mi := &file_millrace_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +982,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_event_proto_msgTypes[4]
+	mi := &file_millrace_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +995,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Usage) GetInput() uint32 {
@@ -694,11 +1033,18 @@ func (x *Usage) GetReasoning() uint32 {
 	return 0
 }
 
+func (x *Usage) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
+}
+
 var File_millrace_v1_event_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x06\n" +
+	"\x17millrace/v1/event.proto\x12\vmillrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\t\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
@@ -724,12 +1070,39 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\adetails\x18\x14 \x01(\tR\adetails\x12\x10\n" +
 	"\x03key\x18\x15 \x01(\tR\x03key\x126\n" +
 	"\bpolicies\x18\x16 \x03(\v2\x1a.millrace.v1.PolicyVerdictR\bpolicies\x12\x18\n" +
-	"\aservice\x18\x17 \x01(\tR\aservice\x12%\n" +
-	"\x04cost\x18\" \x01(\v2\x11.millrace.v1.CostR\x04cost\x12 \n" +
+	"\aservice\x18\x17 \x01(\tR\aservice\x12\x12\n" +
+	"\x04rule\x18\x18 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04tags\x18\x19 \x03(\tR\x04tags\x12#\n" +
+	"\rfinish_reason\x18\x1a \x01(\tR\ffinishReason\x12\x1a\n" +
+	"\bprotocol\x18\x1b \x01(\tR\bprotocol\x12\x14\n" +
+	"\x05flags\x18\x1c \x03(\tR\x05flags\x12\x18\n" +
+	"\aretries\x18\x1d \x01(\rR\aretries\x12\x16\n" +
+	"\x06hedged\x18\x1e \x01(\bR\x06hedged\x12+\n" +
+	"\x06phases\x18\x1f \x01(\v2\x13.millrace.v1.PhasesR\x06phases\x12%\n" +
+	"\x0ereceived_bytes\x18  \x01(\rR\rreceivedBytes\x12\x1d\n" +
+	"\n" +
+	"sent_bytes\x18! \x01(\rR\tsentBytes\x12%\n" +
+	"\x04cost\x18\" \x01(\v2\x11.millrace.v1.CostR\x04cost\x12$\n" +
+	"\x0efirst_token_ms\x18# \x01(\x01R\ffirstTokenMs\x12.\n" +
+	"\acapture\x18$ \x01(\v2\x14.millrace.v1.CaptureR\acapture\x12 \n" +
 	"\vtraceparent\x18) \x01(\tR\vtraceparent\x12\x17\n" +
-	"\aread_ms\x18* \x01(\x01R\x06readMs\"\x18\n" +
+	"\aread_ms\x18* \x01(\x01R\x06readMs\"\x93\x01\n" +
+	"\aCapture\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\tR\arequest\x12+\n" +
+	"\x11request_truncated\x18\x02 \x01(\bR\x10requestTruncated\x12\x16\n" +
+	"\x06answer\x18\x03 \x01(\tR\x06answer\x12)\n" +
+	"\x10answer_truncated\x18\x04 \x01(\bR\x0fanswerTruncated\"\x89\x02\n" +
+	"\x06Phases\x12\x1f\n" +
+	"\vreceived_ms\x18\x01 \x01(\x01R\n" +
+	"receivedMs\x123\n" +
+	"\x16upstream_first_sent_ms\x18\x02 \x01(\x01R\x13upstreamFirstSentMs\x121\n" +
+	"\x15upstream_last_sent_ms\x18\x03 \x01(\x01R\x12upstreamLastSentMs\x12;\n" +
+	"\x1aupstream_first_received_ms\x18\x04 \x01(\x01R\x17upstreamFirstReceivedMs\x129\n" +
+	"\x19upstream_last_received_ms\x18\x05 \x01(\x01R\x16upstreamLastReceivedMs\"R\n" +
 	"\x04Cost\x12\x10\n" +
-	"\x03usd\x18\x01 \x01(\tR\x03usd\"\xb7\x02\n" +
+	"\x03usd\x18\x01 \x01(\tR\x03usd\x12\x1c\n" +
+	"\testimated\x18\x02 \x01(\bR\testimated\x12\x1a\n" +
+	"\bunpriced\x18\x03 \x03(\tR\bunpriced\"\xb7\x02\n" +
 	"\rPolicyVerdict\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -743,7 +1116,7 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"FoundEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xb8\x04\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xea\x05\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
@@ -752,9 +1125,17 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x1f\n" +
 	"\vduration_ms\x18\x06 \x01(\x01R\n" +
 	"durationMs\x12(\n" +
-	"\x05usage\x18\a \x01(\v2\x12.millrace.v1.UsageR\x05usage\x12\x19\n" +
-	"\bbegan_ms\x18\t \x01(\x01R\abeganMs\x12$\n" +
-	"\x0efirst_token_ms\x18\v \x01(\x01R\ffirstTokenMs\x12%\n" +
+	"\x05usage\x18\a \x01(\v2\x12.millrace.v1.UsageR\x05usage\x12\x16\n" +
+	"\x06schema\x18\b \x01(\tR\x06schema\x12\x19\n" +
+	"\bbegan_ms\x18\t \x01(\x01R\abeganMs\x12\"\n" +
+	"\rfirst_byte_ms\x18\n" +
+	" \x01(\x01R\vfirstByteMs\x12$\n" +
+	"\x0efirst_token_ms\x18\v \x01(\x01R\ffirstTokenMs\x12#\n" +
+	"\rfinish_reason\x18\f \x01(\tR\ffinishReason\x12\x18\n" +
+	"\adropped\x18\r \x03(\tR\adropped\x12\x16\n" +
+	"\x06hedged\x18\x0e \x01(\bR\x06hedged\x12\x1d\n" +
+	"\n" +
+	"retried_on\x18\x0f \x01(\tR\tretriedOn\x12%\n" +
 	"\x04cost\x18\x10 \x01(\v2\x11.millrace.v1.CostR\x04cost\x12\x1a\n" +
 	"\bupstream\x18\x14 \x01(\tR\bupstream\x12\x1c\n" +
 	"\tcondition\x18\x16 \x01(\tR\tcondition\x12\x1b\n" +
@@ -763,7 +1144,7 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"\x12remaining_requests\x18\x19 \x01(\x04H\x00R\x11remainingRequests\x88\x01\x01\x12.\n" +
 	"\x10remaining_tokens\x18\x1a \x01(\x04H\x01R\x0fremainingTokens\x88\x01\x01B\x15\n" +
 	"\x13_remaining_requestsB\x13\n" +
-	"\x11_remaining_tokens\"\x93\x01\n" +
+	"\x11_remaining_tokens\"\xb1\x01\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\rR\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\rR\x06output\x12\x1d\n" +
@@ -771,7 +1152,8 @@ const file_millrace_v1_event_proto_rawDesc = "" +
 	"cache_read\x18\x03 \x01(\rR\tcacheRead\x12\x1f\n" +
 	"\vcache_write\x18\x04 \x01(\rR\n" +
 	"cacheWrite\x12\x1c\n" +
-	"\treasoning\x18\x05 \x01(\rR\treasoningB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\treasoning\x18\x05 \x01(\rR\treasoning\x12\x1c\n" +
+	"\testimated\x18\x06 \x01(\bR\testimatedB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_event_proto_rawDescOnce sync.Once
@@ -785,30 +1167,34 @@ func file_millrace_v1_event_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_event_proto_rawDescData
 }
 
-var file_millrace_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_millrace_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_millrace_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: millrace.v1.Event
-	(*Cost)(nil),                  // 1: millrace.v1.Cost
-	(*PolicyVerdict)(nil),         // 2: millrace.v1.PolicyVerdict
-	(*Attempt)(nil),               // 3: millrace.v1.Attempt
-	(*Usage)(nil),                 // 4: millrace.v1.Usage
-	nil,                           // 5: millrace.v1.PolicyVerdict.FoundEntry
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Capture)(nil),               // 1: millrace.v1.Capture
+	(*Phases)(nil),                // 2: millrace.v1.Phases
+	(*Cost)(nil),                  // 3: millrace.v1.Cost
+	(*PolicyVerdict)(nil),         // 4: millrace.v1.PolicyVerdict
+	(*Attempt)(nil),               // 5: millrace.v1.Attempt
+	(*Usage)(nil),                 // 6: millrace.v1.Usage
+	nil,                           // 7: millrace.v1.PolicyVerdict.FoundEntry
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_millrace_v1_event_proto_depIdxs = []int32{
-	6, // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
-	3, // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
-	4, // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
-	2, // 3: millrace.v1.Event.policies:type_name -> millrace.v1.PolicyVerdict
-	1, // 4: millrace.v1.Event.cost:type_name -> millrace.v1.Cost
-	5, // 5: millrace.v1.PolicyVerdict.found:type_name -> millrace.v1.PolicyVerdict.FoundEntry
-	4, // 6: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
-	1, // 7: millrace.v1.Attempt.cost:type_name -> millrace.v1.Cost
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	8,  // 0: millrace.v1.Event.time:type_name -> google.protobuf.Timestamp
+	5,  // 1: millrace.v1.Event.attempts:type_name -> millrace.v1.Attempt
+	6,  // 2: millrace.v1.Event.usage:type_name -> millrace.v1.Usage
+	4,  // 3: millrace.v1.Event.policies:type_name -> millrace.v1.PolicyVerdict
+	2,  // 4: millrace.v1.Event.phases:type_name -> millrace.v1.Phases
+	3,  // 5: millrace.v1.Event.cost:type_name -> millrace.v1.Cost
+	1,  // 6: millrace.v1.Event.capture:type_name -> millrace.v1.Capture
+	7,  // 7: millrace.v1.PolicyVerdict.found:type_name -> millrace.v1.PolicyVerdict.FoundEntry
+	6,  // 8: millrace.v1.Attempt.usage:type_name -> millrace.v1.Usage
+	3,  // 9: millrace.v1.Attempt.cost:type_name -> millrace.v1.Cost
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_event_proto_init() }
@@ -816,14 +1202,14 @@ func file_millrace_v1_event_proto_init() {
 	if File_millrace_v1_event_proto != nil {
 		return
 	}
-	file_millrace_v1_event_proto_msgTypes[3].OneofWrappers = []any{}
+	file_millrace_v1_event_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_event_proto_rawDesc), len(file_millrace_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
