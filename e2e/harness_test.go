@@ -428,12 +428,18 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// freePort returns a port that nothing listens on right now, below those that the system gives to
-// outgoing connections: one of them could take it before it is used.
+// given are the ports that tests have been given.
+var given sync.Map
+
+// freePort returns a port that nothing listens on right now and no test was given before, below
+// those that the system gives to outgoing connections: one of them could take it before it is used.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
 		port := 20_000 + rand.IntN(12_000)
+		if _, before := given.LoadOrStore(port, true); before {
+			continue
+		}
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
 			return port
