@@ -53,6 +53,7 @@ var table = []room{
 	{"extproc/policy", "audit config extproc/llm extproc/policy/* extproc/texts internal/sse internal/strictjson schema proto/millrace/v1", "*"},
 	{"extproc/policy/limits", "extproc/llm internal/strictjson schema", "github.com/go-json-experiment"},
 	{"extproc/policy/match", "extproc/policy/fold", ""},
+	{"extproc/policy/webhook", "internal/outbound", "*"},
 	{"extproc/policy/*", "extproc/policy/fold", "*"}, // what kinds are made of; it knows nothing of the chain
 	{"extproc/policy/detect", "", ""},                // a table and checks
 	{"extproc/limit", "", "*"},

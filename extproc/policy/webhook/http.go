@@ -4,32 +4,22 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
-	"os"
 	"slices"
-	"syscall"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"millrace/internal/outbound"
 )
 
-// The bounds that have no option of their own.
-const (
-	maxHeaderBytes = 64 << 10 // of an answer
-	idleTimeout    = 60 * time.Second
-	keepAlive      = 30 * time.Second
-	mostRetries    = 10
-)
+// mostRetries bounds Config.Retries.
+const mostRetries = 10
 
 // own are the headers that the client writes itself.
 var own = []string{"Connection", "Content-Length", "Content-Type", "Host", "Transfer-Encoding", "Webhook-Id", "Webhook-Signature", "Webhook-Timestamp"}
@@ -69,49 +59,6 @@ func (c *Config) check() error {
 	return nil
 }
 
-func newTransport(c *Config) (*http.Transport, error) {
-	dialer := &net.Dialer{KeepAlive: keepAlive}
-	if refuse := c.Refuse; refuse != nil {
-		dialer.Control = func(_, address string, _ syscall.RawConn) error {
-			at, err := netip.ParseAddrPort(address)
-			if err != nil {
-				return err
-			}
-			return refuse(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
-		}
-	}
-	t := &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		DisableCompression:     true, // the bound of an answer is one of what it is, too
-		MaxConnsPerHost:        c.Concurrency,
-		MaxIdleConnsPerHost:    c.Concurrency,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-	}
-	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s has no certificate in PEM", c.CA)
-		}
-	}
-	if c.Cert != "" {
-		load := func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-			return &pair, err
-		}
-		if _, err := load(); err != nil {
-			return nil, fmt.Errorf("cert and key: %w", err)
-		}
-		t.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	}
-	return t, nil
-}
-
 func (c *Client) headers(body []byte) (http.Header, error) {
 	h := http.Header{
 		"Accept": {"application/json"}, "Content-Type": {"application/json"}, "User-Agent": {"millrace"},
@@ -136,7 +83,7 @@ func (c *Client) try(ctx context.Context, headers http.Header, body []byte) ([]b
 	r.Header, r.Close = headers.Clone(), c.closed.Load()
 	answer, err := c.http.Do(r)
 	if err != nil {
-		return nil, &failure{err: plain(ctx, err), down: true, again: !connected}
+		return nil, &failure{err: outbound.Plain(ctx, err), down: true, again: !connected}
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
@@ -151,22 +98,9 @@ func (c *Client) try(ctx context.Context, headers http.Header, body []byte) ([]b
 	text, err := io.ReadAll(io.LimitReader(answer.Body, int64(c.config.MaxAnswerBytes)+1))
 	switch {
 	case err != nil:
-		return nil, &failure{err: plain(ctx, err), down: true}
+		return nil, &failure{err: outbound.Plain(ctx, err), down: true}
 	case len(text) > c.config.MaxAnswerBytes:
 		return nil, &failure{err: fmt.Errorf("the answer has more than %d bytes", c.config.MaxAnswerBytes)}
 	}
 	return text, nil
-}
-
-// plain is an error without the URL, which may have a secret in its query, and with the reason why
-// the time was over.
-func plain(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	var of *url.Error
-	if errors.As(err, &of) {
-		return of.Err
-	}
-	return err
 }

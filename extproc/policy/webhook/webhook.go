@@ -20,6 +20,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"millrace/internal/outbound"
 )
 
 // Config is one service.
@@ -147,7 +149,7 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport, err := newTransport(&c)
+	asks, err := outbound.Client(outbound.Options{CA: c.CA, Cert: c.Cert, Key: c.Key, Connections: c.Concurrency, Refuse: c.Refuse})
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +157,7 @@ func New(c Config) (*Client, error) {
 		config:  c,
 		format:  format{hasTexts, writeQuestion, readVerdict},
 		sign:    sign,
-		http:    &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		http:    asks,
 		slots:   make(chan struct{}, c.Concurrency),
 		breaker: breaker{failures: c.Failures, pause: c.Pause},
 	}
