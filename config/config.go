@@ -35,7 +35,7 @@ type Config struct {
 	DrainTimeout    time.Duration
 	DrainDelay      time.Duration
 	ReadyWhen       string // any, all or configured
-	EventFile       string // "" when events go nowhere
+	Events          Events
 	Telemetry       Telemetry
 	Prices          prices.Table
 	CAFile          string

@@ -52,6 +52,7 @@ func SetDefaults(doc *millracev1.Document) {
 		s.BufferSize = &millracev1.Bytes{Bytes: defaultHoldBack}
 	}
 
+	setEventDefaults(doc.Events)
 	expandProviders(doc)
 	for _, u := range doc.Upstreams {
 		setUpstreamDefaults(u)

@@ -38,7 +38,7 @@ func Resolve(documents ...*millracev1.Document) (*Config, error) {
 		DrainTimeout:    main.Gateway.DrainTimeout.AsDuration(),
 		DrainDelay:      main.Gateway.DrainDelay.AsDuration(),
 		ReadyWhen:       main.Gateway.ReadyWhen,
-		EventFile:       main.GetEvents().GetFile(),
+		Events:          r.events(main.Events),
 		Prices:          resolvePrices(main.Prices),
 		CAFile:          main.Gateway.CaFile,
 		Clients:         resolveClients(main.Gateway.Clients),

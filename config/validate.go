@@ -33,6 +33,7 @@ func validate(doc *millracev1.Document, main *millracev1.Gateway) Errors {
 	v.keys(doc.Keys)
 	v.policies(doc)
 	v.prices(doc.Prices)
+	v.events(main, doc.Events)
 	if len(v.found) == 0 { // it follows references
 		v.bare(doc, upstreams, services)
 		v.rulePolicies(doc, services)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"reflect"
 	"sync"
 
 	"millrace/config"
@@ -12,7 +13,7 @@ type events struct {
 
 	mu   sync.Mutex // guards what follows, and the order of calls
 	used bool
-	file string // where they go
+	now  config.Events // where they go
 }
 
 // to has events go where c says, unless they do. An error leaves them where they are.
@@ -22,12 +23,12 @@ func (e *events) to(c *config.Config) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.used && c.EventFile == e.file {
+	if e.used && reflect.DeepEqual(c.Events, e.now) {
 		return nil
 	}
 	if err := e.use(c); err != nil {
 		return err
 	}
-	e.used, e.file = true, c.EventFile
+	e.used, e.now = true, c.Events
 	return nil
 }

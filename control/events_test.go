@@ -18,8 +18,8 @@ func TestEventsTo(t *testing.T) {
 	s := newSite(t, to("/a"))
 	var asked []string
 	s.eventsTo = func(c *config.Config) error {
-		asked = append(asked, c.EventFile)
-		if c.EventFile == "/refused" {
+		asked = append(asked, eventFile(c))
+		if eventFile(c) == "/refused" {
 			return errors.New("events.file: no such folder")
 		}
 		return nil
@@ -29,8 +29,8 @@ func TestEventsTo(t *testing.T) {
 		if !slices.Equal(asked, paths) {
 			t.Errorf("asked of %q, want %q", asked, paths)
 		}
-		if told := p.Status().File.Error; told != file || p.Config().EventFile != now {
-			t.Errorf("%q, and the configuration says %q", told, p.Config().EventFile)
+		if told := p.Status().File.Error; told != file || eventFile(p.Config()) != now {
+			t.Errorf("%q, and the configuration says %q", told, eventFile(p.Config()))
 		}
 	}
 	p, end := s.mustStart()
@@ -64,4 +64,11 @@ func TestEventsTo(t *testing.T) {
 	if _, err := s.start(); err == nil || !strings.Contains(err.Error(), "events.file: no such folder") {
 		t.Errorf("a start: %v", err)
 	}
+}
+
+func eventFile(c *config.Config) string {
+	if len(c.Events.Sinks) == 0 {
+		return ""
+	}
+	return c.Events.Sinks[0].Path
 }

@@ -2,40 +2,87 @@ package event
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"syscall"
+	"time"
 )
+
+// FileOptions say how a file is written.
+type FileOptions struct {
+	Path string
+	// CloudEvents has each line be a CloudEvent, not the event alone.
+	CloudEvents bool
+	// MaxBytes and MaxAge are when a file is put aside, as PATH.1, and a new one begun; 0: never.
+	// Only regular files are.
+	MaxBytes int64
+	MaxAge   time.Duration
+	Keep     int // files that are put aside; the oldest is PATH.Keep
+}
 
 // File is a destination: a file that gets a line of JSON per record. It holds whole lines only,
 // whatever happens to a write. Calls must not overlap.
 type File struct {
-	file  *os.File
-	torn  bool   // it ends within a line
-	lines []byte // of the last Send; its memory is used again
+	options FileOptions
+	log     *slog.Logger
+	file    *os.File
+	regular bool
+	torn    bool      // it ends within a line
+	size    int64     // of a regular file
+	since   time.Time // its age counts from here
+	lines   []byte    // of the last Send; its memory is used again
 }
 
 // OpenFile opens the file at its end. It is created with mode 0600 when it is not there. One that
 // is there keeps at most mode 0640: a group may be let in to collect the lines, everybody may not.
 // A pipe that nobody reads is an error: to wait for a reader would hold up the change of
 // configuration that names it.
-func OpenFile(path string, log *slog.Logger) (*File, error) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
-	if errors.Is(err, syscall.ENXIO) {
-		return nil, fmt.Errorf("%s is a pipe or a socket that nobody reads: %w", path, err)
-	}
-	if err != nil {
+func OpenFile(o FileOptions, log *slog.Logger) (*File, error) {
+	f := &File{options: o, log: log}
+	if err := f.open(); err != nil {
 		return nil, err
 	}
-	torn, err := prepare(f, log)
+	return f, nil
+}
+
+// Stdout is a destination: the standard output of the process.
+func Stdout(cloudEvents bool) *File {
+	return &File{options: FileOptions{Path: "stdout", CloudEvents: cloudEvents}, file: os.Stdout}
+}
+
+func (f *File) open() error {
+	opened, torn, err := openLines(f.options.Path, f.log)
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return err
 	}
-	return &File{file: f, torn: torn}, nil
+	info, err := opened.Stat()
+	if err != nil {
+		opened.Close()
+		return err
+	}
+	f.file, f.torn, f.regular, f.size, f.since = opened, torn, info.Mode().IsRegular(), info.Size(), time.Now()
+	return nil
+}
+
+// openLines opens a file of lines, and tells whether it ends within one.
+func openLines(path string, log *slog.Logger) (_ *os.File, torn bool, err error) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, false, fmt.Errorf("%s is a pipe or a socket that nobody reads: %w", path, err)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if torn, err = prepare(f, log); err != nil {
+		f.Close()
+		return nil, false, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, torn, nil
 }
 
 // prepare narrows the mode and tells whether the file ends within a line, as a kill can leave it.
@@ -68,16 +115,55 @@ func prepare(f *os.File, log *slog.Logger) (torn bool, err error) {
 }
 
 // Name is the file's path.
-func (f *File) Name() string { return f.file.Name() }
+func (f *File) Name() string { return f.options.Path }
 
 // Send writes the records, a line each.
-func (f *File) Send(records []Record) (taken int, err error) {
+func (f *File) Send(_ context.Context, records []Record) (taken int, err error) {
+	if err := f.rotate(); err != nil {
+		return 0, err
+	}
 	f.lines = f.lines[:0]
 	for _, r := range records {
-		f.lines = append(append(f.lines, r.JSON...), '\n')
+		if f.options.CloudEvents {
+			f.lines = r.AppendCloudEvent(f.lines)
+		} else {
+			f.lines = append(f.lines, r.JSON...)
+		}
+		f.lines = append(f.lines, '\n')
 	}
 	n, err := f.write(f.lines)
+	f.size += int64(n)
 	return bytes.Count(f.lines[:n], newline), err
+}
+
+// rotate puts a file aside that is too large or too old, and begins a new one. A failure leaves
+// everything where it can be tried again.
+func (f *File) rotate() error {
+	o := f.options
+	if f.size == 0 { // its age begins with its first line
+		f.since = time.Now()
+	}
+	large := o.MaxBytes > 0 && f.size >= o.MaxBytes
+	old := o.MaxAge > 0 && time.Since(f.since) >= o.MaxAge
+	if !f.regular || !large && !old {
+		return nil
+	}
+	name := func(n int) string { return fmt.Sprintf("%s.%d", o.Path, n) }
+	if _, err := os.Lstat(o.Path); err == nil { // else somebody has put it aside already
+		for n := o.Keep - 1; n > 0; n-- {
+			if err := os.Rename(name(n), name(n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if err := os.Rename(o.Path, name(1)); err != nil {
+			return err
+		}
+	}
+	was := f.file
+	if err := f.open(); err != nil {
+		return err
+	}
+	return was.Close()
 }
 
 var newline = []byte("\n")
@@ -105,4 +191,9 @@ func (f *File) write(lines []byte) (int, error) {
 }
 
 // Close closes the file.
-func (f *File) Close() error { return f.file.Close() }
+func (f *File) Close() error {
+	if f.file == os.Stdout {
+		return nil
+	}
+	return f.file.Close()
+}

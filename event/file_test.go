@@ -9,13 +9,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
 func openFile(t *testing.T, path string) *File {
 	t.Helper()
-	f, err := OpenFile(path, quiet)
+	f, err := OpenFile(FileOptions{Path: path}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestFileMode(t *testing.T) {
 			}
 		}
 		var log strings.Builder
-		f, err := OpenFile(path, slog.New(slog.NewTextHandler(&log, nil)))
+		f, err := OpenFile(FileOptions{Path: path}, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +160,7 @@ func TestPipeWithoutReader(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenFile(path, quiet); err == nil || !strings.Contains(err.Error(), "nobody reads") {
+	if _, err := OpenFile(FileOptions{Path: path}, quiet); err == nil || !strings.Contains(err.Error(), "nobody reads") {
 		t.Errorf("got %v", err)
 	}
 	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -167,12 +168,79 @@ func TestPipeWithoutReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	taken, err := openFile(t, path).Send([]Record{{JSON: []byte("{}")}, {JSON: []byte("{}")}})
+	taken, err := openFile(t, path).Send(t.Context(), []Record{{JSON: []byte("{}")}, {JSON: []byte("{}")}})
 	if taken != 2 || err != nil {
 		t.Errorf("%d, %v", taken, err)
 	}
 	got := make([]byte, 100)
 	if n, err := r.Read(got); err != nil || string(got[:n]) != "{}\n{}\n" {
 		t.Errorf("%q, %v", got[:n], err)
+	}
+}
+
+// TestRotation (A24): a file that is too large or too old is put aside whole, up to so many of
+// them; one that somebody else has put aside is begun anew.
+func TestRotation(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	f, err := OpenFile(FileOptions{Path: path, MaxBytes: 10, Keep: 2}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	send := func(text string) {
+		t.Helper()
+		if _, err := f.Send(t.Context(), []Record{{JSON: []byte(text)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(files map[string]string) {
+		t.Helper()
+		for _, name := range []string{"", ".1", ".2", ".3"} {
+			content, err := os.ReadFile(path + name)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if string(content) != files[name] {
+				t.Errorf("%q holds %q, want %q", name, content, files[name])
+			}
+		}
+	}
+	send(`"1234"`)
+	send(`"5"`)
+	want(map[string]string{"": "\"1234\"\n\"5\"\n"})
+	send(`"6789012"`)
+	send(`"2345678"`)
+	want(map[string]string{"": "\"2345678\"\n", ".1": "\"6789012\"\n", ".2": "\"1234\"\n\"5\"\n"}) // a line is never cut
+	send(`"8"`)
+	send(`"9"`)
+	want(map[string]string{"": "\"8\"\n\"9\"\n", ".1": "\"2345678\"\n", ".2": "\"6789012\"\n"})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	send(`"1"`)
+	send(`"2"`)
+	want(map[string]string{"": "\"2\"\n", ".1": "\"2345678\"\n", ".2": "\"6789012\"\n"})
+}
+
+// TestRotationByAge: an empty file gets no older.
+func TestRotationByAge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	f, err := OpenFile(FileOptions{Path: path, MaxAge: time.Hour, Keep: 1, CloudEvents: true}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, old := range []bool{true, false, true} {
+		if old {
+			f.since = time.Now().Add(-2 * time.Hour)
+		}
+		if _, err := f.Send(t.Context(), []Record{{ID: "a", Source: "/b", JSON: []byte("{}")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, _ := os.ReadFile(path)
+	aside, err := os.ReadFile(path + ".1")
+	if err != nil || strings.Count(string(now), "\n") != 1 || strings.Count(string(aside), "\n") != 2 || !strings.Contains(string(now), `{"specversion":"1.0","id":"a"`) {
+		t.Errorf("%v: %q, aside %q", err, now, aside)
 	}
 }

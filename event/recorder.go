@@ -1,7 +1,8 @@
 // Package event takes one record per request to where records go. Recording never blocks a request:
-// records wait in a bounded queue for the one goroutine that owns the destinations. What a
-// destination cannot take waits for better times, up to a bound, and holds up no other destination.
-// Every record that a destination does not get after all is counted as dropped.
+// records wait in a bounded queue for the goroutine that hands them on. Each destination has a
+// goroutine of its own: what it cannot take waits for better times, up to a bound, and holds up no
+// other destination. Every record that a destination does not get after all is counted as dropped.
+// What waits longer, on disk, is package spool's.
 package event
 
 import (
@@ -14,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -24,35 +23,21 @@ const (
 	// taken.
 	queued = 4096
 	// batch is about how many bytes are sent at once.
-	batch = 64 << 10
+	batch = 256 << 10
 	// retryEvery is how long a destination is left alone after it has failed.
 	retryEvery = time.Second
+	// lastWords bounds what a destination may take to get its last records.
+	lastWords = 3 * time.Second
 )
-
-// Destination is where records go. One goroutine calls its methods, so they need no lock and should
-// be quick: the other destinations wait meanwhile.
-type Destination interface {
-	// Name is for people, and tells destinations apart.
-	Name() string
-	// Send takes records, in order, and returns how many of them it has for good, from the first
-	// on. The others it gets again, so it must not keep a part of one.
-	Send(records []Record) (taken int, err error)
-	// Close follows the last Send.
-	Close() error
-}
-
-// Record is one event.
-type Record struct {
-	Event *millracev1.Event
-	JSON  []byte // of the event, on one line
-}
 
 // Recorder takes records. The zero value and nil discard them for good.
 type Recorder struct {
+	source  string
 	wake    chan struct{} // tells Run that something is queued; nil in the zero value
 	dropped atomic.Int64
-	unsent  atomic.Int64          // records that a destination has not taken yet
-	failure atomic.Pointer[error] // why; nil while all destinations take what they get
+	unsent  atomic.Int64              // records that a destination has not taken yet
+	full    atomic.Int64              // destinations that want requests refused
+	outputs atomic.Pointer[[]*output] // nil until Run has the first
 
 	mu    sync.Mutex // guards what follows
 	queue []entry
@@ -66,8 +51,10 @@ type entry struct {
 }
 
 // NewRecorder returns a recorder that queues what it takes until Run is called. It has no
-// destination.
-func NewRecorder() *Recorder { return &Recorder{wake: make(chan struct{}, 1)} }
+// destination. The source is what its records say about where they come from.
+func NewRecorder(source string) *Recorder {
+	return &Recorder{source: source, wake: make(chan struct{}, 1)}
+}
 
 // Record queues a record. The caller must not change it afterwards.
 func (r *Recorder) Record(e *millracev1.Event) {
@@ -105,12 +92,16 @@ func (r *Recorder) add(e entry) bool {
 	}
 	r.mu.Unlock()
 	if fits {
-		select {
-		case r.wake <- struct{}{}:
-		default:
-		}
+		poke(r.wake)
 	}
 	return fits
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // take empties the queue; empty is what it goes on with.
@@ -129,8 +120,8 @@ func (r *Recorder) end() {
 }
 
 // Dropped counts the records that were lost, once for each destination that lacks it: the queue was
-// full, or what the destination could not take was too much; it could not take it until Run ended;
-// the record came after that; or it could not be encoded.
+// full, or what the destination could not take was too much; it refused it for good, or could not
+// take it until Run ended; the record came after that; or it could not be encoded.
 func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
 // Waiting counts the records that a destination has not taken yet.
@@ -140,177 +131,276 @@ func (r *Recorder) Waiting() int64 {
 	return int64(len(r.queue)) + r.unsent.Load()
 }
 
+// Full tells whether a destination wants requests refused until it has room.
+func (r *Recorder) Full() bool { return r != nil && r.full.Load() > 0 }
+
 // Err is why records cannot be written; nil while they can.
 func (r *Recorder) Err() error {
-	if err := r.failure.Load(); err != nil {
-		return *err
+	outputs := r.outputs.Load()
+	if outputs == nil {
+		return nil
 	}
-	return nil
+	var errs []error
+	for _, o := range *outputs {
+		if err := o.failure(); err != nil {
+			errs = append(errs, fmt.Errorf("events cannot be written: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// Run sends records until ctx ends, then those that are still queued, and closes the destinations.
-// It sends whenever the queue is empty, so that a record is there as soon as its request is over. A
-// destination that fails is tried again every second.
+// Run hands records on until ctx ends, then those that are still queued, and closes the
+// destinations. A record is sent as soon as its request is over and its destination is free; what
+// gathers meanwhile is sent together.
 func (r *Recorder) Run(ctx context.Context, log *slog.Logger) {
-	o := &outputs{recorder: r, log: log}
-	retry := time.NewTicker(retryEvery)
-	defer retry.Stop()
+	d := &dispatcher{recorder: r, log: log}
 	var entries []entry
 	for ctx.Err() == nil {
 		select {
 		case <-r.wake:
-			entries = o.takeAll(entries)
-			o.send(false)
-		case <-retry.C:
-			o.send(true)
+			entries = d.takeAll(entries)
 		case <-ctx.Done():
 		}
 	}
 	r.end()
-	o.takeAll(entries)
-	o.send(true)
-	o.swap(nil)
+	d.takeAll(entries)
+	d.swap(nil)
 }
 
-// outputs are the destinations with what they have not taken. Run's goroutine owns them.
-type outputs struct {
+// dispatcher gives each record to all destinations. Run's goroutine owns it.
+type dispatcher struct {
 	recorder *Recorder
 	log      *slog.Logger
-	list     []*output
-	unsent   int // bytes that were added since the last send
-}
-
-type output struct {
-	Destination
-	waiting []Record
-	failed  error // of the last Send
+	outputs  []*output
 }
 
 // takeAll takes what is queued. spare is a slice that is not in use any more.
-func (o *outputs) takeAll(spare []entry) []entry {
-	entries := o.recorder.take(spare[:0])
+func (d *dispatcher) takeAll(spare []entry) []entry {
+	entries := d.recorder.take(spare[:0])
 	for _, e := range entries {
 		if e.event == nil {
-			o.send(true)
-			o.swap(e.next)
+			d.swap(e.next)
 			continue
 		}
-		o.add(e.event)
-		if o.unsent >= batch {
-			o.send(false)
-		}
+		d.add(e.event)
 	}
 	clear(entries)
 	return entries
 }
 
-var line = protojson.MarshalOptions{UseProtoNames: true}
-
-func (o *outputs) add(e *millracev1.Event) {
-	if len(o.list) == 0 {
+func (d *dispatcher) add(e *millracev1.Event) {
+	if len(d.outputs) == 0 {
 		return
 	}
-	data, err := line.Marshal(e)
+	record, err := NewRecord(d.recorder.source, e)
 	if err != nil { // a string that is not UTF-8
-		o.log.Error("events: encode", "id", e.Id, "error", err)
-		o.recorder.dropped.Add(int64(len(o.list)))
+		d.log.Error("events: encode", "id", e.Id, "error", err)
+		d.recorder.dropped.Add(int64(len(d.outputs)))
 		return
 	}
-	for _, out := range o.list {
-		if len(out.waiting) >= queued {
-			o.recorder.dropped.Add(1)
-			continue
-		}
-		out.waiting = append(out.waiting, Record{e, data})
-	}
-	o.unsent += len(data)
-}
-
-// send gives the destinations what waits for them; to those that have failed only when it is time
-// to try again.
-func (o *outputs) send(again bool) {
-	o.unsent = 0
-	var errs []error
-	waiting := 0
-	for _, out := range o.list {
-		if out.failed == nil || again {
-			was := out.failed
-			out.send()
-			switch {
-			case out.failed != nil && was == nil:
-				o.log.Error("events cannot be written: they wait", "to", out.Name(), "at_most", queued, "error", out.failed)
-			case out.failed == nil && was != nil:
-				o.log.Info("events are written again", "to", out.Name(), "dropped_so_far", o.recorder.Dropped())
-			}
-		}
-		if out.failed != nil {
-			errs = append(errs, fmt.Errorf("events cannot be written: %w", out.failed))
-		}
-		waiting += len(out.waiting)
-	}
-	o.recorder.unsent.Store(int64(waiting))
-	var failure *error
-	if err := errors.Join(errs...); err != nil {
-		failure = &err
-	}
-	o.recorder.failure.Store(failure)
-}
-
-func (out *output) send() {
-	taken := 0
-	for out.failed = nil; out.failed == nil && taken < len(out.waiting); {
-		n := 0
-		n, out.failed = out.Send(next(out.waiting[taken:]))
-		taken += n
-	}
-	out.waiting = slices.Delete(out.waiting, 0, taken)
-}
-
-// next are the first of the records, about a batch of them.
-func next(records []Record) []Record {
-	bytes := 0
-	for i, r := range records {
-		if bytes += len(r.JSON); bytes >= batch {
-			return records[:i+1]
+	for _, o := range d.outputs {
+		if !o.add(record) {
+			d.recorder.dropped.Add(1)
 		}
 	}
-	return records
 }
 
 // swap goes on with the next destinations. Those that are new begin with what the ones that go have
 // not taken, the most that one of them has.
-func (o *outputs) swap(next []Destination) {
-	var left []Record
-	var list []*output
-	anyNew := false
-	for _, d := range next {
-		i := slices.IndexFunc(o.list, func(out *output) bool { return out.Destination == d })
+func (d *dispatcher) swap(next []Destination) {
+	var outputs, fresh []*output
+	for _, to := range next {
+		i := slices.IndexFunc(d.outputs, func(o *output) bool { return o.Destination == to })
 		if i >= 0 {
-			list = append(list, o.list[i])
+			outputs = append(outputs, d.outputs[i])
 			continue
 		}
-		list, anyNew = append(list, &output{Destination: d}), true
+		o := &output{
+			Destination: to, recorder: d.recorder, log: d.log,
+			wake: make(chan struct{}, 1), ending: make(chan struct{}), gone: make(chan struct{}),
+		}
+		if g, ok := to.(Gatherer); ok {
+			o.gather = g.Gather()
+		}
+		outputs, fresh = append(outputs, o), append(fresh, o)
 	}
-	for _, out := range o.list {
-		if slices.Contains(list, out) {
+	left := d.endAllBut(outputs, len(fresh) > 0)
+	for _, o := range fresh {
+		for _, record := range left {
+			o.add(record)
+		}
+		go o.run()
+	}
+	d.outputs = outputs
+	d.recorder.outputs.Store(&outputs)
+}
+
+// endAllBut ends the outputs that are not among those that stay, all at the same time, and returns
+// the most that one of them has left.
+func (d *dispatcher) endAllBut(stay []*output, kept bool) []Record {
+	var left []Record
+	for _, o := range d.outputs {
+		if !slices.Contains(stay, o) {
+			close(o.ending)
+		}
+	}
+	for _, o := range d.outputs {
+		if slices.Contains(stay, o) {
 			continue
 		}
-		if lost := len(out.waiting); lost > 0 && !anyNew {
-			o.recorder.dropped.Add(int64(lost))
-			o.log.Error("events are lost: they could not be written until the end", "to", out.Name(), "events", lost, "error", out.failed)
+		<-o.gone
+		if lost := len(o.waiting); lost > 0 && !kept {
+			d.recorder.dropped.Add(int64(lost))
+			d.log.Error("events are lost: they could not be written until the end", "to", o.Name(), "events", lost, "error", o.failed)
 		}
-		if len(out.waiting) > len(left) {
-			left = out.waiting
+		if len(o.waiting) > len(left) {
+			left = o.waiting
 		}
-		if err := out.Close(); err != nil {
-			o.log.Error("events: close", "to", out.Name(), "error", err)
-		}
-	}
-	for _, out := range list {
-		if !slices.Contains(o.list, out) {
-			out.waiting = slices.Clone(left)
+		if err := o.Close(); err != nil {
+			d.log.Error("events: close", "to", o.Name(), "error", err)
 		}
 	}
-	o.list = list
-	o.send(true)
+	return left
+}
+
+// output is a destination with what it has not taken.
+type output struct {
+	Destination
+	recorder *Recorder
+	log      *slog.Logger
+	gather   time.Duration // how long what waits is gathered
+	wake     chan struct{} // tells run that something waits
+	ending   chan struct{} // closed: try once more, and end
+	gone     chan struct{} // closed by run; what follows is the dispatcher's then
+
+	mu      sync.Mutex // guards what follows
+	waiting []Record
+	failed  error // of the last Send
+}
+
+func (o *output) add(r Record) bool {
+	o.mu.Lock()
+	fits := len(o.waiting) < queued
+	if fits {
+		o.waiting = append(o.waiting, r)
+	}
+	o.mu.Unlock()
+	if fits {
+		o.recorder.unsent.Add(1)
+		poke(o.wake)
+	}
+	return fits
+}
+
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.failed
+}
+
+// run sends what waits until it is told to end.
+func (o *output) run() {
+	defer close(o.gone)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-o.ending:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(lastWords):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		wake, again := o.wake, (<-chan time.Time)(nil)
+		if err := o.failure(); err != nil { // it is asked again when it is time, whatever comes
+			wake, again = nil, time.After(PauseAfter(err))
+		}
+		select {
+		case <-wake:
+			o.linger()
+		case <-again:
+		case <-o.ending:
+			o.send(ctx)
+			o.recorder.unsent.Add(-int64(len(o.waiting)))
+			if errors.Is(o.failed, ErrFull) {
+				o.recorder.full.Add(-1)
+			}
+			return
+		}
+		o.send(ctx)
+	}
+}
+
+// linger lets what waits gather.
+func (o *output) linger() {
+	if o.gather == 0 {
+		return
+	}
+	select {
+	case <-time.After(o.gather):
+	case <-o.ending:
+	}
+}
+
+// send gives the destination what waits for it.
+func (o *output) send(ctx context.Context) {
+	for {
+		o.mu.Lock()
+		records := Batch(o.waiting)
+		o.mu.Unlock()
+		if len(records) == 0 {
+			return
+		}
+		done, err := Give(ctx, o.Destination, records, o.refused)
+		o.mu.Lock()
+		o.waiting = slices.Delete(o.waiting, 0, done)
+		o.mu.Unlock()
+		o.recorder.unsent.Add(-int64(done))
+		if o.says(err); err != nil {
+			return
+		}
+	}
+}
+
+// refused counts a record that the destination will never take.
+func (o *output) refused(r Record, err error) {
+	o.recorder.dropped.Add(1)
+	o.log.Error("an event is lost: it is refused for good", "to", o.Name(), "id", r.ID, "error", err)
+}
+
+// says notes what the last Send said.
+func (o *output) says(err error) {
+	o.mu.Lock()
+	was := o.failed
+	o.failed = err
+	o.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		o.log.Error("events cannot be written: they wait", "to", o.Name(), "at_most", queued, "error", err)
+	case err == nil && was != nil:
+		o.log.Info("events are written again", "to", o.Name(), "dropped_so_far", o.recorder.Dropped())
+	}
+	if is := errors.Is(err, ErrFull); is != errors.Is(was, ErrFull) {
+		if is {
+			o.recorder.full.Add(1)
+		} else {
+			o.recorder.full.Add(-1)
+		}
+	}
+}
+
+// Batch are the first of the records: as many as are sent at once.
+func Batch(records []Record) []Record {
+	bytes := 0
+	for i, r := range records {
+		if bytes += len(r.JSON) + len(r.sealed); bytes >= batch {
+			return records[:i+1]
+		}
+	}
+	return records
 }

@@ -28,7 +28,7 @@ type disk struct {
 
 func (d *disk) Name() string { return "disk" }
 
-func (d *disk) Send(records []Record) (taken int, err error) {
+func (d *disk) Send(_ context.Context, records []Record) (taken int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.writes++
@@ -117,7 +117,7 @@ func use(t *testing.T, r *Recorder, to ...Destination) {
 // is room every record is there, whole, once and in order, and none is counted as dropped.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, d := NewRecorder(), &disk{room: 100}
+		r, d := NewRecorder("test"), &disk{room: 100}
 		end := run(t, r, d)
 		const n = 51
 		for i := range n {
@@ -164,7 +164,7 @@ func TestLossesAreCounted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r, d := NewRecorder(), &disk{room: c.room}
+				r, d := NewRecorder("test"), &disk{room: c.room}
 				end := run(t, r, d)
 				for i := range c.records {
 					e := numbered(i)
@@ -193,7 +193,7 @@ func TestLossesAreCounted(t *testing.T) {
 // rest is counted (B17).
 func TestBeforeRun(t *testing.T) {
 	for _, more := range []int{0, 3} {
-		r, d := NewRecorder(), &disk{room: 1 << 20}
+		r, d := NewRecorder("test"), &disk{room: 1 << 20}
 		use(t, r, d)
 		n := 3
 		if more > 0 {
@@ -214,7 +214,7 @@ func TestBeforeRun(t *testing.T) {
 // TestNoDestination: without a place for events nothing waits, and nothing counts as lost.
 func TestNoDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := NewRecorder()
+		r := NewRecorder("test")
 		end := run(t, r)
 		for i := range queued + 1 {
 			r.Record(numbered(i))
@@ -233,7 +233,7 @@ func TestNoDestination(t *testing.T) {
 // TestSwap: destinations change while records come. Each record goes to one of them, in order, to
 // the one that was in use when it was recorded, and each destination is closed once.
 func TestSwap(t *testing.T) {
-	r := NewRecorder()
+	r := NewRecorder("test")
 	const each, swaps = 500, 8
 	var disks []*disk
 	end := run(t, r)
@@ -262,7 +262,7 @@ func TestSwap(t *testing.T) {
 // TestSwapUnderWriters: many record at the same time as destinations change; none is lost or
 // doubled.
 func TestSwapUnderWriters(t *testing.T) {
-	r := NewRecorder()
+	r := NewRecorder("test")
 	end := run(t, r)
 	const writers, each, swaps = 4, 500, 10
 	disks := []*disk{{room: 1 << 20}}
@@ -303,7 +303,7 @@ func TestSwapFromFullDisk(t *testing.T) {
 	for name, to := range map[string][]Destination{"to another": {&disk{room: 1 << 20}}, "to none": nil} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r, full := NewRecorder(), &disk{room: 100}
+				r, full := NewRecorder("test"), &disk{room: 100}
 				end := run(t, r, full)
 				const n = 50
 				for i := range n {
@@ -337,7 +337,7 @@ func TestSwapFromFullDisk(t *testing.T) {
 // twice; the new one begins with what the one that goes has not taken.
 func TestOneStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, stays, full, next := NewRecorder(), &disk{room: 1 << 20}, &disk{}, &disk{room: 1 << 20}
+		r, stays, full, next := NewRecorder("test"), &disk{room: 1 << 20}, &disk{}, &disk{room: 1 << 20}
 		end := run(t, r, stays, full)
 		for i := range 3 {
 			r.Record(numbered(i))
@@ -362,7 +362,7 @@ func TestOneStays(t *testing.T) {
 // it, and is tried again while records keep coming.
 func TestOneFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, good, full := NewRecorder(), &disk{room: 1 << 30}, &disk{}
+		r, good, full := NewRecorder("test"), &disk{room: 1 << 30}, &disk{}
 		end := run(t, r, full, good)
 		const n = queued + 100
 		for i := range n {
@@ -389,7 +389,7 @@ func TestOneFails(t *testing.T) {
 
 // TestUseAfterRun: a destination that comes too late is closed, and not used.
 func TestUseAfterRun(t *testing.T) {
-	r, d := NewRecorder(), &disk{}
+	r, d := NewRecorder("test"), &disk{}
 	run(t, r)()
 	if err := r.Use(d); err == nil {
 		t.Error("no error")

@@ -111,11 +111,11 @@ func TestKeyOfAnExchange(t *testing.T) {
 // begins afterwards.
 func TestLeftWhileItIsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.jsonl")
-	file, err := event.OpenFile(path, slog.New(slog.DiscardHandler))
+	file, err := event.OpenFile(event.FileOptions{Path: path}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := event.NewRecorder()
+	events := event.NewRecorder("test")
 	if err := events.Use(file); err != nil {
 		t.Fatal(err)
 	}

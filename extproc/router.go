@@ -149,6 +149,9 @@ func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3
 	if r.server.memory.short() {
 		return r.refuse(crowded("the gateway is short of memory"))
 	}
+	if r.server.options.Events.Full() { // events.spool.on_full: refuse-requests
+		return r.refuse(crowded("the gateway has no room left to record requests"))
+	}
 	host := h.get(":authority")
 	if !oneHost.MatchString(host) {
 		return r.refuse(llm.Errorf(llm.ErrInvalidRequest, "the Host %q is not one host name or address", host))

@@ -310,7 +310,7 @@ func (b *builder) bareFilters() []*hcmv3.HttpFilter {
 // tellsUsage tells whether the usage of streams is wanted that the sidecar does not see to their
 // end: events say it.
 func (b *builder) tellsUsage() bool {
-	return b.config.EventFile != "" && (b.config.Bare() || b.config.Detaches())
+	return b.config.Events.Any() && (b.config.Bare() || b.config.Detaches())
 }
 
 // tells has the usage of the route's streams told.

@@ -18,7 +18,7 @@ import (
 // checkMachine tells what a configuration names and this machine does not have. Without it Envoy
 // would refuse the configuration, in other words and later.
 func checkMachine(c *config.Config) error {
-	return errors.Join(checkCertificate(c.Listen), checkAuthorities(c), checkFolder(c.EventFile))
+	return errors.Join(checkCertificate(c.Listen), checkAuthorities(c), checkSinks(c))
 }
 
 func checkCertificate(l config.Listen) error {
@@ -52,14 +52,33 @@ func checkAuthorities(c *config.Config) error {
 	return nil
 }
 
-func checkFolder(file string) error {
-	if file == "" {
-		return nil
+// checkSinks looks for the folders and the certificates of the sinks of events.
+func checkSinks(c *config.Config) error {
+	var errs []error
+	for i := range c.Events.Sinks {
+		k := &c.Events.Sinks[i]
+		var err error
+		switch {
+		case k.Path != "":
+			_, err = os.Stat(filepath.Dir(k.Path))
+		case k.Remote():
+			err = checkCertificates(*k)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", k.Field, err))
+		}
 	}
-	if _, err := os.Stat(filepath.Dir(file)); err != nil {
-		return fmt.Errorf("events.file: %w", err)
+	return errors.Join(errs...)
+}
+
+// checkCertificates reads the files that a sink names.
+func checkCertificates(k config.Sink) error {
+	if k.Type == "http" {
+		_, err := openHTTP(k)
+		return err
 	}
-	return nil
+	_, err := tlsOf(k)
+	return err
 }
 
 // checkPort tells whether the listener's port is taken, by another gateway too. Envoy itself would

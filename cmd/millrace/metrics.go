@@ -129,7 +129,7 @@ func (s *sidecar) registry(api *admin.Server, health admin.Clusters) *prometheus
 		status(func(st control.Status) bool { return st.Envoy.Connected }))
 	gauge("ready", "1 while /health/ready says so.", status(func(st control.Status) bool { return st.Ready }))
 	gauge("events_ok", "0 while events cannot be written; they wait.", status(func(st control.Status) bool { return st.Events == "" }))
-	gauge("events_waiting", "Events that are not written yet.", func() float64 { return float64(s.recorder.Waiting()) })
+	gauge("events_waiting", "Events in memory that are not written yet, or not on disk yet for the sinks that wait there.", func() float64 { return float64(s.recorder.Waiting()) })
 	gauge("audit_ok", "0 while an audit log cannot be written; with on_error: block requests are refused then.", s.audit.ok)
 	counter := func(name, help string, value func() int64) {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "millrace", Name: name, Help: help},
@@ -139,6 +139,6 @@ func (s *sidecar) registry(api *admin.Server, health admin.Clusters) *prometheus
 	counter("spans_exported_total", "Spans that the collector has taken (telemetry.otlp).", s.traces.counts.Exported)
 	counter("spans_lost_total", "Spans that the collector has not taken: too many waited for it, or it refused them or was away.", s.traces.counts.Lost)
 	counter("admin_wrong_tokens_total", "Wrong tokens that were sent to the REST API or to /metrics.", api.WrongTokens)
-	r.MustRegister(targetRows{health.Clusters, s.data.Troubles, s.present}, s.requests, s.policies, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(targetRows{health.Clusters, s.data.Troubles, s.present}, eventSinks{s.events}, s.requests, s.policies, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }

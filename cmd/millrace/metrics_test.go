@@ -51,7 +51,7 @@ var ofDesc = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: (".*"), unit: "
 // everybody's.
 func metricsTable(t *testing.T) string {
 	s := &sidecar{
-		recorder: event.NewRecorder(), policies: policy.NewMetrics(), data: extproc.NewServer(extproc.Options{}),
+		recorder: event.NewRecorder("test"), policies: policy.NewMetrics(), data: extproc.NewServer(extproc.Options{}),
 		requests: metrics.NewRequests(func() *config.Config { return nil }), audit: &auditLogs{}, traces: &traces{},
 	}
 	descs := make(chan *prometheus.Desc)

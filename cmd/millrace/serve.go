@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -81,6 +82,7 @@ type sidecar struct {
 	demo     *demo
 	engine   *engine.Engine // nil: nothing is kept
 	recorder *event.Recorder
+	events   *destinations
 	audit    *auditLogs
 	policies *policy.Metrics
 	requests *metrics.Requests
@@ -103,9 +105,9 @@ type sidecar struct {
 // startSidecar wires everything, top to bottom. Nothing serves before the configuration is known to
 // be good, check included. end is what a call over the socket ends ctx by.
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
-	log := logger(flags.LogLevel)
-	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder(), engine: newEngine(flags, log), policies: policy.NewMetrics()}
-	name := instance(flags.Instance)
+	log, name := logger(flags.LogLevel), instance(flags.Instance)
+	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder("/millrace/" + url.PathEscape(name)), engine: newEngine(flags, log), policies: policy.NewMetrics()}
+	s.events = &destinations{recorder: s.recorder, engine: s.engine, log: log}
 	s.requests, s.traces = metrics.NewRequests(s.present), newTraces(log, name, s.present)
 	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
 	if flags.Config == "" && s.engine == nil {
@@ -142,9 +144,9 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Check:     check,
 		Draining:  s.draining.Load,
 		Admin:     func(listen string) string { return adminAddress(flags, listen) },
-		Events:    s.recorder.Err,
+		Events:    s.events.err,
 		OpenLogs:  s.audit.use,
-		EventsTo:  destinations{s.recorder, log}.use,
+		EventsTo:  s.events.use,
 		Living:    (&living{envoy: envoy.NewAdmin(filepath.Join(dir, envoy.AdminSocket))}).now,
 	})
 	if err != nil {

@@ -25,12 +25,15 @@ type validateCommand struct {
 // but for a port that is taken, as it is by the gateway that runs. What is probably not meant is a
 // warning on stderr.
 func (c *validateCommand) Run(out io.Writer) error {
-	doc, _, err := c.load(c.File)
+	doc, served, err := c.load(c.File)
 	if err != nil {
 		return err
 	}
 	for _, w := range config.Doubtful(doc) {
 		fmt.Fprintf(os.Stderr, "%s: warning: %s\n", c.File, w)
+	}
+	if served.Events.Spooled() && c.DataDir == "" {
+		fmt.Fprintf(os.Stderr, "%s: warning: events: %s\n", c.File, inMemory)
 	}
 	effective, err := config.Print(doc)
 	if err != nil {

@@ -62,7 +62,8 @@ var table = []room{
 	{"xds", "config envoy schema", "* " + envoyProtos},
 
 	// Around both.
-	{"event", "proto/millrace/v1", "*"},
+	{"event", "internal/outbound proto/millrace/v1", "*"},
+	{"event/*", "engine event", "*"},
 	{"metrics", "config envoy schema proto/millrace/v1", "*"}, // it counts events, wherever they come from
 	{"trace", "event metrics proto/millrace/v1", "*"},
 	{"audit", "internal/folder", ""}, // it knows nothing of what it records
@@ -88,7 +89,7 @@ const testPackages = "internal/golden internal/fakellm"
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested
 // with real parts.
 var testRooms = map[string]string{"extproc": "audit",
-	"extproc/answer": "extproc/provider schema", "extproc/policy": "extproc/provider", "extproc/policy/match": "extproc/policy/detect extproc/policy/injection extproc/policy/words", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "internal/edges": "schema",
+	"extproc/answer": "extproc/provider schema", "extproc/policy": "extproc/provider", "extproc/policy/match": "extproc/policy/detect extproc/policy/injection extproc/policy/words", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "event/spool": "proto/millrace/v1", "internal/edges": "schema",
 }
 
 // testLibraries are what the tests of a room may use beside any ordinary library: control's have a

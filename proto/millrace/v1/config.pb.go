@@ -2960,8 +2960,16 @@ func (x *Otlp) GetSample() float64 {
 // Events says where the record of each request goes.
 type Events struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A file that gets one line of JSON a request.
-	File          string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// A file that gets one line of JSON a request: short for a sink of the type file.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Where else events go, all of them at once.
+	Sinks []*EventSink `protobuf:"bytes,2,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	// Where events wait for the sinks http and nats: on disk, in the data directory or in the store.
+	// Without either they wait in memory.
+	Spool *EventSpool `protobuf:"bytes,3,opt,name=spool,proto3" json:"spool,omitempty"`
+	// How long events are kept for GET /v1/events, beside what sinks lack: with it this process can
+	// also be the sink of others, at POST /v1/events. Not kept when it is left out.
+	Retention     *durationpb.Duration `protobuf:"bytes,4,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3001,6 +3009,353 @@ func (x *Events) GetFile() string {
 		return x.File
 	}
 	return ""
+}
+
+func (x *Events) GetSinks() []*EventSink {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+func (x *Events) GetSpool() *EventSpool {
+	if x != nil {
+		return x.Spool
+	}
+	return nil
+}
+
+func (x *Events) GetRetention() *durationpb.Duration {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// EventSpool bounds what waits on disk, and what is kept there.
+type EventSpool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1GiB when it is left out.
+	MaxBytes *Bytes `protobuf:"bytes,1,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// What happens when that is reached and sinks lack the oldest: drop-oldest (when it is left out)
+	// counts what they will never get; refuse-requests answers 503 until there is room.
+	OnFull        string `protobuf:"bytes,2,opt,name=on_full,json=onFull,proto3" json:"on_full,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventSpool) Reset() {
+	*x = EventSpool{}
+	mi := &file_millrace_v1_config_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventSpool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventSpool) ProtoMessage() {}
+
+func (x *EventSpool) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventSpool.ProtoReflect.Descriptor instead.
+func (*EventSpool) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *EventSpool) GetMaxBytes() *Bytes {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return nil
+}
+
+func (x *EventSpool) GetOnFull() string {
+	if x != nil {
+		return x.OnFull
+	}
+	return ""
+}
+
+// EventSink is one place that events go to.
+type EventSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tells it apart. A sink that keeps its name goes on where it was, whatever else changes.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Which events it gets; all when it is left out.
+	Only *EventFilter `protobuf:"bytes,3,opt,name=only,proto3" json:"only,omitempty"`
+	// Of file and stdout: event, the event alone (when it is left out), or cloudevents.
+	Format string `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
+	// Of file: where it is. It is put aside as PATH.1 once it has max_size or is as old as max_age,
+	// and what was aside as PATH.2 and so on, until there are keep (5 when it is left out). Without
+	// both it only grows.
+	Path    string               `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
+	MaxSize *Bytes               `protobuf:"bytes,11,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`
+	MaxAge  *durationpb.Duration `protobuf:"bytes,12,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	Keep    uint32               `protobuf:"varint,13,opt,name=keep,proto3" json:"keep,omitempty"`
+	// Of http: where batches are posted, as CloudEvents 1.0 (application/cloudevents-batch+json);
+	// /v1/events when it names no path. Of nats: the server, nats://host:4222; the store's when it is
+	// left out.
+	Url string `protobuf:"bytes,20,opt,name=url,proto3" json:"url,omitempty"`
+	// Of http: sent as Authorization: Bearer.
+	Token *Secret `protobuf:"bytes,21,opt,name=token,proto3" json:"token,omitempty"`
+	// Of http: for one try, 10s when it is left out.
+	Timeout *durationpb.Duration `protobuf:"bytes,22,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Of http: gzip (when it is left out) or none.
+	Compression string `protobuf:"bytes,23,opt,name=compression,proto3" json:"compression,omitempty"`
+	// Of http and nats, files: who may vouch for the server (whom the system trusts, when it is left
+	// out), and how this process shows who it is.
+	CaFile   string `protobuf:"bytes,24,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	CertFile string `protobuf:"bytes,25,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
+	KeyFile  string `protobuf:"bytes,26,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	// Of nats: where each event is published, as a CloudEvent. A stream has to take it.
+	Subject string `protobuf:"bytes,30,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Of nats: a .creds file.
+	CredentialsFile string `protobuf:"bytes,31,opt,name=credentials_file,json=credentialsFile,proto3" json:"credentials_file,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *EventSink) Reset() {
+	*x = EventSink{}
+	mi := &file_millrace_v1_config_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventSink) ProtoMessage() {}
+
+func (x *EventSink) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventSink.ProtoReflect.Descriptor instead.
+func (*EventSink) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *EventSink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EventSink) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *EventSink) GetOnly() *EventFilter {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+func (x *EventSink) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *EventSink) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *EventSink) GetMaxSize() *Bytes {
+	if x != nil {
+		return x.MaxSize
+	}
+	return nil
+}
+
+func (x *EventSink) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *EventSink) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *EventSink) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *EventSink) GetToken() *Secret {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *EventSink) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *EventSink) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
+func (x *EventSink) GetCaFile() string {
+	if x != nil {
+		return x.CaFile
+	}
+	return ""
+}
+
+func (x *EventSink) GetCertFile() string {
+	if x != nil {
+		return x.CertFile
+	}
+	return ""
+}
+
+func (x *EventSink) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
+func (x *EventSink) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EventSink) GetCredentialsFile() string {
+	if x != nil {
+		return x.CredentialsFile
+	}
+	return ""
+}
+
+// EventFilter chooses events. Each list that is there has to have what the event says.
+type EventFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the client saw: 429, 5xx, or none where it left before there was a status.
+	Status   []string `protobuf:"bytes,1,rep,name=status,proto3" json:"status,omitempty"`
+	Gateways []string `protobuf:"bytes,2,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// Who answered.
+	Targets []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	// The keys' names.
+	Keys []string `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	// As clients ask for them.
+	Models        []string `protobuf:"bytes,5,rep,name=models,proto3" json:"models,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventFilter) Reset() {
+	*x = EventFilter{}
+	mi := &file_millrace_v1_config_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventFilter) ProtoMessage() {}
+
+func (x *EventFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_config_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
+func (*EventFilter) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_config_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *EventFilter) GetStatus() []string {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *EventFilter) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *EventFilter) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *EventFilter) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *EventFilter) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
 }
 
 var File_millrace_v1_config_proto protoreflect.FileDescriptor
@@ -3318,9 +3673,42 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.millrace.v1.SecretR\x05value:\x028\x01B\t\n" +
-	"\a_sample\"\x1c\n" +
+	"\a_sample\"\xc5\x01\n" +
 	"\x06Events\x12\x12\n" +
-	"\x04file\x18\x01 \x01(\tR\x04fileB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\x04file\x18\x01 \x01(\tR\x04file\x12,\n" +
+	"\x05sinks\x18\x02 \x03(\v2\x16.millrace.v1.EventSinkR\x05sinks\x12-\n" +
+	"\x05spool\x18\x03 \x01(\v2\x17.millrace.v1.EventSpoolR\x05spool\x12J\n" +
+	"\tretention\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b<R\tretention\"~\n" +
+	"\n" +
+	"EventSpool\x12/\n" +
+	"\tmax_bytes\x18\x01 \x01(\v2\x12.millrace.v1.BytesR\bmaxBytes\x12?\n" +
+	"\aon_full\x18\x02 \x01(\tB&\xbaH#\xd8\x01\x01r\x1eR\vdrop-oldestR\x0frefuse-requestsR\x06onFull\"\xd7\x05\n" +
+	"\tEventSink\x12<\n" +
+	"\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x04name\x123\n" +
+	"\x04type\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x04httpR\x04fileR\x06stdoutR\x04natsR\x04type\x12,\n" +
+	"\x04only\x18\x03 \x01(\v2\x18.millrace.v1.EventFilterR\x04only\x124\n" +
+	"\x06format\x18\x04 \x01(\tB\x1c\xbaH\x19\xd8\x01\x01r\x14R\x05eventR\vcloudeventsR\x06format\x12\x12\n" +
+	"\x04path\x18\n" +
+	" \x01(\tR\x04path\x12-\n" +
+	"\bmax_size\x18\v \x01(\v2\x12.millrace.v1.BytesR\amaxSize\x12>\n" +
+	"\amax_age\x18\f \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x06maxAge\x12\x1c\n" +
+	"\x04keep\x18\r \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x04keep\x12\x10\n" +
+	"\x03url\x18\x14 \x01(\tR\x03url\x12)\n" +
+	"\x05token\x18\x15 \x01(\v2\x13.millrace.v1.SecretR\x05token\x12G\n" +
+	"\atimeout\x18\x16 \x01(\v2\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\f\"\x03\b\xac\x022\x05\x10\x80\xc2\xd7/R\atimeout\x126\n" +
+	"\vcompression\x18\x17 \x01(\tB\x14\xbaH\x11\xd8\x01\x01r\fR\x04gzipR\x04noneR\vcompression\x12\x17\n" +
+	"\aca_file\x18\x18 \x01(\tR\x06caFile\x12\x1b\n" +
+	"\tcert_file\x18\x19 \x01(\tR\bcertFile\x12\x19\n" +
+	"\bkey_file\x18\x1a \x01(\tR\akeyFile\x12\x18\n" +
+	"\asubject\x18\x1e \x01(\tR\asubject\x12)\n" +
+	"\x10credentials_file\x18\x1f \x01(\tR\x0fcredentialsFile\"\xb2\x01\n" +
+	"\vEventFilter\x12A\n" +
+	"\x06status\x18\x01 \x03(\tB)\xbaH&\x92\x01#\"!r\x1f2\x1d^([1-5](xx|[0-9][0-9])|none)$R\x06status\x12\x1a\n" +
+	"\bgateways\x18\x02 \x03(\tR\bgateways\x12\x18\n" +
+	"\atargets\x18\x03 \x03(\tR\atargets\x12\x12\n" +
+	"\x04keys\x18\x04 \x03(\tR\x04keys\x12\x16\n" +
+	"\x06models\x18\x05 \x03(\tR\x06modelsB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_config_proto_rawDescOnce sync.Once
@@ -3334,7 +3722,7 @@ func file_millrace_v1_config_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_config_proto_rawDescData
 }
 
-var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_millrace_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_millrace_v1_config_proto_goTypes = []any{
 	(*Document)(nil),              // 0: millrace.v1.Document
 	(*Price)(nil),                 // 1: millrace.v1.Price
@@ -3368,18 +3756,21 @@ var file_millrace_v1_config_proto_goTypes = []any{
 	(*Telemetry)(nil),             // 29: millrace.v1.Telemetry
 	(*Otlp)(nil),                  // 30: millrace.v1.Otlp
 	(*Events)(nil),                // 31: millrace.v1.Events
-	nil,                           // 32: millrace.v1.Gateway.ResponseHeadersEntry
-	nil,                           // 33: millrace.v1.Target.ModelMapEntry
-	nil,                           // 34: millrace.v1.Target.HeadersEntry
-	nil,                           // 35: millrace.v1.ActiveHealthCheck.HeadersEntry
-	nil,                           // 36: millrace.v1.Rule.HeadersEntry
-	nil,                           // 37: millrace.v1.Rule.QueryEntry
-	nil,                           // 38: millrace.v1.Key.LimitsEntry
-	nil,                           // 39: millrace.v1.Policies.PolicyEntry
-	nil,                           // 40: millrace.v1.Otlp.HeadersEntry
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 43: google.protobuf.Struct
+	(*EventSpool)(nil),            // 32: millrace.v1.EventSpool
+	(*EventSink)(nil),             // 33: millrace.v1.EventSink
+	(*EventFilter)(nil),           // 34: millrace.v1.EventFilter
+	nil,                           // 35: millrace.v1.Gateway.ResponseHeadersEntry
+	nil,                           // 36: millrace.v1.Target.ModelMapEntry
+	nil,                           // 37: millrace.v1.Target.HeadersEntry
+	nil,                           // 38: millrace.v1.ActiveHealthCheck.HeadersEntry
+	nil,                           // 39: millrace.v1.Rule.HeadersEntry
+	nil,                           // 40: millrace.v1.Rule.QueryEntry
+	nil,                           // 41: millrace.v1.Key.LimitsEntry
+	nil,                           // 42: millrace.v1.Policies.PolicyEntry
+	nil,                           // 43: millrace.v1.Otlp.HeadersEntry
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 46: google.protobuf.Struct
 }
 var file_millrace_v1_config_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.Document.gateway:type_name -> millrace.v1.Gateway
@@ -3400,72 +3791,81 @@ var file_millrace_v1_config_proto_depIdxs = []int32{
 	9,  // 15: millrace.v1.Gateway.connection_pool:type_name -> millrace.v1.ConnectionPool
 	10, // 16: millrace.v1.Gateway.streaming:type_name -> millrace.v1.Streaming
 	11, // 17: millrace.v1.Gateway.max_request_bytes:type_name -> millrace.v1.Bytes
-	41, // 18: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
+	44, // 18: millrace.v1.Gateway.drain_timeout:type_name -> google.protobuf.Duration
 	4,  // 19: millrace.v1.Gateway.clients:type_name -> millrace.v1.Clients
 	11, // 20: millrace.v1.Gateway.max_memory:type_name -> millrace.v1.Bytes
-	41, // 21: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
+	44, // 21: millrace.v1.Gateway.drain_delay:type_name -> google.protobuf.Duration
 	11, // 22: millrace.v1.Gateway.max_request_bytes_total:type_name -> millrace.v1.Bytes
 	11, // 23: millrace.v1.Gateway.max_sidecar_memory:type_name -> millrace.v1.Bytes
-	32, // 24: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
+	35, // 24: millrace.v1.Gateway.response_headers:type_name -> millrace.v1.Gateway.ResponseHeadersEntry
 	3,  // 25: millrace.v1.Gateway.cors:type_name -> millrace.v1.Cors
-	41, // 26: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
-	41, // 27: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
+	44, // 26: millrace.v1.Clients.idle_timeout:type_name -> google.protobuf.Duration
+	44, // 27: millrace.v1.Clients.receive_timeout:type_name -> google.protobuf.Duration
 	11, // 28: millrace.v1.Clients.max_header_bytes:type_name -> millrace.v1.Bytes
 	12, // 29: millrace.v1.Admin.token:type_name -> millrace.v1.Secret
 	7,  // 30: millrace.v1.Admin.metrics:type_name -> millrace.v1.Metrics
 	12, // 31: millrace.v1.Metrics.token:type_name -> millrace.v1.Secret
-	41, // 32: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
-	41, // 33: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
-	41, // 34: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
-	41, // 35: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
-	41, // 36: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
-	41, // 37: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
-	41, // 38: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
-	41, // 39: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
+	44, // 32: millrace.v1.Timeouts.request_timeout:type_name -> google.protobuf.Duration
+	44, // 33: millrace.v1.Timeouts.connect_timeout:type_name -> google.protobuf.Duration
+	44, // 34: millrace.v1.Timeouts.first_byte_timeout:type_name -> google.protobuf.Duration
+	44, // 35: millrace.v1.Timeouts.policy_timeout:type_name -> google.protobuf.Duration
+	44, // 36: millrace.v1.Timeouts.first_token_timeout:type_name -> google.protobuf.Duration
+	44, // 37: millrace.v1.ConnectionPool.idle_timeout:type_name -> google.protobuf.Duration
+	44, // 38: millrace.v1.ConnectionPool.keep_alive:type_name -> google.protobuf.Duration
+	44, // 39: millrace.v1.Streaming.inter_chunk_timeout:type_name -> google.protobuf.Duration
 	11, // 40: millrace.v1.Streaming.buffer_size:type_name -> millrace.v1.Bytes
-	41, // 41: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
+	44, // 41: millrace.v1.Streaming.keep_alive:type_name -> google.protobuf.Duration
 	15, // 42: millrace.v1.Providers.targets:type_name -> millrace.v1.Target
 	15, // 43: millrace.v1.Upstream.targets:type_name -> millrace.v1.Target
 	18, // 44: millrace.v1.Upstream.health_checks:type_name -> millrace.v1.HealthChecks
 	21, // 45: millrace.v1.Upstream.retry:type_name -> millrace.v1.Retry
 	20, // 46: millrace.v1.Upstream.circuit_breaker:type_name -> millrace.v1.CircuitBreaker
 	16, // 47: millrace.v1.Target.provider:type_name -> millrace.v1.Provider
-	33, // 48: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
-	34, // 49: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
+	36, // 48: millrace.v1.Target.model_map:type_name -> millrace.v1.Target.ModelMapEntry
+	37, // 49: millrace.v1.Target.headers:type_name -> millrace.v1.Target.HeadersEntry
 	17, // 50: millrace.v1.Target.credentials:type_name -> millrace.v1.Credentials
 	8,  // 51: millrace.v1.Target.timeouts:type_name -> millrace.v1.Timeouts
 	12, // 52: millrace.v1.Provider.secret_key_ref:type_name -> millrace.v1.Secret
 	12, // 53: millrace.v1.Credentials.header_value:type_name -> millrace.v1.Secret
 	19, // 54: millrace.v1.HealthChecks.active:type_name -> millrace.v1.ActiveHealthCheck
-	41, // 55: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
-	41, // 56: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
-	41, // 57: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
-	41, // 58: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
-	35, // 59: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
-	41, // 60: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
-	41, // 61: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	41, // 62: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	41, // 63: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
-	41, // 64: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
-	41, // 65: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
+	44, // 55: millrace.v1.HealthChecks.max_cooldown:type_name -> google.protobuf.Duration
+	44, // 56: millrace.v1.HealthChecks.slow_start:type_name -> google.protobuf.Duration
+	44, // 57: millrace.v1.ActiveHealthCheck.interval:type_name -> google.protobuf.Duration
+	44, // 58: millrace.v1.ActiveHealthCheck.timeout:type_name -> google.protobuf.Duration
+	38, // 59: millrace.v1.ActiveHealthCheck.headers:type_name -> millrace.v1.ActiveHealthCheck.HeadersEntry
+	44, // 60: millrace.v1.CircuitBreaker.reset:type_name -> google.protobuf.Duration
+	44, // 61: millrace.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	44, // 62: millrace.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	44, // 63: millrace.v1.Retry.max_interval:type_name -> google.protobuf.Duration
+	44, // 64: millrace.v1.Retry.max_retry_after:type_name -> google.protobuf.Duration
+	44, // 65: millrace.v1.Retry.hedge:type_name -> google.protobuf.Duration
 	28, // 66: millrace.v1.Service.policies:type_name -> millrace.v1.ServicePolicies
-	36, // 67: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
-	37, // 68: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
+	39, // 67: millrace.v1.Rule.headers:type_name -> millrace.v1.Rule.HeadersEntry
+	40, // 68: millrace.v1.Rule.query:type_name -> millrace.v1.Rule.QueryEntry
 	24, // 69: millrace.v1.Rule.services:type_name -> millrace.v1.WeightedService
-	42, // 70: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	38, // 71: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
+	45, // 70: millrace.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 71: millrace.v1.Key.limits:type_name -> millrace.v1.Key.LimitsEntry
 	27, // 72: millrace.v1.Pack.policies:type_name -> millrace.v1.Policies
-	39, // 73: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
+	42, // 73: millrace.v1.Policies.policy:type_name -> millrace.v1.Policies.PolicyEntry
 	30, // 74: millrace.v1.Telemetry.otlp:type_name -> millrace.v1.Otlp
-	40, // 75: millrace.v1.Otlp.headers:type_name -> millrace.v1.Otlp.HeadersEntry
-	12, // 76: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
-	43, // 77: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
-	12, // 78: millrace.v1.Otlp.HeadersEntry.value:type_name -> millrace.v1.Secret
-	79, // [79:79] is the sub-list for method output_type
-	79, // [79:79] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	43, // 75: millrace.v1.Otlp.headers:type_name -> millrace.v1.Otlp.HeadersEntry
+	33, // 76: millrace.v1.Events.sinks:type_name -> millrace.v1.EventSink
+	32, // 77: millrace.v1.Events.spool:type_name -> millrace.v1.EventSpool
+	44, // 78: millrace.v1.Events.retention:type_name -> google.protobuf.Duration
+	11, // 79: millrace.v1.EventSpool.max_bytes:type_name -> millrace.v1.Bytes
+	34, // 80: millrace.v1.EventSink.only:type_name -> millrace.v1.EventFilter
+	11, // 81: millrace.v1.EventSink.max_size:type_name -> millrace.v1.Bytes
+	44, // 82: millrace.v1.EventSink.max_age:type_name -> google.protobuf.Duration
+	12, // 83: millrace.v1.EventSink.token:type_name -> millrace.v1.Secret
+	44, // 84: millrace.v1.EventSink.timeout:type_name -> google.protobuf.Duration
+	12, // 85: millrace.v1.ActiveHealthCheck.HeadersEntry.value:type_name -> millrace.v1.Secret
+	46, // 86: millrace.v1.Policies.PolicyEntry.value:type_name -> google.protobuf.Struct
+	12, // 87: millrace.v1.Otlp.HeadersEntry.value:type_name -> millrace.v1.Secret
+	88, // [88:88] is the sub-list for method output_type
+	88, // [88:88] is the sub-list for method input_type
+	88, // [88:88] is the sub-list for extension type_name
+	88, // [88:88] is the sub-list for extension extendee
+	0,  // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_config_proto_init() }
@@ -3493,7 +3893,7 @@ func file_millrace_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_config_proto_rawDesc), len(file_millrace_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
