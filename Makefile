@@ -42,8 +42,8 @@ test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	go test $(RACE) -parallel 6 -timeout 15m ./...
 
 .PHONY: soak
-soak: envoy ## Run the long forms of the tests that have one: 1,000 changes, kills and restarts under load, 5,000 streams, slow readers, a storm of faults in every plan.
-	MILLRACE_SOAK=1 go test -count=1 -v -timeout 40m -run 'TestChangesUnderLoad|TestKilledUnderLoad|TestManyStreams|TestRollingRestart|TestFaultStorm|TestLargeAnswersSlowAndFast|TestSlowReadersMemory|TestStreamsEndedEarly' ./e2e
+soak: envoy ## Run the long forms of the tests that have one: 1,000 changes, kills and restarts under load, 5,000 streams, slow readers, 100,000 events with the sink down and the sidecar killed, a storm of faults in every plan.
+	MILLRACE_SOAK=1 go test -count=1 -v -timeout 40m -run 'TestSinkDownAndKilled|TestChangesUnderLoad|TestKilledUnderLoad|TestManyStreams|TestRollingRestart|TestFaultStorm|TestLargeAnswersSlowAndFast|TestSlowReadersMemory|TestStreamsEndedEarly' ./e2e
 
 .PHONY: bench
 bench: build envoy ## Measure what a request costs, beside a bare Envoy and others; BENCH_ARGS=-quick in a minute, MILLRACE_WRITE_DOCS=1 rewrites docs/performance.md.

@@ -66,7 +66,9 @@ type Options struct {
 	Token   func() string
 	Hosts   []string
 	Release string // of millrace, for the status
-	Log     *slog.Logger
+	// Events returns where events are kept, nil while they are not. It may itself be nil.
+	Events func() Events
+	Log    *slog.Logger
 }
 
 // Server is the API. Its methods may be called at the same time.

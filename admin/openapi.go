@@ -54,6 +54,7 @@ func finishOpenAPI(all []route, release string) ([]byte, error) {
 	for _, r := range all {
 		finishOperation(r, paths[r.path].(object)[strings.ToLower(r.verb)].(object))
 	}
+	paths[eventsPath] = eventsDoc
 	return json.Marshal(d, json.Deterministic(true))
 }
 

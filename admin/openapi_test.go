@@ -3,10 +3,12 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -29,6 +31,7 @@ func TestOpenAPISaysWhatIsServed(t *testing.T) {
 	for _, r := range routes() {
 		served = append(served, r.verb+" "+r.path)
 	}
+	served = append(served, "GET "+eventsPath, "POST "+eventsPath)
 	slices.Sort(described)
 	slices.Sort(served)
 	if !slices.Equal(described, served) {
@@ -83,6 +86,11 @@ func TestOpenAPINames(t *testing.T) {
 			if p.In != "header" && r.input.Fields().ByName(protoreflect.Name(p.Name)) == nil {
 				t.Errorf("%s %s has a parameter %q", r.verb, r.path, p.Name)
 			}
+		}
+	}
+	for _, p := range d.Paths[eventsPath]["get"].Parameters {
+		if _, err := queryOf(url.Values{p.Name: {"1"}}, time.Now()); err != nil && strings.Contains(err.Error(), "unknown") {
+			t.Errorf("GET %s: %v", eventsPath, err)
 		}
 	}
 	for _, ref := range regexp.MustCompile(`"#/components/([a-z]+)/([^"]+)"`).FindAllStringSubmatch(strings.ReplaceAll(body, `\/`, "/"), -1) {

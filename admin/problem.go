@@ -15,6 +15,7 @@ import (
 	"millrace/config"
 	"millrace/config/store"
 	"millrace/control"
+	"millrace/event"
 )
 
 // problem is why a request was refused, as RFC 9457 writes it.
@@ -144,11 +145,11 @@ func problemOf(err error) *problem {
 		return exists.because("%v", err)
 	case errors.Is(err, control.ErrNoStore):
 		return noStore.because("%v", err)
-	case errors.Is(err, store.ErrTooLarge):
+	case errors.Is(err, store.ErrTooLarge), errors.As(err, new(*event.Refused)):
 		return tooLarge.because("%v", err)
 	case errors.As(err, &found):
 		return invalid.all(found)
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, event.ErrFull), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable.because("%v", err)
 	default:
 		return internalError.because("the log has more")

@@ -104,6 +104,7 @@ func newREST(s *service, o Options) http.Handler {
 			}
 		})
 	}
+	(&events{o.Events, s.refusal}).register(mux)
 	mux.Handle("GET /api/openapi.json", newOpenAPI(all, o))
 	return recovered(o.Log, explained(mux))
 }

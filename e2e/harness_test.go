@@ -254,6 +254,12 @@ const noTarget = "no rule leads to a target"
 // eventually polls until f has no error; the state is what counts, not the time it takes.
 func (g *gateway) eventually(what string, f func() error) {
 	g.t.Helper()
+	g.within(patience, what, f)
+}
+
+// within is eventually for what takes longer.
+func (g *gateway) within(patience time.Duration, what string, f func() error) {
+	g.t.Helper()
 	var err error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err = f(); err == nil {

@@ -22,6 +22,9 @@ type Record struct {
 	Facts
 	JSON []byte // the event, on one line
 
+	// Sink is the one that has refused it for good, and Reason why; "" for all others.
+	Sink, Reason string
+
 	sealed []byte // the record as a CloudEvent; then the rest is empty
 }
 
@@ -52,9 +55,13 @@ var line = protojson.MarshalOptions{UseProtoNames: true}
 // NewRecord encodes an event. It fails for one with a string that is not UTF-8.
 func NewRecord(source string, e *millracev1.Event) (Record, error) {
 	data, err := line.Marshal(e)
-	return Record{ID: e.Id, Source: source, JSON: data, Facts: Facts{
-		Time: e.Time.AsTime(), Gateway: e.Gateway, Status: int(e.Status), Target: e.Target, Key: e.Key, Model: e.Model,
-	}}, err
+	r := Record{ID: e.Id, Source: source, JSON: data, Facts: Facts{
+		Gateway: e.Gateway, Status: int(e.Status), Target: e.Target, Key: e.Key, Model: e.Model,
+	}}
+	if e.Time != nil {
+		r.Time = e.Time.AsTime()
+	}
+	return r, err
 }
 
 // envelope is a CloudEvent with a record in it.
@@ -143,6 +150,7 @@ type Query struct {
 	Filter
 	Since, Until time.Time // of their requests' begin; zero: no bound
 	After        string    // a Page's Next
+	Refused      bool      // those that a sink has refused for good, in place of the others
 	Limit        int
 }
 

@@ -52,6 +52,7 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 		Token:    token,
 		Hosts:    []string{host},
 		Release:  version,
+		Events:   s.events.kept,
 		Log:      s.log,
 	})
 	api.Register(s.grpc)

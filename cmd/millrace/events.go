@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"millrace/admin"
 	"millrace/config"
 	"millrace/engine"
 	"millrace/event"
@@ -172,6 +173,14 @@ func (d *destinations) err() error {
 		err = errors.Join(err, s.Err())
 	}
 	return err
+}
+
+// kept is present for the API.
+func (d *destinations) kept() admin.Events {
+	if s := d.present(); s != nil {
+		return s
+	}
+	return nil
 }
 
 // present is the spool; nil while there is none.

@@ -72,7 +72,7 @@ func TestSinksWithoutEngine(t *testing.T) {
 			t.Errorf("%s: the service has %s; the file %s, %v", id, got, content, err)
 		}
 	}
-	if d.err() != nil || d.recorder.Dropped() != 0 {
-		t.Errorf("%v, %d", d.err(), d.recorder.Dropped())
+	if d.err() != nil || d.kept() != nil || d.recorder.Dropped() != 0 {
+		t.Errorf("%v, %v, %d", d.err(), d.kept(), d.recorder.Dropped())
 	}
 }

@@ -36,6 +36,8 @@ type commands struct {
 	Rollback rollbackCommand `cmd:"" help:"Go back to a version."`
 	Target   targetCommand   `cmd:"" help:"Drain, enable, disable or weigh a target."`
 
+	Events eventsCommand `cmd:"" help:"Look at the events that a running gateway keeps."`
+
 	Audit auditCommand `cmd:"" help:"Look at the audit log of a gateway."`
 	Store storeCommand `cmd:"" help:"Compare a store with what was applied last, and say which of them is right."`
 

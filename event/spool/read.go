@@ -36,6 +36,11 @@ func (s *Spool) Read(ctx context.Context, q event.Query) (event.Page, error) {
 	if err != nil {
 		return event.Page{}, err
 	}
+	if q.Refused {
+		if stream, err = js.Stream(ctx, deadName); err != nil {
+			return event.Page{}, engine.Failed(ctx, js.Conn(), err)
+		}
+	}
 	page, err := read(ctx, stream, q)
 	if err != nil && !errors.Is(err, event.ErrCursor) {
 		s.reopen(err)
@@ -138,6 +143,7 @@ func (r *reader) message(ctx context.Context, seq uint64) ([]event.Record, error
 		if err != nil { // written by another version
 			continue
 		}
+		record.Sink, record.Reason = m.Header.Get(headerSink), m.Header.Get(headerReason)
 		records = append(records, record)
 	}
 	return records, nil

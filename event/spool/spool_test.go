@@ -214,6 +214,10 @@ func TestRefusedForGood(t *testing.T) {
 	if err != nil || r.ID != id(7) || m.Header.Get(headerSink) != "a" || m.Header.Get(headerReason) != "I do not want it" {
 		t.Errorf("%v %v %q", err, m.Header, m.Data)
 	}
+	page, err := s.Read(t.Context(), event.Query{Refused: true, Limit: 10})
+	if err != nil || len(page.Records) != 1 || page.Records[0].ID != id(7) || page.Records[0].Sink != "a" || page.Records[0].Reason != "I do not want it" {
+		t.Errorf("%+v, %v", page, err)
+	}
 	for id, times := range a.has {
 		if times != 1 {
 			t.Errorf("%s came %d times", id, times)
