@@ -194,6 +194,9 @@ func queryOf(given url.Values, now time.Time) (q event.Query, err error) {
 		case "gateway":
 			q.Gateways = values
 			continue
+		case "service":
+			q.Services = values
+			continue
 		case "target":
 			q.Targets = values
 			continue

@@ -101,10 +101,10 @@ func TestEventsQuery(t *testing.T) {
 	kept := &shelf{}
 	api := New(Options{Plane: newMemory(""), Events: func() Events { return kept }})
 	w := httptest.NewRecorder()
-	api.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v1/events?since=15m&until=2026-01-02T03:04:05Z&status=5xx&status=none&gateway=g&target=t&key=k&model=m&after=1-2&limit=7", nil))
+	api.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v1/events?since=15m&until=2026-01-02T03:04:05Z&status=5xx&status=none&gateway=g&service=s&target=t&key=k&model=m&after=1-2&limit=7", nil))
 	q := kept.query
 	if ago := time.Since(q.Since); w.Code != http.StatusOK || ago < 15*time.Minute || ago > time.Hour || q.Until.Unix() != 1767323045 ||
-		strings.Join(q.Status, " ") != "5xx none" || q.Gateways[0] != "g" || q.Targets[0] != "t" || q.Keys[0] != "k" || q.Models[0] != "m" || q.After != "1-2" || q.Limit != 7 {
+		strings.Join(q.Status, " ") != "5xx none" || q.Gateways[0] != "g" || q.Services[0] != "s" || q.Targets[0] != "t" || q.Keys[0] != "k" || q.Models[0] != "m" || q.After != "1-2" || q.Limit != 7 {
 		t.Errorf("%d %+v", w.Code, q)
 	}
 	for _, none := range []func() Events{nil, func() Events { return nil }} {

@@ -25,6 +25,7 @@ var eventsDoc = object{
 			eventsParameter("until", "string", "Only those of requests that began before."),
 			eventsParameter("status", "array", "429, 5xx, or none where the client left before there was one."),
 			eventsParameter("gateway", "array", "The gateway's name."),
+			eventsParameter("service", "array", "The service's name."),
 			eventsParameter("target", "array", "Who answered."),
 			eventsParameter("key", "array", "The key's name."),
 			eventsParameter("model", "array", "The model that the client asked for."),

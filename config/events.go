@@ -59,7 +59,7 @@ type Sink struct {
 func (s *Sink) Remote() bool { return s.Type == sinkHTTP || s.Type == sinkNATS }
 
 // SinkFilter chooses events; a list that is empty chooses all.
-type SinkFilter struct{ Status, Gateways, Targets, Keys, Models []string }
+type SinkFilter struct{ Status, Gateways, Services, Targets, Keys, Models []string }
 
 // The types of sinks.
 const (
@@ -232,7 +232,7 @@ func (r *resolver) events(e *millracev1.Events) Events {
 			Subject: s.Subject, Credentials: s.CredentialsFile,
 		}
 		if f := s.Only; f != nil {
-			sink.Only = SinkFilter{Status: f.Status, Gateways: f.Gateways, Targets: f.Targets, Keys: f.Keys, Models: f.Models}
+			sink.Only = SinkFilter{Status: f.Status, Gateways: f.Gateways, Services: f.Services, Targets: f.Targets, Keys: f.Keys, Models: f.Models}
 		}
 		if s.Token != nil {
 			sink.Token = r.secret(field+".token", s.Token)

@@ -81,7 +81,7 @@ func Give(ctx context.Context, d Destination, records []Record, refused func(Rec
 
 // Only is d for the records that the filter has.
 func Only(f Filter, d Destination) Destination {
-	if len(f.Status)+len(f.Gateways)+len(f.Targets)+len(f.Keys)+len(f.Models) == 0 {
+	if len(f.Status)+len(f.Gateways)+len(f.Services)+len(f.Targets)+len(f.Keys)+len(f.Models) == 0 {
 		return d
 	}
 	return &filtered{d, f}

@@ -81,7 +81,7 @@ func TestGive(t *testing.T) {
 // TestFilter: a destination gets what its filter has, and what it has not counts as taken.
 func TestFilter(t *testing.T) {
 	events := []Facts{
-		{Gateway: "default", Status: 200, Target: "a", Key: "k", Model: "m"},
+		{Gateway: "default", Service: "s", Status: 200, Target: "a", Key: "k", Model: "m"},
 		{Gateway: "other", Status: 429, Target: "a"},
 		{Gateway: "default", Status: 503},
 		{Gateway: "default"},
@@ -95,6 +95,7 @@ func TestFilter(t *testing.T) {
 		"classes":       {Filter{Status: []string{"2xx", "5xx"}}, []int{0, 2}},
 		"no status":     {Filter{Status: []string{"none"}}, []int{3}},
 		"a gateway":     {Filter{Gateways: []string{"default"}}, []int{0, 2, 3}},
+		"a service":     {Filter{Services: []string{"s"}}, []int{0}},
 		"a target":      {Filter{Targets: []string{"b", "a"}}, []int{0, 1}},
 		"a key":         {Filter{Keys: []string{"k"}}, []int{0}},
 		"a model":       {Filter{Models: []string{"m"}}, []int{0}},

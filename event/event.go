@@ -44,6 +44,7 @@ func (r Record) Open() (Record, error) {
 type Facts struct {
 	Time    time.Time `json:"time"`
 	Gateway string    `json:"gateway"`
+	Service string    `json:"service"`
 	Status  int       `json:"status"`
 	Target  string    `json:"target"`
 	Key     string    `json:"key"`
@@ -56,7 +57,7 @@ var line = protojson.MarshalOptions{UseProtoNames: true}
 func NewRecord(source string, e *millracev1.Event) (Record, error) {
 	data, err := line.Marshal(e)
 	r := Record{ID: e.Id, Source: source, JSON: data, Facts: Facts{
-		Gateway: e.Gateway, Status: int(e.Status), Target: e.Target, Key: e.Key, Model: e.Model,
+		Gateway: e.Gateway, Service: e.Service, Status: int(e.Status), Target: e.Target, Key: e.Key, Model: e.Model,
 	}}
 	if e.Time != nil {
 		r.Time = e.Time.AsTime()
@@ -164,13 +165,13 @@ type Page struct {
 
 // Filter chooses records. Each list that is not empty has to have what the record says.
 type Filter struct {
-	Status                          []string // "429", "5xx", or "none": the client left before there was one
-	Gateways, Targets, Keys, Models []string
+	Status                                    []string // "429", "5xx", or "none": the client left before there was one
+	Gateways, Services, Targets, Keys, Models []string
 }
 
 // Has tells whether the filter lets a record pass.
 func (f *Filter) Has(r *Facts) bool {
-	return hasStatus(f.Status, r.Status) && has(f.Gateways, r.Gateway) && has(f.Targets, r.Target) && has(f.Keys, r.Key) && has(f.Models, r.Model)
+	return hasStatus(f.Status, r.Status) && has(f.Gateways, r.Gateway) && has(f.Services, r.Service) && has(f.Targets, r.Target) && has(f.Keys, r.Key) && has(f.Models, r.Model)
 }
 
 func has(list []string, value string) bool {

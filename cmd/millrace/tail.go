@@ -20,16 +20,16 @@ type eventsCommand struct {
 
 type tailCommand struct {
 	adminFlags
-	Follow bool     `help:"Go on until Ctrl-C." short:"f"`
-	Last   int      `help:"How many to begin with." default:"10" short:"n"`
-	Since  string   `help:"Begin here instead: a time, or how long ago it was (15m)."`
-	Until  string   `help:"Only those of requests that began before this."`
-	Status []string `help:"Only those with this status: 429, 5xx, none."`
-	Key    []string `help:"Only those of this key, by its name."`
-	Target []string `help:"Only those that this target answered."`
-	Model  []string `help:"Only those for this model."`
-
-	Refused bool `help:"Those that a sink has refused for good, each with the reason, in place of the others."`
+	Follow  bool     `help:"Go on until Ctrl-C." short:"f"`
+	Last    int      `help:"How many to begin with." default:"10" short:"n"`
+	Since   string   `help:"Begin here instead: a time, or how long ago it was (15m)."`
+	Until   string   `help:"Only those of requests that began before this."`
+	Status  []string `help:"Only those with this status: 429, 5xx, none."`
+	Key     []string `help:"Only those of this key, by its name."`
+	Target  []string `help:"Only those that this target answered."`
+	Model   []string `help:"Only those for this model."`
+	Service []string `help:"Only those of this service."`
+	Refused bool     `help:"Those that a sink has refused for good, each with the reason, in place of the others."`
 }
 
 // followEvery is how often --follow asks for more.
@@ -45,7 +45,7 @@ func (c *tailCommand) Run(ctx context.Context, out io.Writer) error {
 }
 
 func (c *tailCommand) tail(ctx context.Context, out io.Writer) error {
-	q := url.Values{"limit": {strconv.Itoa(c.Last)}, "status": c.Status, "key": c.Key, "target": c.Target, "model": c.Model}
+	q := url.Values{"limit": {strconv.Itoa(c.Last)}, "status": c.Status, "key": c.Key, "target": c.Target, "service": c.Service, "model": c.Model}
 	for name, value := range map[string]string{"since": c.Since, "until": c.Until} {
 		if value != "" {
 			q.Set(name, value)

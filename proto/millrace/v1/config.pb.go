@@ -3288,7 +3288,9 @@ type EventFilter struct {
 	// The keys' names.
 	Keys []string `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
 	// As clients ask for them.
-	Models        []string `protobuf:"bytes,5,rep,name=models,proto3" json:"models,omitempty"`
+	Models []string `protobuf:"bytes,5,rep,name=models,proto3" json:"models,omitempty"`
+	// The services' names.
+	Services      []string `protobuf:"bytes,6,rep,name=services,proto3" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3354,6 +3356,13 @@ func (x *EventFilter) GetKeys() []string {
 func (x *EventFilter) GetModels() []string {
 	if x != nil {
 		return x.Models
+	}
+	return nil
+}
+
+func (x *EventFilter) GetServices() []string {
+	if x != nil {
+		return x.Services
 	}
 	return nil
 }
@@ -3702,13 +3711,14 @@ const file_millrace_v1_config_proto_rawDesc = "" +
 	"\tcert_file\x18\x19 \x01(\tR\bcertFile\x12\x19\n" +
 	"\bkey_file\x18\x1a \x01(\tR\akeyFile\x12\x18\n" +
 	"\asubject\x18\x1e \x01(\tR\asubject\x12)\n" +
-	"\x10credentials_file\x18\x1f \x01(\tR\x0fcredentialsFile\"\xb2\x01\n" +
+	"\x10credentials_file\x18\x1f \x01(\tR\x0fcredentialsFile\"\xce\x01\n" +
 	"\vEventFilter\x12A\n" +
 	"\x06status\x18\x01 \x03(\tB)\xbaH&\x92\x01#\"!r\x1f2\x1d^([1-5](xx|[0-9][0-9])|none)$R\x06status\x12\x1a\n" +
 	"\bgateways\x18\x02 \x03(\tR\bgateways\x12\x18\n" +
 	"\atargets\x18\x03 \x03(\tR\atargets\x12\x12\n" +
 	"\x04keys\x18\x04 \x03(\tR\x04keys\x12\x16\n" +
-	"\x06models\x18\x05 \x03(\tR\x06modelsB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\x06models\x18\x05 \x03(\tR\x06models\x12\x1a\n" +
+	"\bservices\x18\x06 \x03(\tR\bservicesB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_config_proto_rawDescOnce sync.Once
