@@ -93,4 +93,5 @@ type VersionInfo struct {
 	Revision uint64
 	Time     time.Time
 	Cause    string
+	State    State // Rejected, where Envoy has refused it and the store was put back; else ""
 }

@@ -206,6 +206,9 @@ func (p *Plane) change(ctx context.Context, c Change) (*version, Result, error) 
 	return next, r, nil
 }
 
+// putBackCause is how the cause of a version begins that stands in for one that Envoy has refused.
+const putBackCause = "back to the version before: "
+
 // putBack writes what the store held before a version of ours that Envoy has refused. Where another
 // sidecar has written on top of it, the store is left alone. changing is held.
 func (p *Plane) putBack(ctx context.Context) error {
@@ -218,7 +221,7 @@ func (p *Plane) putBack(ctx context.Context) error {
 		return err
 	}
 	state := proto.CloneOf(owed.base.State)
-	store.Stamp(state, head.State, "back to the version before: "+owed.reason)
+	store.Stamp(state, head.State, putBackCause+owed.reason)
 	revision, err := opened.Put(ctx, head.Revision, state)
 	switch {
 	case err == nil:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -162,9 +163,13 @@ func (s *session) Versions(ctx context.Context) ([]VersionInfo, error) {
 		return nil, err
 	}
 	var infos []VersionInfo
-	for _, c := range changes {
+	var state State
+	for _, c := range changes { // the newest first
 		if c.Err == nil {
-			infos = append(infos, VersionInfo{Revision: c.Revision, Time: c.Time, Cause: c.Cause})
+			infos = append(infos, VersionInfo{Revision: c.Revision, Time: c.Time, Cause: c.Cause, State: state})
+		}
+		if state = ""; strings.HasPrefix(c.Cause, putBackCause) {
+			state = Rejected
 		}
 	}
 	return infos, nil

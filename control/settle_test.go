@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,14 @@ func TestAppliedWhileEnvoyWasAway(t *testing.T) {
 	p.wants("the refusal goes back one step", Applied, "f", "one")
 	if got := p.stored(); got != "one" {
 		t.Errorf("the store has %q", got)
+	}
+	var states []State
+	versions, err := p.Versions(context.Background())
+	for _, v := range versions {
+		states = append(states, v.State)
+	}
+	if want := []State{"", Rejected, ""}; err != nil || !slices.Equal(states, want) { // the newest first
+		t.Errorf("the versions are %q (%v), want %q", states, err, want)
 	}
 }
 
