@@ -7,13 +7,13 @@ SHELL     := bash
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
-RUN_ARGS ?= --config examples/quickstart.yaml --demo
+RUN_ARGS ?= --config examples/quickstart.yaml --demo --admin 127.0.0.1:8080
 
 # The race detector needs a C compiler. Without one the tests still run; .ci/run insists on it.
 RACE := $(if $(shell command -v "$$(go env CC)"),-race)
 
-# Restarts are tested behind real balancers, those that are there; .ci/run insists on both.
-ABSENT := $(strip $(foreach b,haproxy nginx,$(if $(shell PATH=$$PATH:/usr/sbin command -v $b),,$b)))
+# Restarts are tested behind real balancers, and the page in a real browser, those that are there; .ci/run insists on all.
+ABSENT := $(strip $(foreach b,haproxy nginx chromium,$(if $(shell PATH=$$PATH:/usr/sbin command -v $b),,$b)))
 
 .PHONY: help
 help: ## List the targets.
@@ -38,7 +38,7 @@ run: build envoy ## Build, then run Envoy and the sidecar on :41002 (RUN_ARGS=â€
 .PHONY: test
 test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
-	$(if $(ABSENT),@echo "note: rolling restarts are not tested behind what is missing: $(ABSENT)" >&2)
+	$(if $(ABSENT),@echo "note: rolling restarts behind a balancer, or the page in a browser, are not tested with what is missing: $(ABSENT)" >&2)
 	go test $(RACE) -parallel 6 -timeout 15m ./...
 
 .PHONY: soak
@@ -48,6 +48,10 @@ soak: envoy ## Run the long forms of the tests that have one: 1,000 changes, kil
 .PHONY: bench
 bench: build envoy ## Measure what a request costs, beside a bare Envoy and others; BENCH_ARGS=-quick in a minute, MILLRACE_WRITE_DOCS=1 rewrites docs/performance.md.
 	go run ./bench $(if $(MILLRACE_WRITE_DOCS),-write docs/performance.md) $(BENCH_ARGS)
+
+.PHONY: page-test
+page-test: ## Test the page of the admin port in headless Chromium; MILLRACE_SCREENSHOTS=DIR keeps what it looks like.
+	CI=true go test -count=1 -v -timeout 5m -run '^TestPage' ./dashboard
 
 .PHONY: chaos
 chaos: envoy ## Run the fault matrix and print it; MILLRACE_WRITE_DOCS=1 rewrites docs/failure-modes.md.

@@ -118,10 +118,10 @@ func (s *Server) guard(next http.Handler, tokens ...func() string) http.Handler 
 	}
 }
 
-// Beside guards what is served beside the API: it takes the API's token, and another one if there
-// is one.
-func (s *Server) Beside(next http.Handler, token func() string) http.Handler {
-	return s.guard(next, s.options.Token, token)
+// Beside guards what is served beside the API: it takes the API's token, and others if there are
+// any.
+func (s *Server) Beside(next http.Handler, others ...func() string) http.Handler {
+	return s.guard(next, append([]func() string{s.options.Token}, others...)...)
 }
 
 // Apart guards what is served at an address of its own, with a token of its own. While there is

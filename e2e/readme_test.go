@@ -45,7 +45,7 @@ func TestReadme(t *testing.T) {
 // ones.
 func startDemo(t *testing.T) *gateway {
 	t.Helper()
-	for _, port := range []string{"41002", "9101", "9102", "9103"} {
+	for _, port := range []string{"41002", "8080", "9101", "9102", "9103"} {
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			t.Fatalf("README.md's commands need port %s, which something else has (%v): stop it, perhaps it is `make run`", port, err)
@@ -58,11 +58,11 @@ func startDemo(t *testing.T) *gateway {
 			t.Logf("millrace says:\n%s", g.log)
 		}
 	})
-	g.exec("run", "--config", g.Config, "--demo")
+	g.exec("run", "--config", g.Config, "--demo", "--admin", "127.0.0.1:8080")
 	t.Cleanup(g.interrupt)
 	g.waitReady()
 	g.eventually("the commands are printed", func() error {
-		if !strings.Contains(g.log.String(), "Ctrl-C") {
+		if !strings.Contains(g.log.String(), "http://127.0.0.1:8080/ shows") || !strings.Contains(g.log.String(), "Ctrl-C") {
 			return fmt.Errorf("so far: %s", g.log)
 		}
 		return nil

@@ -70,6 +70,25 @@ type State struct {
 	Connections    uint32 `json:"connections"`
 }
 
+// Word says the state in one word, the worst first.
+func (s State) Word() string {
+	switch {
+	case !s.Known:
+		return "unknown"
+	case s.Drained:
+		return "drained"
+	case s.Ejected:
+		return "ejected"
+	case !s.Healthy:
+		return "down"
+	case s.Trouble != "":
+		return s.Trouble
+	case s.Cooling:
+		return "cooling"
+	}
+	return "up"
+}
+
 // Counts are of requests or of attempts.
 type Counts struct {
 	Total   float64            `json:"total"`

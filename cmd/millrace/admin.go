@@ -15,6 +15,7 @@ import (
 	"millrace/admin"
 	"millrace/config"
 	"millrace/control"
+	"millrace/dashboard"
 	"millrace/envoy"
 	"millrace/extproc"
 	"millrace/metrics"
@@ -69,6 +70,15 @@ func (s *sidecar) startAdmin(flags sidecarFlags, dir string) error {
 	for _, path := range []string{statsPath, statsPath + ";csv", statsPath + ";csv;norefresh"} { // as HAProxy's tools ask
 		rest.Handle("GET "+path, digest)
 	}
+	s.dashboard = dashboard.NewFeed(dashboard.Options{
+		Recent:   s.recent,
+		Digest:   func(ctx context.Context) (*metrics.Digest, error) { return s.requests.Digest(statesOf(ctx, health)) },
+		Status:   s.plane.Status,
+		Versions: s.plane.Versions,
+		Release:  version,
+		Log:      s.log,
+	})
+	s.dashboard.Register(rest, func(next http.Handler) http.Handler { return api.Beside(next) })
 	if err := s.serveHTTP("admin API", address, rest); err != nil {
 		return err
 	}
@@ -110,6 +120,7 @@ func (s *sidecar) serveHTTP(what, address string, h http.Handler) error {
 }
 
 func (s *sidecar) stopAdmin() {
+	s.dashboard.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	for _, server := range s.admin {

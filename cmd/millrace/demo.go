@@ -43,8 +43,9 @@ func (d *demo) stop() {
 	}
 }
 
-// greet prints what to try: of the demo's URLs, those that the configuration has.
-func (d *demo) greet(out io.Writer, c *config.Config) {
+// greet prints what to try: of the demo's URLs, those that the configuration has, and the page at
+// the admin's address, "" for none.
+func (d *demo) greet(out io.Writer, c *config.Config, admin string) {
 	root := fmt.Sprintf("localhost:%d", c.Listen.Port)
 	insecure := ""
 	if c.Listen.CertFile != "" {
@@ -71,6 +72,9 @@ func (d *demo) greet(out io.Writer, c *config.Config) {
   a target that is down, and the failover to one of another schema that you do not notice:
     curl -si%[2]s %[1]s/failover/v1/chat/completions -d '{"model":"gpt-4o","messages":[{"role":"user","content":"Are you there?"}]}'
 `, root, insecure)
+	}
+	if admin != "" {
+		fmt.Fprintf(out, "\n  http://%s/ shows what goes on; millrace top does so in a terminal.\n", admin)
 	}
 	fmt.Fprint(out, "\nCtrl-C drains and stops both.\n\n")
 }

@@ -29,8 +29,8 @@ func TestGreeting(t *testing.T) {
 			t.Fatal(err)
 		}
 		var said strings.Builder
-		(&demo{}).greet(&said, c)
-		for _, text := range want {
+		(&demo{}).greet(&said, c, "127.0.0.1:8080")
+		for _, text := range append(want, "http://127.0.0.1:8080/ ") {
 			if !strings.Contains(said.String(), text) {
 				t.Errorf("%s: lacks %q:\n%s", document, text, &said)
 			}

@@ -55,7 +55,7 @@ func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out i
 	if ctx.Err() == nil {
 		s.log.Info("ready", "listen", fmt.Sprintf("%s:%d", s.config.Listen.Address, s.config.Listen.Port))
 		if c.Demo {
-			s.demo.greet(out, s.config)
+			s.demo.greet(out, s.config, adminAddress(c.sidecarFlags, s.config.Admin.Listen))
 		}
 	}
 	select {

@@ -29,6 +29,7 @@ import (
 	"millrace/config"
 	"millrace/config/store"
 	"millrace/control"
+	"millrace/dashboard"
 	"millrace/engine"
 	"millrace/envoy"
 	"millrace/event"
@@ -78,23 +79,25 @@ func (c *serveCommand) Run(ctx context.Context, end context.CancelCauseFunc) err
 
 // sidecar is the running process's parts.
 type sidecar struct {
-	log      *slog.Logger
-	demo     *demo
-	engine   *engine.Engine // nil: nothing is kept
-	recorder *event.Recorder
-	events   *destinations
-	audit    *auditLogs
-	policies *policy.Metrics
-	requests *metrics.Requests
-	traces   *traces
-	xds      *xds.Server
-	data     *extproc.Server
-	plane    *control.Plane
-	grpc     *grpc.Server
-	admin    []*http.Server
-	config   *config.Config // the one it was started with
-	draining atomic.Bool
-	failed   chan error // a server ended by itself
+	log       *slog.Logger
+	demo      *demo
+	engine    *engine.Engine // nil: nothing is kept
+	recorder  *event.Recorder
+	events    *destinations
+	audit     *auditLogs
+	policies  *policy.Metrics
+	requests  *metrics.Requests
+	recent    *dashboard.Recent
+	traces    *traces
+	xds       *xds.Server
+	data      *extproc.Server
+	plane     *control.Plane
+	grpc      *grpc.Server
+	admin     []*http.Server
+	dashboard *dashboard.Feed
+	config    *config.Config // the one it was started with
+	draining  atomic.Bool
+	failed    chan error // a server ended by itself
 
 	end       context.CancelFunc // ends what is in running
 	running   sync.WaitGroup
@@ -106,7 +109,7 @@ type sidecar struct {
 // be good, check included. end is what a call over the socket ends ctx by.
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log, name := logger(flags.LogLevel), instance(flags.Instance)
-	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder("/millrace/" + url.PathEscape(name)), engine: newEngine(flags, log), policies: policy.NewMetrics()}
+	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder("/millrace/" + url.PathEscape(name)), engine: newEngine(flags, log), policies: policy.NewMetrics(), recent: dashboard.NewRecent()}
 	s.events = &destinations{recorder: s.recorder, engine: s.engine, log: log}
 	s.requests, s.traces = metrics.NewRequests(s.present), newTraces(log, name, s.present)
 	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
@@ -129,7 +132,7 @@ func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sideca
 		Cool:      func(target string, d time.Duration) { s.plane.Cool(target, d) },
 		Succeeded: func(target, request string) { s.plane.Succeeded(target, request) },
 		Failed:    func(target, request, why string) { s.plane.Failed(target, request, why) },
-		Recorded:  func(e *millracev1.Event) { s.requests.Record(e); s.traces.Record(e) },
+		Recorded:  func(e *millracev1.Event) { s.requests.Record(e); s.recent.Record(e); s.traces.Record(e) },
 		Policies:  policy.Host{Audit: s.audit.of, Log: log, Metrics: s.policies},
 		Version:   version,
 		Instance:  name,

@@ -90,7 +90,7 @@ func printDigest(out io.Writer, d *metrics.Digest) error {
 			took(u.Latency.Mean), took(u.Latency.P99), took(u.FirstToken.Mean), u.ActiveRequests, u.Connections)
 		for _, t := range d.Targets {
 			if t.Gateway == u.Gateway && t.Upstream == u.Upstream {
-				fmt.Fprintf(w, "  %s\t%s\t%d\t%.0f\t%.0f\t%s\t%s\t%s\t%d\t%d\n", t.Target, stateWord(t.State), t.State.Weight, t.Total, t.Errors,
+				fmt.Fprintf(w, "  %s\t%s\t%d\t%.0f\t%.0f\t%s\t%s\t%s\t%d\t%d\n", t.Target, t.State.Word(), t.State.Weight, t.Total, t.Errors,
 					took(t.Latency.Mean), took(t.Latency.P99), took(t.FirstToken.Mean), t.State.ActiveRequests, t.State.Connections)
 			}
 		}
@@ -111,23 +111,4 @@ func livingTargets(d *metrics.Digest, u metrics.UpstreamCount) string {
 		return "unknown"
 	}
 	return fmt.Sprintf("%d of %d", u.Healthy, u.Targets)
-}
-
-// stateWord says the state in one word, the worst first.
-func stateWord(s metrics.State) string {
-	switch {
-	case !s.Known:
-		return "unknown"
-	case s.Drained:
-		return "drained"
-	case s.Ejected:
-		return "ejected"
-	case !s.Healthy:
-		return "down"
-	case s.Trouble != "":
-		return s.Trouble
-	case s.Cooling:
-		return "cooling"
-	}
-	return "up"
 }

@@ -66,7 +66,8 @@ var table = []room{
 	{"event/*", "engine event", "*"},
 	{"metrics", "config envoy schema proto/millrace/v1", "*"}, // it counts events, wherever they come from
 	{"trace", "event metrics proto/millrace/v1", "*"},
-	{"audit", "internal/folder", ""}, // it knows nothing of what it records
+	{"dashboard", "control metrics proto/millrace/v1", ""}, // what there is to show, whoever counts it
+	{"audit", "internal/folder", ""},                       // it knows nothing of what it records
 	{"control", "config config/store envoy extproc xds proto/millrace/v1", "*"},
 	{"admin", "config config/store control envoy event xds proto/millrace/v1", "*"},
 	{"cmd/millrace", "*", "*"},
@@ -84,12 +85,13 @@ var table = []room{
 }
 
 // tests may also use what is made for tests, and any library.
-const testPackages = "internal/golden internal/fakellm"
+const testPackages = "internal/golden internal/fakellm internal/browser"
 
 // testRooms are what the tests of a room may import beside what it may itself: a machine is tested
 // with real parts.
 var testRooms = map[string]string{"extproc": "audit",
 	"extproc/answer": "extproc/provider schema", "extproc/policy": "extproc/provider", "extproc/policy/match": "extproc/policy/detect extproc/policy/injection extproc/policy/words", "extproc/texts": "extproc/provider internal/sse", "extproc/provider": "extproc/texts internal/strictjson", "control": "engine", "event/spool": "proto/millrace/v1", "internal/edges": "schema",
+	"dashboard": "admin",
 }
 
 // testLibraries are what the tests of a room may use beside any ordinary library: control's have a
