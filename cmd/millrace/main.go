@@ -30,6 +30,7 @@ type commands struct {
 
 	Status   statusCommand   `cmd:"" help:"Show where a running gateway stands."`
 	Stats    statsCommand    `cmd:"" help:"Show what has become of requests, and how the targets are: one digest of what Envoy and the sidecar count."`
+	Top      topCommand      `cmd:"" help:"Watch a running gateway: targets, policies and the last requests, each second; q or Ctrl-C ends."`
 	Apply    applyCommand    `cmd:"" help:"Send a whole document for one gateway."`
 	Get      getCommand      `cmd:"" help:"Show resources."`
 	Diff     diffCommand     `cmd:"" help:"Show what changed between two versions."`
