@@ -210,7 +210,7 @@ func (b *bench) gateway(name, binary, envoyBinary, document string, says ...stri
 		return err
 	}
 	cmd := exec.Command(binary, "run", "--config", file, "--concurrency", "2", "--log-level", "error", "--envoy-log-level", "error")
-	cmd.Env = append(os.Environ(), "ENVOY_BIN="+envoyBinary)
+	cmd.Env = append(os.Environ(), "ENVOY_BIN="+envoyBinary, "MILLRACE_QUIET=true") // by the environment, for builds that have no such flag
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
 	if err := b.launch(cmd, url+"/health/ready"); err != nil {
 		return err

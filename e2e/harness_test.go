@@ -107,6 +107,7 @@ type gateway struct {
 	events string // path of the file
 	dir    string // that the process works in; "": that of the tests
 	log    *buffer
+	stdout io.Writer // nil: log
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
 	told   bool          // the process was told to end
@@ -181,6 +182,9 @@ func (g *gateway) exec(args ...string) {
 	g.cmd.Env = append(os.Environ(), "ENVOY_BIN="+envoyBinary)
 	g.cmd.Dir = g.dir
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
+	if g.stdout != nil {
+		g.cmd.Stdout = g.stdout
+	}
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ type destinations struct {
 	recorder *event.Recorder
 	engine   *engine.Engine // nil: nothing is kept
 	log      *slog.Logger
+	console  *console // where the configuration names nothing; nil: nowhere
 
 	mu    sync.Mutex // guards what follows
 	local []localSink
@@ -79,6 +80,9 @@ func (d *destinations) use(c *config.Config) error {
 		all = append(all, d.spool)
 	} else if c.Events.Spooled() {
 		d.log.Warn(inMemory)
+	}
+	if len(c.Events.Sinks) == 0 && d.console != nil {
+		all = append(all, d.console)
 	}
 	return d.recorder.Use(all...)
 }

@@ -18,6 +18,7 @@ type runCommand struct {
 	sidecarFlags
 	EnvoyLogLevel string `help:"Envoy's own log level." default:"warning"`
 	Concurrency   int    `help:"Envoy's worker threads; one per core when not given."`
+	Quiet         bool   `help:"Do not print requests. Without events in the configuration each is a line: for people in a terminal, else JSON." short:"q" env:"MILLRACE_QUIET"`
 }
 
 // startTimeout bounds the wait for Envoy to serve.
@@ -32,6 +33,9 @@ func (c *runCommand) Run(ctx context.Context, end context.CancelCauseFunc, out i
 	binary, err := envoy.Find(ctx)
 	if err != nil {
 		return err
+	}
+	if !c.Quiet {
+		c.console = newConsole(out)
 	}
 	dir, remove, err := newPrivate()
 	if err != nil {

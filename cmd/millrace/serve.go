@@ -50,6 +50,7 @@ type sidecarFlags struct {
 	Admin    string     `help:"Where the REST API listens, in place of gateway.admin.listen; 127.0.0.1:8080 when there is a store and nobody says." placeholder:"ADDRESS"`
 	Demo     bool       `help:"Also start the demo providers that examples/quickstart.yaml uses, in this process."`
 	LogLevel slog.Level `help:"debug, info, warn or error." default:"info"`
+	console  *console   // where events go that the configuration says nothing about; nil: nowhere
 	Instance string     `help:"What this sidecar calls itself in /health; random when not given." env:"MILLRACE_INSTANCE_ID"`
 }
 
@@ -110,7 +111,7 @@ type sidecar struct {
 func startSidecar(ctx context.Context, end context.CancelCauseFunc, flags sidecarFlags, dir string, check func(*config.Config) error) (_ *sidecar, err error) {
 	log, name := logger(flags.LogLevel), instance(flags.Instance)
 	s := &sidecar{log: log, failed: make(chan error, 3), recorder: event.NewRecorder("/millrace/" + url.PathEscape(name)), engine: newEngine(flags, log), policies: policy.NewMetrics(), recent: dashboard.NewRecent()}
-	s.events = &destinations{recorder: s.recorder, engine: s.engine, log: log}
+	s.events = &destinations{recorder: s.recorder, engine: s.engine, log: log, console: flags.console}
 	s.requests, s.traces = metrics.NewRequests(s.present), newTraces(log, name, s.present)
 	s.audit = &auditLogs{dir: auditFolder(flags.DataDir), log: log, logs: map[string]*audit.Log{}}
 	if flags.Config == "" && s.engine == nil {
