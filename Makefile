@@ -38,7 +38,7 @@ run: build envoy ## Build, then run Envoy and the sidecar on :41002 (RUN_ARGS=â€
 .PHONY: test
 test: envoy ## Run all tests, those with the real Envoy included, with -race.
 	$(if $(RACE),,@echo "note: no C compiler ($$(go env CC)), so the tests run without -race" >&2)
-	$(if $(ABSENT),@echo "note: rolling restarts behind a balancer, or the page in a browser, are not tested with what is missing: $(ABSENT)" >&2)
+	$(if $(ABSENT),@echo "note: what needs it (rolling restarts behind a balancer; the page in a browser) is not tested without $(ABSENT)" >&2)
 	go test $(RACE) -parallel 6 -timeout 15m ./...
 
 .PHONY: soak
