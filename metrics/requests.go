@@ -156,8 +156,10 @@ func (r *Requests) Record(e *millracev1.Event) {
 			r.retries.WithLabelValues(gateway, service, condition(e.Attempts[i-1])).Inc()
 		}
 	}
-	if usd, err := strconv.ParseFloat(e.GetCost().GetUsd(), 64); err == nil && usd > 0 {
-		r.cost.WithLabelValues(gateway, service, model).Add(usd)
+	if usd := e.GetCost().GetUsd(); usd != "" {
+		if amount, err := strconv.ParseFloat(usd, 64); err == nil {
+			r.cost.WithLabelValues(gateway, service, model).Add(amount)
+		}
 	}
 	for _, t := range tokensOf(e.Usage) {
 		if t.count > 0 {
