@@ -214,7 +214,7 @@ func TestExamplesValidate(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			var warnings strings.Builder
-			command := exec.Command(binary, "validate", "--elsewhere", file)
+			command := exec.Command(binary, "validate", "--elsewhere", "--data-dir", t.TempDir(), file)
 			command.Stderr = &warnings
 			effective, err := command.Output()
 			if err != nil || warnings.Len() > 0 || !strings.Contains(string(effective), "listen_port: 41002") {
