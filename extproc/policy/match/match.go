@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strings"
 	"sync"
 
 	"millrace/extproc/policy/fold"
@@ -187,15 +188,49 @@ func (s *Set) find(text string) (found []Found) {
 	if s.whole.folded == nil {
 		return found
 	}
-	var o origin
-	folded, at := s.fold.text(text)
-	o.folded(len(folded), at, text)
+	folded, o := s.fold.whole(text)
 	for _, p := range s.whole.folded {
 		for _, f := range p.find(folded) {
 			found = append(found, o.trace(f))
 		}
 	}
 	return found
+}
+
+// foldedAtOnce is how many bytes are folded at once: what fold says of a piece takes eight times its
+// size, and of most pieces there is nothing to say.
+const foldedAtOnce = 512
+
+// whole folds a text, and says what was made of what.
+func (f folding) whole(text string) (string, *origin) {
+	o := &origin{}
+	var made strings.Builder
+	differs := false
+	for from, size := 0, foldedAtOnce; from < len(text); {
+		n := len(text) - from
+		if n > size {
+			if n = f.settled(text[from : from+size]); n == 0 { // no place to cut
+				size *= 2
+				continue
+			}
+		}
+		piece := text[from : from+n]
+		folded, at := f.text(piece)
+		if at != nil && !differs {
+			differs = true
+			made.Grow(len(text))
+			made.WriteString(text[:from])
+		}
+		if differs {
+			made.WriteString(folded)
+		}
+		o.folded(len(folded), at, piece)
+		from, size = from+n, foldedAtOnce
+	}
+	if !differs {
+		return text, o
+	}
+	return made.String(), o
 }
 
 // find returns the matches in a text.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"millrace/extproc/policy/fold"
 )
 
 // exprs are of every kind that a rule may be: with context before and after, greedy and not,
@@ -384,7 +386,6 @@ func TestRealFolding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tricks := []string{"か", "\u3099", "ᄒ", "ᅡ", "ᆫ", "ﷺ", "\u200d", "𝐤𝐞𝐲", "кеу", "\U000E0066\U000E006F\U000E006F", "\u00ad", "Ⓕ", "e\u0301"}
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 20))
 		var text strings.Builder
@@ -397,6 +398,37 @@ func TestRealFolding(t *testing.T) {
 	found, err := s.Find("k\u200be\u00ady and \u200b𝐟𝐨𝐨")
 	if err != nil || len(found) == 0 {
 		t.Errorf("got %v, %v", found, err)
+	}
+}
+
+// tricks are ways to write something else.
+var tricks = []string{"か", "\u3099", "ᄒ", "ᅡ", "ᆫ", "ﷺ", "\u200d", "𝐤𝐞𝐲", "кеу", "\U000E0066\U000E006F\U000E006F", "\u00ad", "Ⓕ", "e\u0301"}
+
+// TestFoldedInPieces: a long text is folded in pieces, and what is found in it is what is found in
+// the text that is folded at once.
+func TestFoldedInPieces(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 21))
+		var text strings.Builder
+		for text.Len() < 6*foldedAtOnce {
+			if text.WriteString(randomText(r, 40)); r.IntN(4) == 0 {
+				text.WriteString(strings.Repeat(tricks[r.IntN(len(tricks))], 1+r.IntN(300)))
+			}
+		}
+		folded, o := folding{fold.Fold, fold.Settled}.whole(text.String())
+		whole, at := fold.Fold(text.String())
+		if folded != whole {
+			t.Fatalf("seed %d: %q\nfolded in pieces %q\nat once %q", seed, text.String(), folded, whole)
+		}
+		var once origin
+		once.folded(len(whole), at, text.String())
+		for i := range whole {
+			r, size := utf8.DecodeRuneInString(whole[i:])
+			letter := Found{From: i, To: i + size}
+			if got, want := o.trace(letter), once.trace(letter); got != want {
+				t.Fatalf("seed %d: %q at %d was made of %v, at once of %v", seed, r, i, got, want)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package match
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // An origin maps a text that was made of another one, folded or decoded, back to it. Positions
 // count from the starts of both.
@@ -83,13 +86,20 @@ func (o *origin) folded(size int, at []int, raw string) {
 
 // from is where starts what the byte at i was made of.
 func (o *origin) from(i int) int {
-	for _, p := range o.parts {
-		if i < p.made+p.size {
-			from, _ := p.span(i)
-			return from
-		}
+	if p := o.part(i); p != nil {
+		from, _ := p.span(i)
+		return from
 	}
 	return o.of
+}
+
+// part is that with the byte at i; nil where nothing was made yet.
+func (o *origin) part(i int) *part {
+	n, _ := slices.BinarySearchFunc(o.parts, i+1, func(p part, end int) int { return p.made + p.size - end })
+	if n == len(o.parts) {
+		return nil
+	}
+	return &o.parts[n]
 }
 
 // index is the first byte that was made of what starts at of or later.
@@ -117,11 +127,8 @@ func (o *origin) forget(i int) {
 func (o *origin) trace(f Found) Found {
 	last := f.To - 1
 	f.From = o.from(f.From)
-	for _, p := range o.parts {
-		if last < p.made+p.size {
-			_, f.To = p.span(last)
-			break
-		}
+	if p := o.part(last); p != nil {
+		_, f.To = p.span(last)
 	}
 	return f
 }
