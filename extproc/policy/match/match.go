@@ -197,8 +197,8 @@ func (s *Set) find(text string) (found []Found) {
 	return found
 }
 
-// foldedAtOnce is how many bytes are folded at once: what fold says of a piece takes eight times its
-// size, and of most pieces there is nothing to say.
+// foldedAtOnce is how many bytes are folded at once: what fold says of a piece takes eight times
+// its size, and of most pieces there is nothing to say.
 const foldedAtOnce = 512
 
 // whole folds a text, and says what was made of what.
