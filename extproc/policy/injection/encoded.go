@@ -73,8 +73,14 @@ func readable(text string) bool {
 	return letters >= 12
 }
 
+// plainAlphabet is that of base64 for base64url; unseparated takes out what stands between bytes.
+var (
+	plainAlphabet = strings.NewReplacer("-", "+", "_", "/")
+	unseparated   = strings.NewReplacer(" ", "", ",", "", ":", "")
+)
+
 func unbase64(run string) []byte {
-	run = strings.NewReplacer("-", "+", "_", "/").Replace(run)
+	run = plainAlphabet.Replace(run)
 	decoded, _ := base64.RawStdEncoding.DecodeString(run[:len(run)-len(run)%4])
 	if rest := run[len(run)-len(run)%4:]; len(rest) > 1 {
 		last, _ := base64.RawStdEncoding.DecodeString(rest)
@@ -84,13 +90,13 @@ func unbase64(run string) []byte {
 }
 
 func unhex(run string) []byte {
-	run = strings.NewReplacer(" ", "", ",", "", ":", "").Replace(run)
+	run = unseparated.Replace(run)
 	decoded, _ := hex.DecodeString(run[:len(run)&^1])
 	return whole(decoded)
 }
 
 func unbinary(run string) []byte {
-	run = strings.NewReplacer(" ", "", ",", "").Replace(run)
+	run = unseparated.Replace(run)
 	var decoded []byte
 	for ; len(run) >= 8; run = run[8:] {
 		b, _ := strconv.ParseUint(run[:8], 2, 8)
