@@ -221,10 +221,13 @@ func (g *gate) read(f *frame) error {
 
 // closeAll closes the windows of some channels.
 func (g *gate) closeAll(which func(texts.Channel) bool) error {
-	for _, w := range slices.Clone(g.windows) {
+	for i := 0; i < len(g.windows); {
+		w := g.windows[i]
 		if !which(w.channel) {
+			i++
 			continue
 		}
+		g.windows = slices.Delete(g.windows, i, i+1)
 		if err := g.close(w); err != nil {
 			return err
 		}
@@ -321,36 +324,30 @@ func (g *gate) respeak(i int, with string) {
 // window is that of the text's channel. When a choice begins to speak its thoughts are over, which
 // OpenAI's schema does not say.
 func (g *gate) window(t *texts.Text) (*window, error) {
-	var found *window
-	for _, w := range slices.Clone(g.windows) {
-		switch {
-		case w.channel == t.Channel:
-			found = w
-		case w.channel.Kind == texts.Thought && t.Kind != texts.Thought && w.channel.Choice == t.Channel.Choice:
-			if err := g.close(w); err != nil {
-				return nil, err
-			}
+	if t.Kind != texts.Thought {
+		if err := g.closeAll(func(c texts.Channel) bool { return c.Kind == texts.Thought && c.Choice == t.Channel.Choice }); err != nil {
+			return nil, err
 		}
 	}
-	if found == nil {
-		if len(g.windows) >= maxWindows {
-			return nil, fmt.Errorf("more than %d texts side by side", maxWindows)
-		}
-		chain := g.output.session.chain
-		stream := chain.output.acts.set.Stream
-		if t.JSON {
-			stream = chain.output.acts.set.StreamJSON
-		}
-		found = &window{channel: t.Channel, stream: stream(chain.holdBack)}
-		g.windows = append(g.windows, found)
+	if i := slices.IndexFunc(g.windows, func(w *window) bool { return w.channel == t.Channel }); i >= 0 {
+		g.windows[i].of = *t
+		return g.windows[i], nil
 	}
-	found.of = *t
-	return found, nil
+	if len(g.windows) >= maxWindows {
+		return nil, fmt.Errorf("more than %d texts side by side", maxWindows)
+	}
+	chain := g.output.session.chain
+	stream := chain.output.acts.set.Stream
+	if t.JSON {
+		stream = chain.output.acts.set.StreamJSON
+	}
+	w := &window{channel: t.Channel, of: *t, stream: stream(chain.holdBack)}
+	g.windows = append(g.windows, w)
+	return w, nil
 }
 
-// close decides all that is left in a window.
+// close decides all that is left in a window, which is none of the gate's any more.
 func (g *gate) close(w *window) error {
-	g.windows = slices.DeleteFunc(g.windows, func(other *window) bool { return other == w })
 	step, err := w.stream.Close()
 	if err != nil {
 		return err
