@@ -50,11 +50,7 @@ func (o *Answer) Whole(body []byte) ([]byte, *llm.Error) {
 		o.again = s.asksAgain(tallies)
 		return nil, e
 	}
-	changed, err := d.Body()
-	if err != nil {
-		return nil, llm.AsError(err)
-	}
-	return changed, nil
+	return d.Body(), nil
 }
 
 // Again implements answer.Police.
@@ -100,7 +96,7 @@ func (o *Answer) askAtEnd() {
 		err := o.session.askMember(ctx, &o.session.chain.output.acts, i, t, d)
 		t.took = time.Since(began)
 		if err == nil {
-			err = d.apply()
+			d.apply()
 		}
 		e := o.session.judge(ctx, Output, t, err)
 		cancel()

@@ -6,6 +6,7 @@ import (
 
 	"millrace/extproc/policy/match"
 	"millrace/extproc/texts"
+	"millrace/internal/strictjson"
 	"millrace/schema"
 )
 
@@ -18,10 +19,11 @@ type document struct {
 	put     func(i int, with string)
 	several bool // it has answers side by side
 
-	read  bool
-	texts []texts.Text
-	edits map[int][]edit
-	hits  [][]hit // by text, of all patterns of the chain's side; nil: not looked for yet
+	read    bool
+	texts   []texts.Text
+	members []strictjson.Member // nil: not read yet
+	edits   map[int][]edit
+	hits    [][]hit // by text, of all patterns of the chain's side; nil: not looked for yet
 }
 
 // edit puts other words into the place of a piece of a text.
@@ -38,9 +40,7 @@ type hit struct {
 
 // Texts are those of the body, as it is now.
 func (d *document) Texts() ([]texts.Text, error) {
-	if err := d.apply(); err != nil {
-		return nil, err
-	}
+	d.apply()
 	if !d.read {
 		all, err := d.find(d.schema, d.body)
 		if err != nil {
@@ -52,9 +52,22 @@ func (d *document) Texts() ([]texts.Text, error) {
 }
 
 // Body is the body as it is now.
-func (d *document) Body() ([]byte, error) {
-	err := d.apply()
-	return d.body, err
+func (d *document) Body() []byte {
+	d.apply()
+	return d.body
+}
+
+// Members are those of the body, as it is now.
+func (d *document) Members() ([]strictjson.Member, error) {
+	d.apply()
+	if d.members == nil {
+		all, err := strictjson.Scan(d.body)
+		if err != nil {
+			return nil, err
+		}
+		d.members = all
+	}
+	return d.members, nil
 }
 
 // copied is a document of its own that says the same. d must not have edits.
@@ -67,9 +80,9 @@ func (d *document) copied() *document {
 }
 
 // apply makes the edits.
-func (d *document) apply() error {
+func (d *document) apply() {
 	if len(d.edits) == 0 {
-		return nil
+		return
 	}
 	with := map[int]string{}
 	for i, edits := range d.edits {
@@ -81,15 +94,14 @@ func (d *document) apply() error {
 	}
 	if d.put != nil {
 		d.edits, d.hits = nil, nil
-		return nil
+		return
 	}
 	d.replace(texts.Replace(d.body, d.texts, with))
-	return nil
 }
 
 // replace puts another body in place.
 func (d *document) replace(body []byte) {
-	d.body, d.read, d.texts, d.edits, d.hits = body, false, nil, nil, nil
+	d.body, d.read, d.texts, d.members, d.edits, d.hits = body, false, nil, nil, nil, nil
 }
 
 func (d *document) edit(i int, e edit) {

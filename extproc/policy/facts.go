@@ -32,7 +32,7 @@ func (s *Session) facts(p Phase, d *document) *condition.Facts {
 		return f
 	}
 	f.Texts, f.TextBytes = len(all), textBytes(all)
-	f.Tools, _ = d.tools()
+	f.Tools, _ = d.tools() // who reads the members fails
 	f.MaxTokens = d.maxTokens()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *Session) facts(p Phase, d *document) *condition.Facts {
 
 // tools are the names of those that a request offers.
 func (d *document) tools() ([]string, error) {
-	members, err := strictjson.Scan(d.body)
+	members, err := d.Members()
 	if err != nil {
 		return nil, err
 	}
@@ -51,16 +51,15 @@ func (d *document) tools() ([]string, error) {
 
 // maxTokens is what a request lets the model write; 0 where it does not say.
 func (d *document) maxTokens() int64 {
-	members, err := strictjson.Scan(d.body)
+	members, err := d.Members()
 	if err != nil {
 		return 0
 	}
+	body := strictjson.NewPatch(d.body, members)
 	for _, name := range d.schema.Output.Limits {
-		for _, m := range members {
-			if m.Name == name {
-				n, _ := strconv.ParseInt(string(d.body[m.Value:m.End]), 10, 64)
-				return n
-			}
+		if value := body.Get(name); value != nil {
+			n, _ := strconv.ParseInt(string(value), 10, 64)
+			return n
 		}
 	}
 	return 0

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"millrace/extproc/policy/limits"
-	"millrace/internal/strictjson"
 )
 
 // requestLimits bounds how large a request is, and what the model may write for it.
@@ -29,7 +28,7 @@ func (l *requestLimits) ask(_ context.Context, q *question) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	members, err := strictjson.Scan(q.doc.body)
+	members, err := q.doc.Members()
 	if err != nil {
 		return finding{}, err
 	}

@@ -60,11 +60,7 @@ func (s *Session) Input(ctx context.Context, body []byte) ([]byte, *llm.Error) {
 	if e != nil {
 		return nil, e
 	}
-	changed, err := d.Body()
-	if err != nil {
-		return nil, llm.AsError(err)
-	}
-	return changed, nil
+	return d.Body(), nil
 }
 
 // tally is what a member has come to.
@@ -152,9 +148,7 @@ func (s *Session) askKind(ctx context.Context, p Phase, m *member, d *document) 
 	if !m.kind.waits {
 		return m.ask.ask(ctx, &question{Host: s.host, session: s, phase: p, doc: d})
 	}
-	if err := d.apply(); err != nil {
-		return finding{}, err
-	}
+	d.apply()
 	kind, q := m.ask, &question{Host: s.host, session: s, phase: p, doc: d.copied()}
 	return guarded(ctx, func() (finding, error) { return kind.ask(ctx, q) })
 }
