@@ -30,13 +30,6 @@ type Policy struct {
 	path string
 }
 
-// With is the policy with other parameters.
-func (p *Policy) With(params map[string]any) *Policy {
-	other := *p
-	other.Params = params
-	return &other
-}
-
 // Path is where the document says something of the policy: "policies.policy.strict-dlp".
 func (p *Policy) Path() string { return p.path }
 

@@ -11,7 +11,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -220,11 +219,11 @@ func (s *sides) none() bool { return len(s.acts.members)+len(s.watches.members) 
 func compileMember(p *config.Policy) (*member, config.Errors) {
 	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == p.Kind })
 	if i < 0 {
-		return nil, config.Errors{{Path: p.Path(), Reason: fmt.Sprintf("there is no policy %q", p.Kind)}} // config.NotYet has refused it
+		return nil, config.Errors{{Path: p.Path(), Reason: fmt.Sprintf("there is no policy %q", p.Kind)}} // config has refused it
 	}
-	params := &params{policy: p, kind: kinds[i]}
-	params.known()
 	m := &member{Policy: p, kind: &kinds[i]}
+	params := paramsOf(p, m.kind)
+	params.known()
 	if p.When != "" {
 		when, err := condition.Compile(p.When)
 		if err != nil {
@@ -303,13 +302,11 @@ func guarded(ctx context.Context, f func() (finding, error)) (finding, error) {
 	}
 }
 
-// errPanic is a bug of ours.
-var errPanic = errors.New("panic")
-
+// recovered makes an error of a panic, which is a bug of ours.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
 	return f()

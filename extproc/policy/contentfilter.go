@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -66,29 +65,18 @@ const customList = "custom" // the category of words that have none
 
 // ownLists are those of the document: objects with a category, a severity, words and patterns.
 func (p *params) ownLists() []words.List {
-	value, given := p.policy.Params["lists"]
-	items, ok := value.([]any)
-	if given && (!ok || len(items) == 0) {
-		p.errorf("lists", "want a list of objects with category, severity, words and patterns")
-	}
 	var all []words.List
-	for i, item := range items {
-		object, _ := item.(map[string]any)
-		one := params{policy: p.policy.With(object), kind: kind{name: "a list", params: []string{"category", "patterns", "severity", "words"}}}
-		one.known()
+	p.each("lists", "a list", []string{"category", "patterns", "severity", "words"}, func(one *params) {
 		l := words.List{Category: one.text("category"), Words: one.list("words"), Patterns: one.list("patterns")}
 		l.Severity, _ = words.ParseSeverity(one.word("severity", "high", "medium", "low"))
 		if !customName.MatchString(l.Category) {
-			one.errorf("category", "want small letters, digits and -, after a letter, at most 40")
+			one.errorf("category", "%s", wantName)
 		}
 		if len(l.Words)+len(l.Patterns) == 0 {
 			one.errorf("words", "want words, patterns, or both")
 		}
-		for _, e := range one.found {
-			p.errorf(fmt.Sprintf("lists[%d].%s", i, strings.TrimPrefix(e.Path, p.policy.Path()+".")), "%s", e.Reason)
-		}
 		all = append(all, l)
-	}
+	})
 	return all
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"crypto/rand"
-	"fmt"
 	"regexp"
 
 	"millrace/extproc/policy/detect"
@@ -59,21 +58,27 @@ var usualDetectors = []string{detect.Email, detect.Phone, detect.CreditCard, det
 // customDetectors are those that the document itself has: a list of {name, pattern}.
 func (p *params) customDetectors(name string) []detect.Detector {
 	var all []detect.Detector
-	for i, item := range p.objects(name, "name", "pattern") {
-		at := fmt.Sprintf("%s[%d]", name, i)
-		if !customName.MatchString(item["name"]) {
-			p.errorf(at+".name", "want small letters, digits and -, after a letter, at most 40")
+	p.each(name, "a pattern", []string{"name", "pattern"}, func(one *params) {
+		called, _ := one.values["name"].(string)
+		expr, _ := one.values["pattern"].(string)
+		if !customName.MatchString(called) {
+			one.errorf("name", "%s", wantName)
 		}
-		if _, err := regexp.Compile(item["pattern"]); err != nil {
-			p.errorf(at+".pattern", "%v", err)
-			continue
+		switch _, err := regexp.Compile(expr); {
+		case expr == "":
+			one.errorf("pattern", "want a text")
+		case err != nil:
+			one.errorf("pattern", "%v", err)
 		}
-		all = append(all, detect.Detector{Name: item["name"], Category: item["name"], Expr: item["pattern"]})
-	}
+		all = append(all, detect.Detector{Name: called, Category: called, Expr: expr})
+	})
 	return all
 }
 
+// customName is the name of a category of the document's own.
 var customName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
+const wantName = "want small letters, digits and -, after a letter, at most 40"
 
 // placeholderExpr is what detect.Placeholder writes.
 const placeholderExpr = `\[[A-Z][A-Z0-9_]*_[0-9]+\]`
@@ -82,8 +87,7 @@ func (d *dlp) patterns(phase Phase) []pattern {
 	var all []pattern
 	if phase == Output && d.reversible { // first, so that what is put back is not taken for a finding
 		all = append(all, pattern{Pattern: match.Pattern{Expr: placeholderExpr}, restores: true, instead: func(s *Session, found string) string {
-			value, _ := s.vault.restore(found)
-			return value
+			return s.vault.restore(found)
 		}})
 	}
 	for _, one := range d.detectors {

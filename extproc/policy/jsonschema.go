@@ -19,7 +19,7 @@ type jsonSchema struct {
 
 func newJSONSchema(p *params) any {
 	s := &jsonSchema{fenced: p.boolean("fenced"), again: p.boolean("retry")}
-	schema, given := p.policy.Params["schema"]
+	schema, given := p.values["schema"]
 	if !given {
 		p.errorf("schema", "want a JSON Schema")
 		return s

@@ -16,25 +16,33 @@ import (
 // that is not there or is wrong, and notes what is wrong.
 type params struct {
 	policy *config.Policy
-	kind   kind
+	path   string         // of what has the values
+	values map[string]any // as JSON has them
+	kind   string         // of what has the values, for people
+	fields []string       // the names of the values that there can be
 	found  config.Errors
 }
 
+// paramsOf are those of a policy.
+func paramsOf(p *config.Policy, k *kind) *params {
+	return &params{policy: p, path: p.Path(), values: p.Params, kind: k.name, fields: k.params}
+}
+
 func (p *params) errorf(name, format string, args ...any) {
-	p.found = append(p.found, config.Error{Path: p.policy.Path() + "." + name, Reason: fmt.Sprintf(format, args...)})
+	p.found = append(p.found, config.Error{Path: p.path + "." + name, Reason: fmt.Sprintf(format, args...)})
 }
 
 // known notes the parameters that the kind does not have.
 func (p *params) known() {
-	for _, name := range slices.Sorted(maps.Keys(p.policy.Params)) {
-		if !slices.Contains(p.kind.params, name) {
-			p.errorf(name, "%s has no such parameter; it has %s", p.kind.name, strings.Join(p.kind.params, ", "))
+	for _, name := range slices.Sorted(maps.Keys(p.values)) {
+		if !slices.Contains(p.fields, name) {
+			p.errorf(name, "%s has no such parameter; it has %s", p.kind, strings.Join(p.fields, ", "))
 		}
 	}
 }
 
 func (p *params) boolean(name string) bool {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	is, ok := value.(bool)
 	if given && !ok {
 		p.errorf(name, "want true or false")
@@ -44,7 +52,7 @@ func (p *params) boolean(name string) bool {
 
 // text is one line that is not empty.
 func (p *params) text(name string) string {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	s, _ := value.(string)
 	if given && (s == "" || strings.ContainsAny(s, "\x00\n\r")) {
 		p.errorf(name, "want a text of one line")
@@ -55,7 +63,7 @@ func (p *params) text(name string) string {
 
 // count is a whole number from 1 to most.
 func (p *params) count(name string, most int) int {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	n, _ := value.(float64)
 	if given && (n != float64(int(n)) || n < 1 || n > float64(most)) {
 		p.errorf(name, "want a whole number from 1 to %d", most)
@@ -66,7 +74,7 @@ func (p *params) count(name string, most int) int {
 
 // prose is text of any number of lines, up to 16 KiB.
 func (p *params) prose(name string) string {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	s, ok := value.(string)
 	if given && (!ok || s == "" || len(s) > maxProse || strings.Contains(s, "\x00")) {
 		p.errorf(name, "want a text of at most %d bytes", maxProse)
@@ -79,7 +87,7 @@ const maxProse = 16 << 10
 
 // list is a list of texts that are not empty.
 func (p *params) list(name string) []string {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	if !given {
 		return nil
 	}
@@ -101,7 +109,7 @@ func (p *params) list(name string) []string {
 
 // word is one of a few words; the first where the parameter is not there.
 func (p *params) word(name string, words ...string) string {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	s, _ := value.(string)
 	switch {
 	case !given:
@@ -125,32 +133,20 @@ func (p *params) names(allow, deny string) *limits.Names {
 	return n
 }
 
-// objects is a list of objects that have texts for these fields, and no others.
-func (p *params) objects(name string, fields ...string) []map[string]string {
-	value, given := p.policy.Params[name]
+// each reads a list of objects, of what is called kind, which have these fields and no others.
+func (p *params) each(name, kind string, fields []string, read func(*params)) {
+	value, given := p.values[name]
 	items, ok := value.([]any)
 	if given && (!ok || len(items) == 0) {
 		p.errorf(name, "want a list of objects with %s", strings.Join(fields, ", "))
 	}
-	var all []map[string]string
 	for i, item := range items {
 		object, _ := item.(map[string]any)
-		read := map[string]string{}
-		for _, field := range fields {
-			s, isText := object[field].(string)
-			if !isText || s == "" {
-				p.errorf(fmt.Sprintf("%s[%d].%s", name, i, field), "want a text")
-			}
-			read[field] = s
-		}
-		for _, field := range slices.Sorted(maps.Keys(object)) {
-			if !slices.Contains(fields, field) {
-				p.errorf(fmt.Sprintf("%s[%d].%s", name, i, field), "there is no such field; there are %s", strings.Join(fields, ", "))
-			}
-		}
-		all = append(all, read)
+		one := &params{policy: p.policy, path: fmt.Sprintf("%s.%s[%d]", p.path, name, i), values: object, kind: kind, fields: fields}
+		one.known()
+		read(one)
+		p.found = append(p.found, one.found...)
 	}
-	return all
 }
 
 // countOr is a count with a default.
@@ -163,7 +159,7 @@ func (p *params) countOr(name string, otherwise, most int) int {
 
 // fraction is a number from 0 to 1.
 func (p *params) fraction(name string) float64 {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	n, ok := value.(float64)
 	if given && (!ok || n < 0 || n > 1) {
 		p.errorf(name, "want a number from 0 to 1")
@@ -174,7 +170,7 @@ func (p *params) fraction(name string) float64 {
 
 // duration is a time such as 500ms.
 func (p *params) duration(name string, otherwise, most time.Duration) time.Duration {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	if !given {
 		return otherwise
 	}
@@ -189,7 +185,7 @@ func (p *params) duration(name string, otherwise, most time.Duration) time.Durat
 
 // texts are texts by name.
 func (p *params) texts(name string) map[string]string {
-	value, given := p.policy.Params[name]
+	value, given := p.values[name]
 	object, ok := value.(map[string]any)
 	if given && !ok {
 		p.errorf(name, "want an object of texts")

@@ -36,12 +36,11 @@ func (v *vault) placeholder(category, value string) string {
 	return words
 }
 
-// restore is the value that the words stand for; false where nothing has been taken out for them.
-func (v *vault) restore(words string) (string, bool) {
+// restore is the value that the words stand for; "" where nothing has been taken out for them.
+func (v *vault) restore(words string) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	value, there := v.original[words]
-	return value, there
+	return v.original[words]
 }
 
 // instead is what takes the place of a hit in the text, as the text needs it.

@@ -29,9 +29,6 @@ func newWebhook(p *params) any {
 		Secret: p.secret("signing"), Refuse: config.RefusedAddress,
 	}
 	if token := p.secret("token"); token != "" {
-		if c.Headers == nil {
-			c.Headers = map[string]string{}
-		}
 		c.Headers["Authorization"] = "Bearer " + token
 	}
 	if at, err := url.Parse(c.URL); err == nil {
