@@ -179,3 +179,20 @@ rules:
 		p.server.exchanges.take(callID)
 	}
 }
+
+// TestPoliciesOfTheModelsRule: where the model chooses the rule, the policies that only its service
+// has are told of the request's headers and address as those of the gateway are.
+func TestPoliciesOfTheModelsRule(t *testing.T) {
+	p := newPeerOf(t, `
+upstreams: [{name: chat, targets: [{id: a, provider: openai}]}]
+services: [{name: open, upstream: chat}, {name: strict, upstream: chat, policies: {chain: [blue]}}]
+policies: {policy: {blue: {kind: expression, expression: 'request.headers["x-team"] == "blue"', reason: not for blue}}}
+rules: [{path: /v1, service: strict, models: [m-strict]}, {path: /v1, service: open, models: [m-open]}]
+`)
+	for model, refused := range map[string]bool{"m-strict": true, "m-open": false} {
+		reply := p.routed(t, envoy.RouteModel+"default /v1", fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"hi"}]}`, model))
+		if got := reply.GetImmediateResponse() != nil; got != refused {
+			t.Errorf("%s: refused %v: %v", model, got, reply)
+		}
+	}
+}

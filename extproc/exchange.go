@@ -58,7 +58,6 @@ type tried struct {
 type clientRequest struct {
 	id      string
 	path    string
-	address string         // of the client, as Envoy has it; "" where no policy asks
 	policed bool           // the gateway's policies were asked whether it may be sent
 	key     *config.Key    // the one that let it in, of the runtime; nil: none is needed
 	client  provider.Codec // of what it asks for
@@ -70,7 +69,6 @@ type clientRequest struct {
 	sent    []byte            // the same as they came
 	header  map[string]string // those of its headers that providers may see
 	forward map[string]string // those that only targets see that name them
-	visible map[string]string // those that policies are told; nil: there are none
 	via     []string          // the gateways that it has passed
 	trace   string            // its traceparent; "" where it has none that is well-formed
 	state   string            // its tracestate, where it has a traceparent

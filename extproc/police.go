@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/config"
@@ -22,9 +23,9 @@ func (r *routing) police(ctx context.Context, body []byte) *llm.Error {
 	}
 	sum := sha256.Sum256(body)
 	facts := policy.Request{
-		ID: x.id, Time: x.started.UTC(), Gateway: x.route.gateway, Client: x.address, Method: "POST", Path: x.path,
+		ID: x.id, Time: x.started.UTC(), Gateway: x.route.gateway, Client: clientAddress(r.header), Method: "POST", Path: x.path,
 		Schema: string(x.client.Schema.Name), Model: x.head.Model, Stream: x.head.Stream, Bytes: len(body), SHA256: hex.EncodeToString(sum[:]),
-		Counts: x.counts, Service: x.route.service, Tags: x.route.tags, Headers: x.visible,
+		Counts: x.counts, Service: x.route.service, Tags: x.route.tags, Headers: sync.OnceValue(r.visibleHeaders),
 	}
 	if x.key != nil {
 		facts.Key = x.key.Name
@@ -46,10 +47,10 @@ func (r *routing) police(ctx context.Context, body []byte) *llm.Error {
 }
 
 // visibleHeaders are the client's headers that policies are told: none that may carry a credential.
-func (r *routing) visibleHeaders(h headers) map[string]string {
-	key := presentedKey(h)
+func (r *routing) visibleHeaders() map[string]string {
+	key := presentedKey(r.header)
 	told := map[string]string{}
-	for _, v := range h {
+	for _, v := range r.header {
 		if config.IsCredential(v.Key) || key != "" && strings.Contains(value(v), key) {
 			continue
 		}

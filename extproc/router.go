@@ -31,8 +31,9 @@ import (
 type routing struct {
 	server *Server
 	x      *exchange
-	bare   bool // Envoy's route is one that it serves by itself: always, or should the sidecar be dead
-	sized  bool // the headers say how large the body is
+	header headers // the client's
+	bare   bool    // Envoy's route is one that it serves by itself: always, or should the sidecar be dead
+	sized  bool    // the headers say how large the body is
 }
 
 // route serves a router stream: the headers, then the body when there is one to read. Envoy closes
@@ -131,6 +132,7 @@ func goOn() *extprocv3.ProcessingResponse {
 // Whatever is refused here costs one message.
 func (r *routing) headers(m *extprocv3.HttpHeaders, routeName string) *extprocv3.ProcessingResponse {
 	h := headersOf(m.Headers)
+	r.header = h
 	path, _, _ := strings.Cut(h.get(":path"), "?")
 	r.x = &exchange{
 		clientRequest: clientRequest{id: h.get(envoy.HeaderRequestID), path: path, client: guessClient(path, h), started: time.Now()},
@@ -213,9 +215,6 @@ func (r *routing) operation(operation, path string, h headers, endOfStream bool)
 	r.x.waits = announced(h)
 	if r.x.trace = traceparent(h); r.x.trace != "" {
 		r.x.state = h.only([]string{"tracestate"})["tracestate"]
-	}
-	if r.x.route.policies != nil {
-		r.x.address, r.x.visible = clientAddress(h), r.visibleHeaders(h)
 	}
 	return nil
 }

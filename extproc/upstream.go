@@ -93,7 +93,7 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		h, identity := headersOf(m.RequestHeaders.Headers), targetOf(message)
 		if h.get(envoy.HeaderRead) == "1" && h.get(envoy.HeaderAttempt) == "1" {
-			a.reading = &reading{routing{server: a.server}, h, identity}
+			a.reading = &reading{routing{server: a.server}, identity}
 			reply := a.reading.timed(func() *extprocv3.ProcessingResponse {
 				return a.reading.headers(m.RequestHeaders, h.get(envoy.HeaderRoute))
 			})
@@ -153,7 +153,6 @@ func (a *attempt) handle(message *extprocv3.ProcessingRequest) error {
 // reading is a first attempt that reads the request, as a router stream would (config.Plan.Joined).
 type reading struct {
 	routing
-	header   headers
 	identity string // of the target
 }
 

@@ -43,10 +43,12 @@ type Request struct {
 	Bytes   int       `json:"bytes"`  // of the body
 	SHA256  string    `json:"sha256"` // of the body, as the client sent it
 
-	Counts  bool              `json:"-"` // it asks how many tokens a conversation has
-	Service string            `json:"-"`
-	Tags    []string          `json:"-"` // of the service
-	Headers map[string]string `json:"-"` // by their names in lower case, without credentials
+	Counts  bool     `json:"-"` // it asks how many tokens a conversation has
+	Service string   `json:"-"`
+	Tags    []string `json:"-"` // of the service
+	// Headers are by their names in lower case, without credentials. Who wants them asks for them,
+	// also when the request is over; nil: there are none.
+	Headers func() map[string]string `json:"-"`
 }
 
 // Outcome is how a request has ended.

@@ -98,7 +98,7 @@ func TestSameChain(t *testing.T) {
 func TestWhen(t *testing.T) {
 	chain := chainOf(t, `{chain: [dlp], policy: {dlp: {when: 'request.headers["x-team"] == "a" && request.text_bytes > 3'}}}`)
 	for team, asked := range map[string]bool{"a": true, "b": false} {
-		s := chain.Start(quiet, schema.Usual(), Request{Headers: map[string]string{"x-team": team}}, nobody)
+		s := chain.Start(quiet, schema.Usual(), Request{Headers: func() map[string]string { return map[string]string{"x-team": team} }}, nobody)
 		body, e := s.Input(t.Context(), asking("a@b.com"))
 		if e != nil || strings.Contains(string(body), "[EMAIL_1]") != asked {
 			t.Errorf("team %s: %s, %v", team, body, e)

@@ -13,7 +13,10 @@ import (
 func (s *Session) facts(p Phase, d *document) *condition.Facts {
 	f := &condition.Facts{
 		Gateway: s.Gateway, Service: s.Service, Key: s.Key, Model: s.Model, Schema: s.Schema, Path: s.Path, Method: s.Method,
-		ClientAddress: s.Client, Stream: s.Stream, Tags: s.Tags, Headers: s.Headers, Bytes: s.Bytes, Time: s.Time, Phase: string(p),
+		ClientAddress: s.Client, Stream: s.Stream, Tags: s.Tags, Bytes: s.Bytes, Time: s.Time, Phase: string(p),
+	}
+	if s.Headers != nil {
+		f.Headers = s.Headers()
 	}
 	s.mu.Lock()
 	if s.asked != nil {
