@@ -156,7 +156,7 @@ func TestRequestsOwnFault(t *testing.T) {
 			status = reply.Failure.Status
 		}
 		for _, ask := range fourWays {
-			g.post(ask.path, ask.body).want(status).header("x-millrace-attempts", fmt.Sprintf("a=%d", status))
+			g.post(ask.path, ask.body).want(status).header("x-millrace-attempts", fmt.Sprintf("a=%d", status)).header("x-should-retry", "")
 		}
 	}
 	if got := healthOf(t, admin, "a")["trouble"]; got != "" {

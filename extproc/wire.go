@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -132,7 +131,7 @@ func (a *attempt) clientsHeaders(s *answer.Start) map[string]string {
 	if s.Retry {
 		want[envoy.HeaderRetry] = "1"
 	}
-	if s.Status == http.StatusConflict {
+	if s.Blocked {
 		want["x-should-retry"] = "false" // the SDKs retry 409
 	}
 	if timing := a.x.session.Timing(); timing != "" {

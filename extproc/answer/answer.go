@@ -104,6 +104,7 @@ type Start struct {
 	Length   int  // of the body; -1 for a stream
 	Labelled bool // the target's head calls the answer a stream
 	Retry    bool // another target is to be asked
+	Blocked  bool // it is what policies say: nobody is to ask again
 }
 
 // Reply is a whole answer, in JSON.
@@ -134,6 +135,7 @@ type Answer struct {
 	said     bool              // both have been said, in the last event
 	passed   bool              // something meaningful is among what has been let pass
 	settled  bool              // policies have no more to say
+	blocked  bool              // they have said that the client does not get it
 
 	spoke    bool      // a meaningful event has come; policies may keep it back
 	ended    bool      // the stream has said that it is complete, or failed
@@ -270,7 +272,7 @@ func (a *Answer) complete(status int, body []byte) {
 	a.held, a.cleared = a.held[:0], a.cleared[:0]
 	a.good = status < 300
 	a.out.Body = secrets.JSON(body)
-	a.out.Commit = &Start{Status: status, Length: len(a.out.Body), Labelled: a.content.labelled, Retry: status >= 400 && a.again}
+	a.out.Commit = &Start{Status: status, Length: len(a.out.Body), Labelled: a.content.labelled, Retry: status >= 400 && a.again, Blocked: a.blocked}
 	a.conclude()
 }
 

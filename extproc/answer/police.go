@@ -84,14 +84,14 @@ func (a *Answer) judged(cleared []byte, passed bool, blocked *llm.Error) bool {
 // a stream that is complete and says why it stopped. The target is not to blame. Policies that
 // could not be carried out end a stream as one that has failed.
 func (a *Answer) block(e *llm.Error) {
-	a.settled = true
+	a.settled, a.blocked = true, e.Type != llm.ErrUnavailable
 	switch {
 	case a.state != Streaming:
 		_ = a.fail(e, false)
 		a.again = a.env.Police.Again()
 		a.tell(e)
 		return
-	case e.Type == llm.ErrUnavailable:
+	case !a.blocked:
 		a.closeWith(a.fail(e, false))
 		return
 	}
