@@ -58,6 +58,9 @@ func (c *console) Close() error { return nil }
 // line is a request on one line.
 func (c *console) line(r dashboard.Request) string {
 	columns := requestColumns(r)
+	for i, c := range columns {
+		columns[i] = printable(c)
+	}
 	at, status, model, attempts, first, whole, tokens, cost, verdicts := columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7], columns[9]
 	status = fmt.Sprintf("%-4s", status)
 	if color := statusColor(r.Status); c.colors && color != "" {

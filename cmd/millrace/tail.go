@@ -11,7 +11,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 )
 
 type eventsCommand struct {
@@ -122,8 +121,8 @@ func (c *tailCommand) write(out io.Writer, events []json.RawMessage, why []strin
 			return err
 		}
 		fmt.Fprintf(w, "%s\t%d\t%s %s\t%s\t%s\t%s\t%.0fms\t%d+%d\t%s\n",
-			e.Time.Local().Format("15:04:05.000"), e.Status, e.Method, oneLine(e.Path), dash(e.Model), dash(e.Target), dash(e.Key),
-			e.DurationMs, e.Usage.Input, e.Usage.Output, oneLine(strings.TrimSpace(e.Error+" "+why[i])))
+			e.Time.Local().Format("15:04:05.000"), e.Status, e.Method, printable(e.Path), dash(e.Model), dash(e.Target), dash(e.Key),
+			e.DurationMs, e.Usage.Input, e.Usage.Output, printable(strings.TrimSpace(e.Error+" "+why[i])))
 	}
 	return w.Flush()
 }
@@ -133,14 +132,5 @@ func dash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return oneLine(s)
-}
-
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
+	return printable(s)
 }

@@ -195,18 +195,24 @@ func drawTop(s *dashboard.Snapshot, bound size, colored bool) string {
 		if bound.width > 0 && len(runes) > bound.width {
 			runes = runes[:bound.width]
 		}
-		for j, r := range runes {
-			if !unicode.IsPrint(r) { // a terminal may take it for a command
-				runes[j] = unicode.ReplacementChar
-			}
-		}
-		line = strings.TrimRight(string(runes), " ")
+		line = strings.TrimRight(printable(string(runes)), " ")
 		if colored && d.colors[i] != "" {
 			line = d.colors[i] + line + plain
 		}
 		out.WriteString(line + "\n")
 	}
 	return out.String()
+}
+
+// printable is text, which may be a client's words, as a terminal may have it: it takes some
+// characters for commands.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 func (d *drawing) head(s *dashboard.Snapshot) {
