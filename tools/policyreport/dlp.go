@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"millrace/extproc/policy/detect"
+	"millrace/extproc/policy/match"
 )
 
 const samplesFile = "extproc/policy/detect/testdata/samples.jsonl"
@@ -72,26 +73,25 @@ func parseSample(text string) (s sample) {
 
 // finder finds spans with the detectors, those of one category that overlap as one.
 type finder struct {
-	detectors   []detect.Detector
-	expressions []*regexp.Regexp
+	detectors []detect.Detector
+	set       *match.Set
 }
 
-func newFinder() (f finder) {
+func newFinder() (f finder, err error) {
 	f.detectors = detect.All()
+	var patterns []match.Pattern
 	for _, d := range f.detectors {
-		f.expressions = append(f.expressions, regexp.MustCompile(d.Expr))
+		patterns = append(patterns, match.Pattern{Expr: d.Expr, Check: d.Check})
 	}
-	return f
+	f.set, err = match.Compile(patterns)
+	return f, err
 }
 
 func (f finder) find(text string) []span {
 	var found []span
-	for i, d := range f.detectors {
-		for _, groups := range f.expressions[i].FindAllStringSubmatchIndex(text, -1) {
-			if from, to, ok := d.Check(text, groups); ok {
-				found = append(found, span{d.Category, from, to})
-			}
-		}
+	matches, _ := f.set.Find(text) // it never fails
+	for _, m := range matches {
+		found = append(found, span{f.detectors[m.Pattern].Category, m.From, m.To})
 	}
 	slices.SortFunc(found, func(a, b span) int {
 		return cmp.Or(strings.Compare(a.category, b.category), a.from-b.from, b.to-a.to)
@@ -197,7 +197,10 @@ func dlp(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", samplesFile, err)
 	}
-	find := newFinder().find
+	f, err := newFinder()
+	if err != nil {
+		return err
+	}
 	for _, batch := range []struct {
 		title string
 		late  bool
@@ -207,7 +210,7 @@ func dlp(w io.Writer) error {
 	} {
 		of := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.late != batch.late })
 		fmt.Fprintf(w, "%d samples %s:\n\n", len(of), batch.title)
-		score(of, find).print(w)
+		score(of, f.find).print(w)
 	}
 	return nil
 }

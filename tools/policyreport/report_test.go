@@ -92,7 +92,11 @@ func TestScore(t *testing.T) {
 
 // TestMerged: what several detectors of one category find in one place is one thing.
 func TestMerged(t *testing.T) {
-	got := newFinder().find("tel +49 30 901820")
+	f, err := newFinder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := f.find("tel +49 30 901820")
 	if want := []span{{"phone", 4, 17}}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

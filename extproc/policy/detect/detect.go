@@ -20,7 +20,6 @@ const (
 	IPAddress  = "ip-address"
 	Crypto     = "crypto-address"
 	Secret     = "secret"
-	Custom     = "custom" // the expressions of the configuration; All has none
 )
 
 // Detector finds one kind of thing.
@@ -32,9 +31,6 @@ type Detector struct {
 	// counts as a whole. groups are as of FindStringSubmatchIndex. Nothing but
 	// text[groups[0]:groups[1]] is looked at. Calls may overlap.
 	Check func(text string, groups []int) (from, to int, ok bool)
-	// Keywords are for a search before the expression: each match has one of them, in lower or
-	// upper case. None: nothing is known.
-	Keywords []string
 }
 
 // All returns all detectors: those for personal data in the order of the documentation, then those

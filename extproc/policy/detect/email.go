@@ -14,7 +14,7 @@ const mailLetters = `0-9A-Za-z\x{C0}-\x{DFF}\x{1E00}-\x{1FFF}`
 const mailExpr = `(://(?:[^\s/@:]{0,64}:)?|[` + mailLetters + `_.])??([` + mailLetters + `_][` + mailLetters + `_.%+'-]{0,63}@` +
 	`(?:[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63}){1,8}|[` + mailLetters + `\x{3040}-\x{D7A3}][` + mailLetters + `\x{3040}-\x{D7A3}.-]{2,80}))()`
 
-var emails = []Detector{{Name: "email", Category: Email, Expr: mailExpr, Keywords: []string{"@"}, Check: checkEmail}}
+var emails = []Detector{{Name: "email", Category: Email, Expr: mailExpr, Check: checkEmail}}
 
 // notTopLevel are the ends of names that look like a domain: of files (logo@2x.png) and of
 // systemd's units (getty@tty1.service).

@@ -76,7 +76,7 @@ func readRules(file []byte) []Detector {
 		panic(fmt.Sprintf("gitleaks.json: %v", err))
 	}
 	global := compileAllowlists(data.Allowlists)
-	all := []Detector{{Name: "url-password", Category: Secret, Expr: urlPassword, Keywords: []string{"://"}, Check: alone(func(s string) bool {
+	all := []Detector{{Name: "url-password", Category: Secret, Expr: urlPassword, Check: alone(func(s string) bool {
 		return !slices.Contains(examplePasswords, strings.ToLower(s)) && !strings.ContainsAny(s, "${}*") && !global.allow(s, s)
 	})}}
 	for _, r := range data.Rules {
@@ -100,7 +100,7 @@ func (r rule) detector(global allowed) Detector {
 		// What an assignment's name begins with is not of the secret, and every word could be it.
 		expr = strings.Replace(expr, `(?i)[\w.-]{0,50}?`, "(?i)", 1)
 	}
-	return Detector{Name: r.ID, Category: Secret, Expr: expr, Keywords: r.Keywords, Check: func(text string, groups []int) (from, to int, ok bool) {
+	return Detector{Name: r.ID, Category: Secret, Expr: expr, Check: func(text string, groups []int) (from, to int, ok bool) {
 		match := text[groups[0]:groups[1]]
 		from, to = r.secret(groups)
 		// As gitleaks does: the line breaks around the match are not of it.
